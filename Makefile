@@ -1,0 +1,66 @@
+# `make quickstart` and `make test` set up everything they need in .venv and run.
+#
+#   PYTHON=python3.12 make test     another interpreter
+#   OUT=somewhere make quickstart   another output folder
+#
+# pip's own variables work as always; for example PIP_EXTRA_INDEX_URL picks a CPU build of torch.
+
+PYTHON ?= python3
+OUT ?= quickstart
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS := $(shell nproc 2>/dev/null || echo 2)
+
+SOURCES := pyproject.toml CMakeLists.txt constraints.txt README.md LICENSE \
+	$(shell find csrc python -type f ! -name '*.pyc' 2>/dev/null)
+CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
+
+# Continuous integration sets CI; there a compiler warning is an error.
+BUILD_FLAGS := $(if $(CI),-C cmake.define.PNAG_WERROR=ON)
+
+.PHONY: quickstart test bench lint format sanitize clean
+.DELETE_ON_ERROR:
+
+quickstart: $(VENV)/.run
+	$(BIN)/pnag quickstart --out $(OUT)
+
+test: $(VENV)/.dev
+	$(BIN)/cmake --preset ci -DPNAG_BUILD_PYTHON=OFF >/dev/null
+	$(BIN)/cmake --build --preset ci -j $(JOBS)
+	$(BIN)/ctest --preset ci --output-on-failure
+	$(BIN)/python -m pytest tests --pyargs pnag_fast
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m pytest bench --benchmark-only
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_FILES)
+
+sanitize: $(VENV)/.dev
+	$(BIN)/cmake --preset asan >/dev/null
+	$(BIN)/cmake --build --preset asan -j $(JOBS)
+	$(BIN)/ctest --preset asan --output-on-failure
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(VENV)/bin/python $(SOURCES)
+	$(BIN)/python -m pip install --disable-pip-version-check $(BUILD_FLAGS) \
+		-c constraints.txt '.[all]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python $(SOURCES)
+	$(BIN)/python -m pip install --disable-pip-version-check $(BUILD_FLAGS) \
+		-c constraints.txt '.[dev]'
+	touch $@ $(VENV)/.run
