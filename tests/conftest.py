@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pnag_fast as pf
+
+SHARED_DATA = Path(
+    os.environ.get("PNAG_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data")
+)
+
+
+def pytest_collection_modifyitems(items):
+    if SHARED_DATA.is_dir():
+        return
+    skip = pytest.mark.skip(reason="the folder of shared measurements is not here")
+    for item in items:
+        if "shared_data" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    return SHARED_DATA
+
+
+@pytest.fixture
+def read_csv():
+    def read(path):
+        with open(path, newline="") as stream:
+            return list(csv.DictReader(stream))
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    return pf.spaces.get("mbv3-tiny")
+
+
+@pytest.fixture(scope="session")
+def cell():
+    return pf.spaces.get("nasbench201")
+
+
+def smooth_top1(space, archs):
+    """A known accuracy: every present layer and every larger choice adds a little, with noise."""
+    rng = np.random.default_rng(0)
+    gain = rng.uniform(0.2, 1.0, size=(space.n_slots, max(space.n_codes)))
+    gain = np.cumsum(gain, axis=1) - gain[:, :1]
+    total = gain[np.arange(space.n_slots), archs].sum(axis=1)
+    return 0.5 + 0.4 * total / gain.max(axis=1).sum()
+
+
+@pytest.fixture(scope="session")
+def tiny_samples(tiny):
+    archs = np.concatenate(
+        [tiny.sample(200, seed=1), tiny.sample(200, seed=1, distribution="decisions")]
+    )
+    noise = np.random.default_rng(1).normal(0, 0.002, len(archs))
+    return archs, np.clip(smooth_top1(tiny, archs) + noise, 0, 1)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny, tiny_samples):
+    pytest.importorskip("torch")
+    return pf.accuracy.fit(tiny, *tiny_samples)
+
+
+@pytest.fixture(scope="session")
+def tiny_table(tiny):
+    """A latency-like table: multiply-adds in millions, plus a fixed cost per layer."""
+    macs = pf.costs.macs(tiny)
+    entries = macs.entries / 1e6
+    entries[:, :, 1:] += 0.05
+    return pf.CostTable.build(
+        tiny,
+        metric="latency",
+        unit="ms",
+        device="test device",
+        constants=macs.constants / 1e6,
+        entries=entries,
+    )
+
+
+@pytest.fixture(scope="session")
+def quick_settings():
+    from pnag_fast.generator import PnagSettings
+
+    return PnagSettings(n_architectures=2000, evaluator_steps=80, steps=40)
+
+
+@pytest.fixture(scope="session")
+def tiny_generator(tiny, tiny_model, tiny_table, quick_settings):
+    return pf.train_generator(tiny, tiny_model, [tiny_table], settings=quick_settings)
+
+
+@pytest.fixture(scope="session")
+def tiny_generator_path(tiny_generator, tmp_path_factory):
+    path = tmp_path_factory.mktemp("generator") / "generator.safetensors"
+    tiny_generator.save(path)
+    return path
