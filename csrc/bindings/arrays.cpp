@@ -1,0 +1,78 @@
+#include "arrays.hpp"
+
+#include "pnag/errors.hpp"
+
+namespace pnag::python {
+
+py::array checked_array(const py::object& object, const char* name, const py::dtype& dtype,
+                        py::ssize_t n_dims) {
+    const std::string wanted = std::string(py::str(dtype)) + " array with " +
+                               std::to_string(n_dims) +
+                               (n_dims == 1 ? " dimension" : " dimensions");
+    if (!py::isinstance<py::array>(object)) {
+        throw InvalidType(std::string(name) + " is a " +
+                          std::string(py::str(py::type::of(object).attr("__name__"))) +
+                          "; it must be a C-contiguous " + wanted);
+    }
+    auto array = py::reinterpret_borrow<py::array>(object);
+    if (!array.dtype().equal(dtype)) {
+        throw InvalidType(std::string(name) + " has dtype " + std::string(py::str(array.dtype())) +
+                          "; it must be a C-contiguous " + wanted);
+    }
+    if (array.ndim() != n_dims) {
+        throw InvalidType(std::string(name) + " has " + std::to_string(array.ndim()) +
+                          " dimensions; it must be a C-contiguous " + wanted);
+    }
+    const bool aligned = (static_cast<unsigned>(array.flags()) &
+                          static_cast<unsigned>(py::detail::npy_api::NPY_ARRAY_ALIGNED_)) != 0;
+    if ((static_cast<unsigned>(array.flags()) & static_cast<unsigned>(py::array::c_style)) == 0 ||
+        !aligned) {
+        throw InvalidType(std::string(name) +
+                          " is not C-contiguous and aligned; pass numpy.ascontiguousarray(" + name +
+                          ")");
+    }
+    return array;
+}
+
+void require_columns(const py::array& array, const char* name, std::size_t columns) {
+    const auto has = static_cast<std::size_t>(array.shape(array.ndim() - 1));
+    if (has == columns) return;
+    throw InvalidInput(std::string(name) + " has " + std::to_string(has) +
+                       " columns; it must have one for each of the " + std::to_string(columns) +
+                       " slots");
+}
+
+std::size_t checked_count(const py::int_& n, const char* name, std::size_t width) {
+    const std::int64_t value = checked_int64(n, name);
+    if (value < 0) {
+        throw InvalidInput(std::string(name) + " is " + std::to_string(value) +
+                           "; it must not be negative");
+    }
+    constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 62;
+    if (static_cast<std::uint64_t>(value) > kMaxBytes / std::max<std::size_t>(width, 1)) {
+        throw InvalidInput(std::string(name) + " is " + std::to_string(value) +
+                           ", more rows than fit in memory");
+    }
+    return static_cast<std::size_t>(value);
+}
+
+std::uint64_t checked_seed(const py::int_& seed) {
+    const auto value = PyLong_AsUnsignedLongLong(seed.ptr());
+    if (PyErr_Occurred() != nullptr) {
+        PyErr_Clear();
+        throw InvalidInput("seed is " + std::string(py::str(seed)) + "; it must be 0 to 2^64 - 1");
+    }
+    return value;
+}
+
+std::int64_t checked_int64(const py::int_& value, const char* name) {
+    const auto result = PyLong_AsLongLong(value.ptr());
+    if (result == -1 && PyErr_Occurred() != nullptr) {
+        PyErr_Clear();
+        throw InvalidInput(std::string(name) + " is " + std::string(py::str(value)) +
+                           ", which does not fit in a 64-bit integer");
+    }
+    return result;
+}
+
+}  // namespace pnag::python

@@ -1,0 +1,74 @@
+// Batched lookup of additive (and max-reduced) costs over several tables at once.
+//
+// Order of operations, part of the contract: slots are taken in pairs (0, 1), (2, 3), ...; with an
+// odd number of slots the last pair is the last slot alone. The cost of an architecture is
+//     ((constant + (e0 + e1)) + (e2 + e3)) + ...
+// in double precision without fused operations. So a table gives the same bits alone, stacked with
+// others, on any number of threads and with any instruction set. With max in place of + the order
+// does not matter.
+//
+// Method: the entries of two slots are added once, when the tables are built, so a row costs half
+// as many loads as it has slots; entries of several tables lie side by side, so that further tables
+// are wider loads. O(rows * slots / 2 * tables) loads; memory tables * contexts * sum of
+// n_codes[2p] * n_codes[2p + 1] doubles.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "pnag/space.hpp"
+
+namespace pnag {
+
+/// The parts of CostTables, as arrays.
+struct CostSpec {
+    std::size_t n_tables = 0;
+    std::size_t n_contexts = 0;
+    std::size_t n_slots = 0;
+    std::size_t max_codes = 0;
+    std::span<const double> entries;    ///< (n_tables, n_contexts, n_slots, max_codes)
+    std::span<const double> constants;  ///< (n_tables, n_contexts)
+    std::vector<bool> use_max;          ///< per table
+    int context_slot = -1;              ///< slot whose choice picks the context; -1: one context
+    std::vector<int> n_codes;           ///< per slot: 1 + number of choices
+};
+
+class CostTables {
+  public:
+    /// Throws InvalidInput for shapes that do not fit together and for entries that are not finite
+    /// though their code exists.
+    explicit CostTables(const CostSpec& spec);
+
+    [[nodiscard]] std::size_t n_slots() const { return n_codes_.size(); }
+    [[nodiscard]] std::size_t n_tables() const { return n_tables_; }
+
+    /// Write (n_rows, n_tables) costs. Throws InvalidInput that names row, slot and value of the
+    /// first code that does not exist.
+    void lookup(std::span<const std::uint8_t> archs, std::span<double> out, int threads) const;
+
+  private:
+    [[nodiscard]] std::optional<InvalidEntry> find_bad_code(const std::uint8_t* archs,
+                                                            std::size_t n_rows) const;
+
+    std::size_t n_tables_ = 0;
+    std::size_t n_contexts_ = 0;
+    int context_slot_ = -1;
+    std::vector<int> n_codes_;
+    std::vector<bool> use_max_;
+    std::size_t n_pairs_ = 0;
+    std::size_t width_ = 0;  // tables padded to the width of the kernels: sums first, then maxima
+    std::size_t sum_width_ = 0;
+    std::vector<std::size_t> column_of_table_;
+    std::vector<std::uint32_t> pair_offset_;  // first entry of each pair within a context
+    std::vector<std::uint16_t> radix_;        // codes of the second slot of each pair
+    std::vector<std::uint16_t> radix_tile_;   // the same for a block of rows
+    std::size_t context_stride_ = 0;          // doubles per context
+    std::vector<double> packed_;              // (context, pair, code pair, width)
+    std::vector<double> packed_constants_;    // (context, width)
+    std::vector<std::uint8_t> max_code_tile_;
+};
+
+}  // namespace pnag

@@ -1,0 +1,24 @@
+// A loop over [0, n) on a few threads that live for one call.
+//
+// There is no pool that outlives a call, hence no global state, nothing to join at exit and nothing
+// that a fork() of the Python process could leave locked. Starting a thread costs 10 to 30 us, so
+// `grain` should stand for at least 100 us of work.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+namespace pnag {
+
+/// Work on the rows [begin, end).
+using RangeTask = std::function<void(std::size_t begin, std::size_t end)>;
+
+/// Call `task` on consecutive ranges of at most `grain` rows that together cover [0, n) once.
+///
+/// At most `threads` threads run, the calling one included; work of a single grain never leaves the
+/// calling thread. Ranges start in order but may run in any order, so a task must give the same
+/// result for a row wherever it runs. If tasks throw, the exception of the lowest range that threw
+/// reaches the caller after all threads have ended. Throws InvalidInput if threads < 1.
+void parallel_for(std::size_t n, std::size_t grain, int threads, const RangeTask& task);
+
+}  // namespace pnag

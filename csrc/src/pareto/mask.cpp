@@ -1,0 +1,221 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "../simd/kernels.hpp"
+#include "block_list.hpp"
+#include "divide_and_conquer.hpp"
+#include "ordering.hpp"
+#include "pnag/errors.hpp"
+#include "pnag/parallel.hpp"
+#include "pnag/pareto.hpp"
+#include "staircase.hpp"
+
+namespace pnag {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr std::size_t kPrefilterMin = 1024;  // smaller batches are decided at once
+constexpr std::size_t kSample = 1024;
+constexpr std::size_t kPivots = 32;
+constexpr std::size_t kGrain = 32768;
+
+// Maps every objective to about [0, 1], never reversing an order: infinities go to the ends. Sums
+// of such values over the objectives, in a fixed order, never decrease from a point to one it
+// dominates.
+class Normaliser {
+  public:
+    explicit Normaliser(const Points& points)
+        : low_(points.m, kLargest), high_(points.m, -kLargest) {
+        for (std::size_t i = 0; i < points.n; ++i) {
+            for (std::size_t j = 0; j < points.m; ++j) {
+                const double value = clamped(points.values[i * points.m + j]);
+                low_[j] = std::min(low_[j], value);
+                high_[j] = std::max(high_[j], value);
+            }
+        }
+    }
+
+    [[nodiscard]] double sum(const double* point) const {
+        double total = 0.0;
+        for (std::size_t j = 0; j < low_.size(); ++j) {
+            const double range = high_[j] - low_[j];
+            if (range > 0.0) total += (clamped(point[j]) - low_[j]) / range;
+        }
+        return total;
+    }
+
+  private:
+    static constexpr double kLargest = 0x1p1000;  // differences of two stay finite
+
+    static double clamped(double value) { return std::clamp(value, -kLargest, kLargest); }
+
+    std::vector<double> low_;
+    std::vector<double> high_;
+};
+
+Points select(const Points& points, const std::vector<std::uint32_t>& rows,
+              std::vector<double>& storage) {
+    storage.resize(rows.size() * points.m);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        std::copy_n(points.row(rows[i]), points.m, storage.data() + i * points.m);
+    }
+    return {storage, rows.size(), points.m};
+}
+
+void mask_1d(const Points& points, std::span<std::uint8_t> out) {
+    double least = points.values[0];
+    for (const double value : points.values)
+        least = std::min(least, value);
+    for (std::size_t i = 0; i < points.n; ++i)
+        out[i] = points.values[i] == least ? 1 : 0;
+}
+
+// In lexicographic order a point is dominated if and only if a different earlier one is not above
+// it in the second objective.
+void mask_2d(const Points& points, std::span<std::uint8_t> out) {
+    const auto order = lexicographic_order(points);
+    double lowest = kInfinity;
+    const double* kept = nullptr;
+    for (const std::uint32_t i : order) {
+        const double* point = points.row(i);
+        const bool equal = kept != nullptr && point[0] == kept[0] && point[1] == kept[1];
+        // The first point is kept even at +inf, which `lowest` cannot be above.
+        const bool keep = equal || kept == nullptr || point[1] < lowest;
+        out[i] = keep ? 1 : 0;
+        if (keep) {
+            lowest = point[1];
+            kept = point;
+        }
+    }
+}
+
+bool mask_3d(const Points& points, std::span<std::uint8_t> out) {
+    const auto order = lexicographic_order(points);
+    Staircase<double, double> stairs;
+    std::size_t moves_left = (std::size_t{1} << 20) + 512 * points.n;
+    const double* last = nullptr;
+    std::uint8_t keep = 0;
+    for (const std::uint32_t i : order) {
+        const double* point = points.row(i);
+        if (last == nullptr || !equal_rows(point, last, 3)) {
+            keep = stairs.covers(point[1], point[2]) ? 0 : 1;
+            if (keep != 0) {
+                const std::size_t moved = stairs.insert(point[1], point[2]);
+                if (moved > moves_left) return false;
+                moves_left -= moved;
+            }
+        }
+        out[i] = keep;
+        last = point;
+    }
+    return true;
+}
+
+// Points in order of their normalised sum, each against the kept ones before it. Once kMaxKept are
+// kept, the rest is only filtered by these and then divided: nothing can dominate a kept point, so
+// the rest decides among itself.
+void mask_by_sum(const Points& points, std::span<std::uint8_t> out, int threads) {
+    constexpr std::size_t kMaxKept = 1024;
+    const simd::Kernels& kernel = simd::kernels();
+    const Normaliser normaliser(points);
+    std::vector<KeyIndex> items(points.n);
+    std::vector<KeyIndex> scratch;
+    for (std::size_t i = 0; i < points.n; ++i) {
+        items[i] = {order_key(normaliser.sum(points.row(i))), static_cast<std::uint32_t>(i)};
+    }
+    sort_by_key(items, scratch);
+    // Rounding can give a point the sum of one that it dominates; it comes first lexicographically.
+    for (std::size_t begin = 0; begin < points.n;) {
+        std::size_t end = begin + 1;
+        while (end < points.n && items[end].key == items[begin].key)
+            ++end;
+        if (end - begin > 1) {
+            std::sort(items.begin() + static_cast<std::ptrdiff_t>(begin),
+                      items.begin() + static_cast<std::ptrdiff_t>(end),
+                      [&](const KeyIndex& a, const KeyIndex& b) {
+                          return std::lexicographical_compare(
+                              points.row(a.index), points.row(a.index) + points.m,
+                              points.row(b.index), points.row(b.index) + points.m);
+                      });
+        }
+        begin = end;
+    }
+    BlockList kept(points.m);
+    std::vector<std::uint32_t> rest;
+    for (const KeyIndex& item : items) {
+        const double* point = points.row(item.index);
+        const bool dominated = kept.dominates(kernel, point);
+        out[item.index] = dominated ? 0 : 1;
+        if (dominated) continue;
+        if (kept.size() < kMaxKept) {
+            kept.add(point);
+        } else {
+            rest.push_back(item.index);
+        }
+    }
+    if (rest.empty()) return;
+    std::vector<double> storage;
+    std::vector<std::int32_t> ranks(rest.size());
+    sort_by_dividing(select(points, rest, storage), ranks, threads);
+    for (std::size_t i = 0; i < rest.size(); ++i)
+        out[rest[i]] = ranks[i] == 0 ? 1 : 0;
+}
+
+void mask_exactly(const Points& points, std::span<std::uint8_t> out, int threads) {
+    if (points.n == 0) return;
+    if (points.m == 1) return mask_1d(points, out);
+    if (points.m == 2) return mask_2d(points, out);
+    if (points.m == 3 && mask_3d(points, out)) return;
+    mask_by_sum(points, out, threads);
+}
+
+}  // namespace
+
+void is_non_dominated(const Points& points, std::span<std::uint8_t> out, int threads) {
+    require_points(points);
+    if (out.size() != points.n) throw InvalidInput("out has the wrong size");
+    if (threads < 1) {
+        throw InvalidInput("threads is " + std::to_string(threads) + "; it must be at least 1");
+    }
+    if (points.n < kPrefilterMin || points.m == 1) return mask_exactly(points, out, threads);
+
+    // Strong points of a sample, those with the smallest sums, rule out most of a random batch.
+    std::vector<std::uint32_t> sample;
+    for (std::size_t i = 0; i < kSample; ++i) {
+        sample.push_back(static_cast<std::uint32_t>(i * points.n / kSample));
+    }
+    std::vector<double> sample_storage;
+    const Points sampled = select(points, sample, sample_storage);
+    const Normaliser normaliser(sampled);
+    std::vector<KeyIndex> by_sum(kSample);
+    std::vector<KeyIndex> scratch;
+    for (std::size_t i = 0; i < kSample; ++i) {
+        by_sum[i] = {order_key(normaliser.sum(sampled.row(i))), static_cast<std::uint32_t>(i)};
+    }
+    sort_by_key(by_sum, scratch);
+    const simd::Kernels& kernel = simd::kernels();
+    BlockList pivots(points.m);
+    for (std::size_t i = 0; i < kSample && pivots.size() < kPivots; ++i) {
+        const double* point = sampled.row(by_sum[i].index);
+        if (!pivots.dominates(kernel, point)) pivots.add(point);
+    }
+    parallel_for(points.n, kGrain, threads, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
+            out[i] = pivots.dominates(kernel, points.row(i)) ? 0 : 1;
+        }
+    });
+    std::vector<std::uint32_t> rows;
+    for (std::size_t i = 0; i < points.n; ++i) {
+        if (out[i] != 0) rows.push_back(static_cast<std::uint32_t>(i));
+    }
+    std::vector<double> storage;
+    const Points rest = select(points, rows, storage);
+    std::vector<std::uint8_t> keep(rows.size());
+    mask_exactly(rest, keep, threads);
+    for (std::size_t i = 0; i < rows.size(); ++i)
+        out[rows[i]] = keep[i];
+}
+
+}  // namespace pnag

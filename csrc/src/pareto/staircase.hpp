@@ -1,0 +1,63 @@
+// The minimal points of a planar set: x strictly rising, y strictly falling.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+namespace pnag {
+
+template <typename X, typename Y>
+class Staircase {
+  public:
+    struct Step {
+        X x;
+        Y y;
+    };
+
+    /// Is there a step with step.x <= x and step.y <= y? O(log size).
+    [[nodiscard]] bool covers(X x, Y y) const {
+        const std::size_t after = steps_up_to(x);
+        return after > 0 && steps_[after - 1].y <= y;
+    }
+
+    /// Add a point that is not covered and drop the steps that it covers. O(log size) and a move of
+    /// the steps behind it; returns how many steps moved.
+    std::size_t insert(X x, Y y) {
+        std::size_t at = steps_up_to(x);
+        if (at > 0 && steps_[at - 1].x == x) --at;  // same x, larger y
+        std::size_t stop = at;
+        while (stop < steps_.size() && steps_[stop].y >= y)
+            ++stop;
+        const auto first = steps_.begin() + static_cast<std::ptrdiff_t>(at);
+        if (stop == at) {
+            steps_.insert(first, Step{x, y});
+        } else {
+            *first = Step{x, y};
+            steps_.erase(first + 1, steps_.begin() + static_cast<std::ptrdiff_t>(stop));
+        }
+        return steps_.size() - at;
+    }
+
+    /// Number of steps with step.x <= x.
+    [[nodiscard]] std::size_t steps_up_to(X x) const {
+        // Halving without a branch: the outcome of each comparison is a coin flip.
+        const Step* base = steps_.data();
+        std::size_t size = steps_.size();
+        if (size == 0) return 0;
+        while (size > 1) {
+            const std::size_t half = size / 2;
+            base += base[half - 1].x <= x ? half : 0;
+            size -= half;
+        }
+        return static_cast<std::size_t>(base - steps_.data()) + (base->x <= x ? 1 : 0);
+    }
+
+    [[nodiscard]] const std::vector<Step>& steps() const { return steps_; }
+    void clear() { steps_.clear(); }
+
+  private:
+    std::vector<Step> steps_;
+};
+
+}  // namespace pnag

@@ -1,0 +1,115 @@
+// Volume of a union of boxes [point, reference]; the engine behind the hypervolume functions.
+//
+// m = 2: sweep. m = 3: sweep along the third objective over the staircase of the first two, O(n log
+// n) (Beume et al., IEEE TEC 2009). m = 4: sweep along the fourth objective, adding to a volume in
+// three what each point alone dominates, O(n) per point (the idea of HV4D+: Guerreiro and Fonseca,
+// "Computing and updating hypervolume contributions in up to four dimensions", IEEE TEC 2018; here
+// flat arrays and a vectorised filter take the place of linked lists). m >= 5: WFG (While,
+// Bradstreet and Barone, IEEE TEC 2012) down to m = 4.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "../simd/kernels.hpp"
+#include "block_list.hpp"
+#include "ordering.hpp"
+#include "pnag/pareto.hpp"
+
+namespace pnag {
+
+/// Checks points and reference as `hypervolume` promises; rows better than the reference
+/// everywhere.
+std::vector<std::size_t> rows_inside(const Points& points, std::span<const double> reference);
+
+/// The part of the plane right of and above some points, up to a corner.
+///
+/// Steps have x rising and y falling, from one at the left edge of the plane to one at the corner.
+class PlaneCover {
+  public:
+    /// Nothing covered; the plane is unbounded to the left and below.
+    void reset(double corner_x, double corner_y);
+
+    /// Cover [x, corner] x [y, corner]; returns the area that was not covered before.
+    double add(double x, double y);
+
+  private:
+    struct Step {
+        double x;
+        double y;
+    };
+    std::vector<Step> steps_;
+};
+
+/// Points sorted by z and what each alone dominates in three objectives.
+class SpaceCover {
+  public:
+    explicit SpaceCover(const simd::Kernels& kernel) : kernel_(&kernel) {}
+
+    void reset(const double* corner);
+
+    /// Add a point; returns the volume that was not covered before. O(n) vectorised, and the events
+    /// within the point's own box.
+    double add(double x, double y, double z);
+
+    /// Fill with points, covered ones included, for own_volume.
+    void assign(const Points& points, std::span<const std::size_t> rows);
+
+    /// Volume that the i-th row of `assign` alone covers.
+    double own_volume(std::size_t i);
+
+  private:
+    /// Volume of the box of (x, y, z) that no member covers; the first `before` members have z <=
+    /// z.
+    double free_volume(double x, double y, double z, std::size_t before);
+
+    const simd::Kernels* kernel_;
+    double corner_[3] = {};
+    std::vector<double> x_;
+    std::vector<double> y_;
+    std::vector<double> z_;
+    std::vector<std::size_t> place_of_;
+    std::vector<std::uint32_t> events_;
+    PlaneCover plane_;
+};
+
+/// Keeps scratch memory between calls, of which WFG makes very many.
+class VolumeSolver {
+  public:
+    explicit VolumeSolver(std::span<const double> reference);
+
+    /// Volume of finite points strictly better than the reference, (n, m) row-major; reorders them.
+    double volume(std::vector<double>& values);
+
+  private:
+    struct Level {
+        std::vector<double> cut;
+        std::vector<double> sorted;
+        std::vector<std::size_t> rank;
+        std::vector<KeyIndex> items;
+        BlockList kept{1};
+    };
+
+    double volume_of(double* values, std::size_t n, std::size_t m);
+    double volume_1d(const double* values, std::size_t n) const;
+    double volume_2d(const double* values, std::size_t n);
+    double volume_3d(const double* values, std::size_t n);
+    /// Rows sorted by the last objective, rising.
+    double volume_4d(const double* values, std::size_t n);
+    double volume_wfg(double* values, std::size_t n, std::size_t m);
+    std::size_t keep_minimal(double* values, std::size_t n, std::size_t m, Level& level);
+
+    /// Sort rows of m doubles by one column, in place.
+    void sort_rows(double* values, std::size_t n, std::size_t m, std::size_t column, Level& level);
+
+    const simd::Kernels& kernel_;
+    std::vector<double> reference_;
+    std::vector<Level> levels_;  // by number of objectives
+    std::vector<KeyIndex> scratch_;
+    PlaneCover plane_;
+    SpaceCover space_;
+};
+
+}  // namespace pnag

@@ -1,0 +1,88 @@
+// The loops that gain from wider instruction sets, behind one table of function pointers per set.
+//
+// One source, kernels.inc, is compiled once per set. It includes no standard-library templates, so
+// that the linker cannot keep a copy with wide instructions for everyone. All of it is integer
+// arithmetic, comparisons and plain sums in a fixed order: every set gives the same bits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pnag::simd {
+
+/// What the lookup kernel needs of a CostTables; plain pointers, owned by the caller.
+struct LookupPlan {
+    std::size_t n_slots;
+    std::size_t n_pairs;
+    std::size_t width;                 // doubles per code pair
+    std::size_t sum_width;             // the first of them are summed, the others reduced with max
+    const std::uint16_t* radix_tile;   // radix of each pair, repeated for kTileRows rows
+    const std::uint32_t* pair_offset;  // code pairs before each pair
+    const double* entries;             // of the context
+    const double* constants;           // of the context, (width,)
+};
+
+/// Rows for which tiles are repeated.
+inline constexpr std::size_t kTileRows = 64;
+
+/// The lookup kernel keeps the code pairs of at least one row on its stack.
+inline constexpr std::size_t kMaxLookupSlots = 16384;
+
+struct Kernels {
+    const char* name;
+
+    /// Is any codes[i] > limit[i]?
+    bool (*any_above)(const std::uint8_t* codes, const std::uint8_t* limit, std::size_t n);
+
+    /// Does any codes[i] exceed limit[i], miss though required[i], or follow an absent slot though
+    /// it does not start a stage? codes[-1] is not read.
+    bool (*any_invalid)(const std::uint8_t* codes, const std::uint8_t* limit,
+                        const std::uint8_t* required, const std::uint8_t* stage_start,
+                        std::size_t n);
+
+    /// Costs of n_rows <= kTileRows rows in one context; out is (n_rows, width).
+    void (*lookup)(const std::uint8_t* archs, std::size_t n_rows, const LookupPlan& plan,
+                   double* out);
+
+    /// Largest rank[i] over i < n with column[c][i] < query[c] in every column, or -1.
+    std::int32_t (*max_rank_below)(const std::int32_t* const* columns, int n_columns,
+                                   const std::int32_t* rank, std::size_t n,
+                                   const std::int32_t* query);
+
+    /// The first i < n whose columns are all <= query and one <, or n. Columns are blocks:
+    /// blocks[(i / kBlock * n_columns + c) * kBlock + i % kBlock]; n is a multiple of kBlock.
+    std::size_t (*find_dominator)(const double* blocks, int n_columns, std::size_t n,
+                                  const double* query);
+
+    /// Is there an i < n whose columns are all <= query? Blocks as for find_dominator.
+    bool (*any_not_above)(const double* blocks, int n_columns, std::size_t n, const double* query);
+
+    /// Lower `x_limit` to the least x[i] with y[i] <= py, and `y_limit` to the least y[i] with
+    /// x[i] <= px.
+    void (*lower_limits)(const double* x, const double* y, std::size_t n, double px, double py,
+                         double* x_limit, double* y_limit);
+
+    /// Write the i < n with x[i] < x_limit and y[i] < y_limit, rising; returns how many.
+    std::size_t (*collect_below)(const double* x, const double* y, std::size_t n, double x_limit,
+                                 double y_limit, std::uint32_t* found);
+
+    /// Is there an i < n with x[i] >= px and y[i] >= py?
+    bool (*any_at_or_above)(const double* x, const double* y, std::size_t n, double px, double py);
+};
+
+/// Points per block of find_dominator.
+inline constexpr std::size_t kBlock = 16;
+
+/// The kernels for this machine: the widest set it has, or the one that PNAG_SIMD names (portable,
+/// avx2, avx512). Throws InvalidInput if PNAG_SIMD names an unknown set or one the machine lacks.
+const Kernels& kernels();
+
+extern const Kernels kPortable;
+#ifdef PNAG_HAVE_AVX2
+extern const Kernels kAvx2;
+#endif
+#ifdef PNAG_HAVE_AVX512
+extern const Kernels kAvx512;
+#endif
+
+}  // namespace pnag::simd

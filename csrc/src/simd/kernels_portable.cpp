@@ -1,0 +1,5 @@
+#include "kernels.hpp"
+
+#define PNAG_KERNELS kPortable
+#define PNAG_KERNELS_NAME "portable"
+#include "kernels.inc"

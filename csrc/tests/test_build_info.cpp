@@ -1,0 +1,28 @@
+#include "check.hpp"
+#include "pnag/build_info.hpp"
+#include "pnag/errors.hpp"
+#include "simd/dispatch.hpp"
+
+using namespace pnag;
+
+TEST(build_info_names_a_usable_set) {
+    const BuildInfo info = build_info();
+    CHECK(!info.compiler.empty());
+    CHECK(info.simd_usable.front() == "portable");
+    CHECK(info.simd_usable.size() <= info.simd_built.size());
+    bool found = false;
+    for (const auto& name : info.simd_usable)
+        found = found || name == info.simd_used;
+    CHECK(found);
+}
+
+TEST(sets_are_chosen_by_name_or_refused) {
+    CHECK(std::string(simd::choose_kernels("portable").name) == "portable");
+    CHECK(&simd::choose_kernels(nullptr) == simd::available_kernels().back());
+    CHECK(&simd::choose_kernels("") == simd::available_kernels().back());
+    CHECK_THROWS(simd::choose_kernels("sse9"), InvalidInput, "PNAG_SIMD is 'sse9'");
+}
+
+int main() {
+    return pnag::test::run_all();
+}

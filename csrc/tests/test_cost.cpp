@@ -1,0 +1,197 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "check.hpp"
+#include "pnag/cost.hpp"
+#include "pnag/errors.hpp"
+#include "pnag/random.hpp"
+#include "simd/dispatch.hpp"
+
+using namespace pnag;
+
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+// Tables of random numbers and the arrays that a CostSpec only points to.
+struct Tables {
+    std::vector<int> n_codes;
+    std::vector<bool> use_max;
+    int context_slot = -1;
+    std::size_t n_contexts = 1;
+    std::size_t max_codes = 0;
+    std::vector<double> entries;
+    std::vector<double> constants;
+
+    Tables(std::vector<int> codes, std::vector<bool> reduce_max, int slot)
+        : n_codes(std::move(codes)), use_max(std::move(reduce_max)), context_slot(slot) {
+        if (slot >= 0)
+            n_contexts = static_cast<std::size_t>(n_codes[static_cast<std::size_t>(slot)]) - 1;
+        max_codes = static_cast<std::size_t>(*std::max_element(n_codes.begin(), n_codes.end())) + 1;
+        RowStream random(stream_key(3, 3), 0);
+        const auto number = [&] {
+            return std::ldexp(static_cast<double>(random.next() >> 11), -48);
+        };
+        for (std::size_t t = 0; t < use_max.size(); ++t) {
+            for (std::size_t k = 0; k < n_contexts; ++k) {
+                constants.push_back(number());
+                for (const int n : n_codes) {
+                    for (std::size_t c = 0; c < max_codes; ++c) {
+                        entries.push_back(c < static_cast<std::size_t>(n) ? number() : kNan);
+                    }
+                }
+            }
+        }
+    }
+
+    [[nodiscard]] CostSpec spec() const {
+        return {use_max.size(), n_contexts, n_codes.size(), max_codes, entries,
+                constants,      use_max,    context_slot,   n_codes};
+    }
+
+    [[nodiscard]] std::vector<std::uint8_t> rows(std::size_t n) const {
+        std::vector<std::uint8_t> codes;
+        for (std::size_t r = 0; r < n; ++r) {
+            RowStream random(9, r);
+            for (std::size_t s = 0; s < n_codes.size(); ++s) {
+                const bool picks = static_cast<int>(s) == context_slot;
+                const auto n_here = static_cast<std::uint64_t>(n_codes[s]);
+                codes.push_back(static_cast<std::uint8_t>(picks ? 1 + random.below(n_here - 1)
+                                                                : random.below(n_here)));
+            }
+        }
+        return codes;
+    }
+
+    // The documented order of operations, one by one.
+    [[nodiscard]] double cost(const std::uint8_t* row, std::size_t table) const {
+        const std::size_t n = n_codes.size();
+        const std::size_t context =
+            context_slot < 0 ? 0 : row[static_cast<std::size_t>(context_slot)] - std::size_t{1};
+        const auto entry = [&](std::size_t s) {
+            return entries[((table * n_contexts + context) * n + s) * max_codes + row[s]];
+        };
+        double total = constants[table * n_contexts + context];
+        for (std::size_t s = 0; s < n; s += 2) {
+            const double first = entry(s);
+            if (use_max[table]) {
+                total = std::max(total, s + 1 < n ? std::max(first, entry(s + 1)) : first);
+            } else {
+                total += s + 1 < n ? first + entry(s + 1) : first;
+            }
+        }
+        return total;
+    }
+};
+
+}  // namespace
+
+TEST(costs_follow_the_documented_order_of_operations) {
+    for (const std::size_t n_tables : {1UL, 2UL, 3UL, 5UL, 16UL}) {
+        for (const std::size_t n_slots : {1UL, 2UL, 7UL, 20UL, 33UL}) {
+            for (const int context_slot : {-1, 0, static_cast<int>(n_slots) - 1}) {
+                std::vector<int> n_codes;
+                for (std::size_t s = 0; s < n_slots; ++s) {
+                    n_codes.push_back(2 + static_cast<int>(s * 5 % 9));
+                }
+                std::vector<bool> use_max;
+                for (std::size_t t = 0; t < n_tables; ++t)
+                    use_max.push_back(t % 3 == 1);
+                const Tables tables(n_codes, use_max, context_slot);
+                const CostTables costs(tables.spec());
+                const std::size_t n = 203;
+                const auto rows = tables.rows(n);
+                std::vector<double> out(n * n_tables);
+                costs.lookup(rows, out, 2);
+                for (std::size_t r = 0; r < n; ++r) {
+                    for (std::size_t t = 0; t < n_tables; ++t) {
+                        CHECK(out[r * n_tables + t] == tables.cost(rows.data() + r * n_slots, t));
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST(wide_spaces) {
+    const Tables tables(std::vector<int>(700, 3), {false}, -1);
+    const CostTables costs(tables.spec());
+    const auto rows = tables.rows(70);
+    std::vector<double> out(70);
+    costs.lookup(rows, out, 1);
+    for (std::size_t r = 0; r < 70; ++r)
+        CHECK(out[r] == tables.cost(rows.data() + r * 700, 0));
+}
+
+TEST(widest_space) {
+    const Tables tables(std::vector<int>(16384, 2), {false}, -1);
+    const CostTables costs(tables.spec());
+    const auto rows = tables.rows(3);
+    std::vector<double> out(3);
+    costs.lookup(rows, out, 1);
+    CHECK(out[2] == tables.cost(rows.data() + 2 * 16384, 0));
+    const Tables wider(std::vector<int>(16385, 2), {false}, -1);
+    CHECK_THROWS(CostTables{wider.spec()}, InvalidInput, "at most 16384");
+}
+
+TEST(largest_codes) {
+    const Tables tables({255, 255, 255}, {false}, -1);
+    const CostTables costs(tables.spec());
+    const std::vector<std::uint8_t> row = {254, 254, 254};
+    std::vector<double> out(1);
+    costs.lookup(row, out, 1);
+    CHECK(out[0] == tables.cost(row.data(), 0));
+}
+
+TEST(unknown_codes_are_named) {
+    const Tables tables({3, 4, 3}, {false}, 0);
+    const CostTables costs(tables.spec());
+    auto rows = tables.rows(1000);
+    std::vector<double> out(1000);
+    rows[3 * 700 + 1] = 4;
+    CHECK_THROWS(costs.lookup(rows, out, 2), InvalidInput,
+                 "row 700, slot 1 is 4; codes there are 0 to 3");
+    rows[3 * 650] = 0;
+    CHECK_THROWS(costs.lookup(rows, out, 2), InvalidInput, "row 650, slot 0 is 0; this slot picks");
+}
+
+TEST(wrong_tables_are_refused) {
+    const Tables good({3, 4, 3}, {false, true}, -1);
+    {
+        Tables bad = good;
+        bad.entries[2] = std::numeric_limits<double>::infinity();
+        CHECK_THROWS(CostTables(bad.spec()), InvalidInput,
+                     "entry of table 0, context 0, slot 0, code 2 is inf");
+    }
+    {
+        Tables bad = good;
+        bad.constants[1] = kNan;
+        CHECK_THROWS(CostTables(bad.spec()), InvalidInput, "constant of table 1");
+    }
+    {
+        Tables bad = good;
+        bad.use_max.pop_back();
+        CostSpec spec = bad.spec();
+        spec.n_tables = 2;
+        CHECK_THROWS(CostTables{spec}, InvalidInput, "use_max has 1");
+    }
+    {
+        Tables bad = good;
+        bad.context_slot = 1;
+        CHECK_THROWS(CostTables(bad.spec()), InvalidInput, "must have 3");
+        bad.context_slot = 3;
+        CHECK_THROWS(CostTables(bad.spec()), InvalidInput, "context_slot is 3");
+    }
+    {
+        Tables bad = good;
+        bad.n_codes[1] = 1;
+        CHECK_THROWS(CostTables(bad.spec()), InvalidInput, "n_codes of slot 1 is 1");
+        bad.n_codes[1] = 6;
+        CHECK_THROWS(CostTables(bad.spec()), InvalidInput, "n_codes of slot 1 is 6");
+    }
+}
+
+int main() {
+    return pnag::test::run_all();
+}

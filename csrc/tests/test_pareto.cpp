@@ -1,0 +1,250 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "check.hpp"
+#include "pareto/divide_and_conquer.hpp"
+#include "pareto/ordering.hpp"
+#include "pnag/errors.hpp"
+#include "pnag/pareto.hpp"
+#include "pnag/random.hpp"
+
+using namespace pnag;
+
+namespace {
+
+constexpr double kInf = std::numeric_limits<double>::infinity();
+
+struct Batch {
+    std::vector<double> values;
+    std::size_t n;
+    std::size_t m;
+
+    [[nodiscard]] Points view() const { return {values, n, m}; }
+    [[nodiscard]] double at(std::size_t i, std::size_t j) const { return values[i * m + j]; }
+};
+
+enum class Shape { uniform, coarse, sphere, chain, equal, constant_column, extremes };
+
+Batch make(Shape shape, std::size_t n, std::size_t m, std::uint64_t seed) {
+    Batch batch{std::vector<double>(n * m), n, m};
+    for (std::size_t i = 0; i < n; ++i) {
+        RowStream random(stream_key(seed, 77), i);
+        double square = 0.0;
+        for (std::size_t j = 0; j < m; ++j) {
+            double& value = batch.values[i * m + j];
+            value = std::ldexp(static_cast<double>(random.next() >> 11), -53);
+            if (shape == Shape::coarse) value = std::floor(value * 4.0);
+            if (shape == Shape::chain) value = static_cast<double>(i * 7919 % n);
+            if (shape == Shape::equal) value = 2.0;
+            if (shape == Shape::constant_column && j == m / 2) value = -1.0;
+            if (shape == Shape::extremes) {
+                const double choices[] = {-kInf, kInf, 0.0, -0.0, 1e308, -1e308, 5e-324};
+                value = choices[random.below(7)];
+            }
+            square += value * value;
+        }
+        if (shape == Shape::sphere) {
+            for (std::size_t j = 0; j < m; ++j)
+                batch.values[i * m + j] /= std::sqrt(square);
+        }
+    }
+    return batch;
+}
+
+constexpr Shape kShapes[] = {Shape::uniform, Shape::coarse,   Shape::sphere,         Shape::chain,
+                             Shape::equal,   Shape::extremes, Shape::constant_column};
+
+std::vector<std::int32_t> brute_force_ranks(const Batch& batch) {
+    std::vector<std::int32_t> ranks(batch.n, 0);
+    for (const std::uint32_t i : lexicographic_order(batch.view())) {
+        for (std::size_t k = 0; k < batch.n; ++k) {
+            bool not_above = true;
+            bool below = false;
+            for (std::size_t j = 0; j < batch.m; ++j) {
+                not_above = not_above && batch.at(k, j) <= batch.at(i, j);
+                below = below || batch.at(k, j) < batch.at(i, j);
+            }
+            if (not_above && below) ranks[i] = std::max(ranks[i], ranks[k] + 1);
+        }
+    }
+    return ranks;
+}
+
+std::vector<std::int32_t> ranks_of(const Batch& batch, int threads = 1) {
+    std::vector<std::int32_t> ranks(batch.n);
+    non_dominated_sort(batch.view(), ranks, threads);
+    return ranks;
+}
+
+std::vector<double> contributions_of(const Batch& batch, const std::vector<double>& reference) {
+    std::vector<double> out(batch.n);
+    hypervolume_contributions(batch.view(), reference, out);
+    return out;
+}
+
+}  // namespace
+
+TEST(keys_order_as_doubles_do) {
+    const double rising[] = {-kInf, -1e308, -1.0, -5e-324, 0.0, 5e-324, 1.0, 1e308, kInf};
+    for (std::size_t i = 1; i < std::size(rising); ++i) {
+        CHECK(order_key(rising[i - 1]) < order_key(rising[i]));
+    }
+    CHECK(order_key(-0.0) == order_key(0.0));
+}
+
+TEST(sorting_by_key_is_stable) {
+    for (const std::size_t n : {2UL, 30UL, 150UL, 1000UL, 70000UL}) {
+        for (const unsigned shift : {0U, 20U, 40U, 60U, 63U}) {
+            std::vector<KeyIndex> items(n);
+            std::vector<KeyIndex> scratch;
+            RowStream random(5, n);
+            for (std::size_t i = 0; i < n; ++i) {
+                items[i] = {random.next() >> shift, static_cast<std::uint32_t>(i)};
+            }
+            // Far outliers make the leading bits useless.
+            items[0].key = ~std::uint64_t{0};
+            sort_by_key(items, scratch);
+            bool sorted = true;
+            for (std::size_t i = 1; i < n; ++i) {
+                sorted = sorted &&
+                         (items[i - 1].key < items[i].key || (items[i - 1].key == items[i].key &&
+                                                              items[i - 1].index < items[i].index));
+            }
+            CHECK(sorted);
+        }
+    }
+}
+
+TEST(fronts_match_brute_force) {
+    for (const Shape shape : kShapes) {
+        for (const std::size_t m : {1UL, 2UL, 3UL, 4UL, 5UL, 7UL}) {
+            for (const std::size_t n : {1UL, 2UL, 3UL, 17UL, 64UL, 500UL, 1100UL}) {
+                const Batch batch = make(shape, n, m, n * 10 + m);
+                const auto expected = brute_force_ranks(batch);
+                CHECK(ranks_of(batch) == expected);
+                CHECK(ranks_of(batch, 3) == expected);
+                if (m >= 2) {
+                    std::vector<std::int32_t> divided(n);
+                    sort_by_dividing(batch.view(), divided, 2);
+                    CHECK(divided == expected);
+                }
+                std::vector<std::uint8_t> mask(n, 7);
+                is_non_dominated(batch.view(), mask, 2);
+                bool same = true;
+                for (std::size_t i = 0; i < n; ++i)
+                    same = same && mask[i] == (expected[i] == 0);
+                CHECK(same);
+            }
+        }
+    }
+}
+
+TEST(crowding_by_hand) {
+    const Batch batch{{0, 4, 1, 3, 2, 1, 4, 0}, 4, 2};
+    std::vector<double> out(4);
+    crowding_distance(batch.view(), out);
+    CHECK((out == std::vector<double>{kInf, 1.25, 1.5, kInf}));
+    const Batch constant{{5, 0, 5, 1, 5, 2}, 3, 2};
+    out.resize(3);
+    crowding_distance(constant.view(), out);
+    CHECK((out == std::vector<double>{kInf, 1.0, kInf}));
+    const Batch infinite{{-kInf, 0, 1, kInf, kInf}, 5, 1};
+    out.resize(5);
+    crowding_distance(infinite.view(), out);
+    CHECK((out == std::vector<double>{kInf, 1.0, 1.0, 1.0, kInf}));
+    const Batch wide{{-1e308, 0, 1e308}, 3, 1};
+    out.resize(3);
+    crowding_distance(wide.view(), out);
+    CHECK(out[1] == 1.0);
+}
+
+TEST(hypervolume_by_hand) {
+    CHECK(hypervolume(Batch{{1, 3, 2, 1}, 2, 2}.view(), std::vector<double>{4, 4}) == 7.0);
+    CHECK(hypervolume(Batch{{1, 3, 5, 1}, 2, 2}.view(), std::vector<double>{4, 4}) == 3.0);
+    CHECK(hypervolume(Batch{{1, kInf}, 1, 2}.view(), std::vector<double>{4, 4}) == 0.0);
+    CHECK(hypervolume(Batch{{}, 0, 3}.view(), std::vector<double>{4, 4, 4}) == 0.0);
+    for (std::size_t m = 1; m <= 7; ++m) {
+        // Boxes that reach 1 in all objectives but one, where they reach 2: 1 + m unit cubes.
+        Batch batch{std::vector<double>(m * m, 1.0), m, m};
+        for (std::size_t i = 0; i < m; ++i)
+            batch.values[i * m + i] = 0.0;
+        const std::vector<double> reference(m, 2.0);
+        const double expected = m == 1 ? 2.0 : 1.0 + static_cast<double>(m);
+        CHECK(std::abs(hypervolume(batch.view(), reference) - expected) < 1e-12);
+        for (const double part : contributions_of(batch, reference)) {
+            CHECK(std::abs(part - (m == 1 ? 2.0 : 1.0)) < 1e-12);
+        }
+    }
+}
+
+TEST(hypervolume_matches_inclusion_and_exclusion) {
+    for (const Shape shape : {Shape::uniform, Shape::coarse, Shape::sphere}) {
+        for (std::size_t m = 1; m <= 6; ++m) {
+            const Batch batch = make(shape, 10, m, m);
+            const std::vector<double> reference(m, 2.5);
+            double expected = 0.0;
+            for (unsigned subset = 1; subset < 1024; ++subset) {
+                double box = -1.0;
+                for (unsigned i = 0; i < 10; ++i)
+                    box *= (subset >> i & 1U) != 0 ? -1.0 : 1.0;
+                for (std::size_t j = 0; j < m; ++j) {
+                    double corner = -kInf;
+                    for (std::size_t i = 0; i < 10; ++i) {
+                        if ((subset >> i & 1U) != 0) corner = std::max(corner, batch.at(i, j));
+                    }
+                    box *= std::max(0.0, reference[j] - corner);
+                }
+                expected += box;
+            }
+            CHECK(std::abs(hypervolume(batch.view(), reference) - expected) < 1e-9 * expected);
+        }
+    }
+}
+
+TEST(contributions_are_what_is_lost) {
+    for (const Shape shape : {Shape::uniform, Shape::coarse, Shape::sphere, Shape::equal}) {
+        for (std::size_t m = 1; m <= 6; ++m) {
+            for (const std::size_t n : {1UL, 2UL, 12UL, 40UL}) {
+                const Batch batch = make(shape, n, m, 100 + m);
+                const std::vector<double> reference(m, 2.5);
+                const double whole = hypervolume(batch.view(), reference);
+                const auto parts = contributions_of(batch, reference);
+                for (std::size_t i = 0; i < n; ++i) {
+                    Batch rest = batch;
+                    rest.values.erase(rest.values.begin() + static_cast<std::ptrdiff_t>(i * m),
+                                      rest.values.begin() + static_cast<std::ptrdiff_t>(i * m + m));
+                    --rest.n;
+                    const double lost = whole - hypervolume(rest.view(), reference);
+                    CHECK(std::abs(parts[i] - lost) <= 1e-9 * std::max(whole, 1.0));
+                }
+            }
+        }
+    }
+}
+
+TEST(hostile_input_is_refused) {
+    std::vector<std::int32_t> ranks(2);
+    std::vector<std::uint8_t> mask(2);
+    std::vector<double> out(2);
+    const Batch nan{{0, 1, std::nan(""), 2}, 2, 2};
+    CHECK_THROWS(non_dominated_sort(nan.view(), ranks, 1), InvalidInput, "row 1, column 0 is NaN");
+    CHECK_THROWS(is_non_dominated(nan.view(), mask, 1), InvalidInput, "row 1, column 0 is NaN");
+    CHECK_THROWS(crowding_distance(nan.view(), out), InvalidInput, "row 1, column 0 is NaN");
+    const Batch empty{{}, 0, 0};
+    CHECK_THROWS(non_dominated_sort(empty.view(), {}, 1), InvalidInput, "no columns");
+    const Batch good{{0, 1, 1, 0}, 2, 2};
+    CHECK_THROWS(non_dominated_sort(good.view(), ranks, 0), InvalidInput, "threads is 0");
+    CHECK_THROWS(is_non_dominated(good.view(), mask, 0), InvalidInput, "threads is 0");
+    CHECK_THROWS(hypervolume(good.view(), std::vector<double>{1}), InvalidInput, "1 entries");
+    CHECK_THROWS(hypervolume(good.view(), std::vector<double>{1, kInf}), InvalidInput, "entry 1");
+    const Batch low{{0, -kInf}, 1, 2};
+    CHECK_THROWS(hypervolume(low.view(), std::vector<double>{1, 1}), InvalidInput,
+                 "row 0, column 1 is -inf");
+    const Batch wide{{-1e300, -1e300}, 1, 2};
+    CHECK_THROWS(hypervolume(wide.view(), std::vector<double>{0, 0}), InvalidInput, "overflows");
+}
+
+int main() {
+    return pnag::test::run_all();
+}

@@ -1,0 +1,209 @@
+#include <algorithm>
+#include <limits>
+#include <set>
+
+#include "check.hpp"
+#include "pnag/errors.hpp"
+#include "pnag/space.hpp"
+
+using namespace pnag;
+
+using Codes = std::vector<std::uint8_t>;
+
+namespace {
+
+// 21 x 4 x 5 architectures.
+Space small_space() {
+    std::vector<StageSpec> stages(3);
+    stages[0] = {{3, 2, 2}, 1, std::nullopt};
+    stages[1] = {{2, 3, 3}, 0, Codes{1, 1, 0, 1, 2, 0, 2, 2, 3, 1, 0, 0}};
+    stages[2] = {{4}, 0, std::nullopt};
+    return Space(std::move(stages));
+}
+
+// The shape of Once-for-All's MobileNetV3.
+Space large_space() {
+    std::vector<StageSpec> stages(5, StageSpec{std::vector<int>(4, 9), 2, std::nullopt});
+    return Space(std::move(stages));
+}
+
+// Stages too large for a table of rows.
+Space huge_space() {
+    std::vector<StageSpec> stages(
+        2, StageSpec{std::vector<int>{254, 254, 254, 254, 254, 254, 254}, 0, std::nullopt});
+    return Space(std::move(stages));
+}
+
+std::size_t distinct_rows(const Codes& rows, std::size_t width) {
+    std::set<Codes> seen;
+    for (std::size_t i = 0; i < rows.size(); i += width) {
+        seen.insert(Codes(rows.begin() + static_cast<std::ptrdiff_t>(i),
+                          rows.begin() + static_cast<std::ptrdiff_t>(i + width)));
+    }
+    return seen.size();
+}
+
+}  // namespace
+
+TEST(counts) {
+    CHECK(small_space().stage_counts() == (std::vector<std::int64_t>{21, 4, 5}));
+    CHECK(large_space().stage_counts() == std::vector<std::int64_t>(5, 7371));
+    CHECK(small_space().n_slots() == 7);
+}
+
+TEST(enumeration_is_complete_valid_and_ordered) {
+    const Space space = small_space();
+    Codes rows(21 * 4 * 5 * 7);
+    space.enumerate(0, rows, 2);
+    CHECK(distinct_rows(rows, 7) == 420);
+    CHECK(!space.find_invalid(rows, 1));
+    CHECK((Codes(rows.begin(), rows.begin() + 14) ==
+           Codes{1, 0, 0, 1, 1, 0, 0, 1, 0, 0, 1, 1, 0, 1}));
+    std::vector<std::int64_t> indices(420 * 3);
+    space.rank(rows, indices, 1);
+    for (std::int64_t i = 0; i < 420; ++i) {
+        const auto at = static_cast<std::size_t>(3 * i);
+        CHECK(indices[at] * 20 + indices[at + 1] * 5 + indices[at + 2] == i);
+    }
+    Codes again(rows.size());
+    space.unrank(indices, again, 2);
+    CHECK(again == rows);
+    Codes part(7 * 10);
+    space.enumerate(400, part, 1);
+    CHECK(std::equal(part.begin(), part.end(), rows.begin() + 400 * 7));
+    CHECK_THROWS(space.enumerate(411, part, 1), InvalidInput, "beyond the 420");
+    CHECK_THROWS(space.enumerate(-1, part, 1), InvalidInput, "first is -1");
+}
+
+TEST(samples_are_valid_and_independent_of_threads) {
+    for (const Space& space : {small_space(), large_space(), huge_space()}) {
+        const std::size_t n = 40000;
+        Codes one(n * space.n_slots());
+        Codes two(one.size());
+        space.sample_uniform(5, one, 1);
+        space.sample_uniform(5, two, 3);
+        CHECK(one == two);
+        CHECK(!space.find_invalid(one, 2));
+        space.sample_decisions(5, one, 1);
+        space.sample_decisions(5, two, 3);
+        CHECK(one == two);
+        CHECK(!space.find_invalid(one, 2));
+        std::vector<std::int64_t> indices(n * space.n_stages());
+        space.rank(one, indices, 2);
+        space.unrank(indices, two, 2);
+        CHECK(one == two);
+    }
+}
+
+TEST(uniform_samples_pass_chi_square) {
+    const Space space = small_space();
+    const std::size_t n = 84000;
+    Codes rows(n * 7);
+    space.sample_uniform(11, rows, 2);
+    std::vector<std::int64_t> indices(n * 3);
+    space.rank(rows, indices, 1);
+    std::vector<double> counts(420, 0.0);
+    for (std::size_t i = 0; i < n; ++i) {
+        counts[static_cast<std::size_t>(indices[3 * i] * 20 + indices[3 * i + 1] * 5 +
+                                        indices[3 * i + 2])] += 1.0;
+    }
+    double chi_square = 0.0;
+    for (const double count : counts)
+        chi_square += (count - 200.0) * (count - 200.0) / 200.0;
+    CHECK(chi_square > 320.0 && chi_square < 530.0);  // 419 degrees of freedom, 3.6 sigma
+}
+
+TEST(children_are_valid) {
+    for (const Space& space : {small_space(), large_space(), huge_space()}) {
+        const std::size_t n = 20000;
+        Codes a(n * space.n_slots());
+        Codes b(a.size());
+        Codes child(a.size());
+        Codes again(a.size());
+        space.sample_decisions(1, a, 1);
+        space.sample_decisions(2, b, 1);
+        for (const double rate : {0.0, 0.1, 0.5, 1.0}) {
+            space.mutate(a, rate, 3, child, 1);
+            space.mutate(a, rate, 3, again, 2);
+            CHECK(child == again);
+            CHECK(!space.find_invalid(child, 1));
+            CHECK((child == a) == (rate == 0.0));
+        }
+        space.crossover(a, b, 3, child, 1);
+        space.crossover(a, b, 3, again, 2);
+        CHECK(child == again);
+        CHECK(!space.find_invalid(child, 1));
+        for (std::size_t i = 0; i < child.size(); ++i) {
+            CHECK(child[i] == 0 || child[i] == a[i] || child[i] == b[i]);
+        }
+        space.crossover(a, a, 3, child, 1);
+        CHECK(child == a);
+    }
+    CHECK_THROWS(small_space().mutate({}, 1.5, 0, {}, 1), InvalidInput, "rate is 1.5");
+}
+
+TEST(neighbors_differ_by_one_decision) {
+    const Space space = small_space();
+    const Codes arch = {2, 1, 0, 2, 2, 3, 0};
+    const Codes found = space.neighbors(arch);
+    // 2 + 1 other choices, 1 drop, 2 additions; 3 other rows; 4 additions.
+    CHECK(found.size() == 13 * 7);
+    CHECK(distinct_rows(found, 7) == 13);
+    CHECK(!space.find_invalid(found, 1));
+    CHECK((Codes(found.begin(), found.begin() + 7) == Codes{1, 1, 0, 2, 2, 3, 0}));
+}
+
+TEST(invalid_rows_are_named) {
+    const Space space = small_space();
+    Codes rows(1000 * 7);
+    space.sample_uniform(0, rows, 1);
+    const Codes valid = rows;
+    const auto fault_of = [&](std::size_t row, std::size_t slot, std::uint8_t value) {
+        rows = valid;
+        rows[row * 7 + slot] = value;
+        const auto fault = space.find_invalid(rows, 2);
+        return fault && fault->row == row && fault->slot == slot && fault->value == value;
+    };
+    CHECK(fault_of(999, 0, 0));  // required
+    CHECK(fault_of(500, 6, 5));  // beyond the choices
+    CHECK(fault_of(77, 1, 255));
+    rows = valid;
+    rows[7 * 3 + 1] = 0;
+    rows[7 * 3 + 2] = 2;
+    CHECK(space.find_invalid(rows, 1)->slot == 2);  // after an absent slot
+    CHECK_THROWS(space.require_valid(rows, "archs", 1), InvalidInput, "row 3, slot 2 is 2");
+    rows = valid;
+    const Codes unlisted = {1, 3, 0};
+    std::copy(unlisted.begin(), unlisted.end(), rows.begin() + 7 * 9 + 3);
+    CHECK(space.find_invalid(rows, 1)->row == 9);
+    CHECK(space.find_invalid(rows, 1)->slot == 4);
+    CHECK(!space.find_invalid({}, 1));
+}
+
+TEST(impossible_spaces_are_refused) {
+    const auto build = [](StageSpec stage) { return Space({std::move(stage)}); };
+    CHECK_THROWS(Space({}), InvalidInput, "at least one stage");
+    CHECK_THROWS(build({{}, 0, std::nullopt}), InvalidInput, "no slots");
+    CHECK_THROWS(build({{0}, 0, std::nullopt}), InvalidInput, "0 choices");
+    CHECK_THROWS(build({{255}, 0, std::nullopt}), InvalidInput, "255 choices");
+    CHECK_THROWS(build({{2}, 2, std::nullopt}), InvalidInput, "min_depth 2");
+    CHECK_THROWS(build({{2}, -1, std::nullopt}), InvalidInput, "min_depth -1");
+    CHECK_THROWS(build({std::vector<int>(8, 254), 0, std::nullopt}), InvalidInput, "2^62");
+    CHECK_THROWS(build({{2, 2}, 0, Codes{}}), InvalidInput, "at least one row");
+    CHECK_THROWS(build({{2, 2}, 0, Codes{1, 3}}), InvalidInput, "codes are 0 to 2");
+    CHECK_THROWS(build({{2, 2}, 0, Codes{0, 1}}), InvalidInput, "absent");
+    CHECK_THROWS(build({{2, 2}, 0, Codes{1, 1, 2, 1, 1, 1}}), InvalidInput, "rows 0 and 2");
+}
+
+TEST(a_space_without_a_64_bit_size_can_be_enumerated_from_its_start) {
+    const Space space = huge_space();
+    Codes rows(14 * 3);
+    space.enumerate(0, rows, 1);
+    CHECK(rows[0] == 0 && rows[14 + 7] == 1 && rows[28 + 7] == 2);
+    CHECK_THROWS(space.enumerate(std::numeric_limits<std::int64_t>::max(), rows, 1), InvalidInput,
+                 "2^63 or more");
+}
+
+int main() {
+    return pnag::test::run_all();
+}

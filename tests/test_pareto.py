@@ -1,0 +1,463 @@
+"""Pareto kernels against hand-computed cases, brute force and moocore."""
+
+from __future__ import annotations
+
+import itertools
+
+import moocore
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from pnag_fast import pareto
+from pnag_fast.errors import InvalidInputError, InvalidTypeError, PnagError
+
+INF = np.inf
+
+# Few distinct values make ties, duplicates and equal columns common.
+coarse = st.integers(-3, 3).map(float)
+wild = st.floats(allow_nan=False) | st.sampled_from([INF, -INF, 0.0, -0.0, 5e-324, -5e-324, 1e308])
+shapes = st.tuples(st.integers(0, 40), st.integers(1, 7))
+any_points = st.one_of(
+    hnp.arrays(np.float64, shapes, elements=coarse),
+    hnp.arrays(np.float64, shapes, elements=wild),
+)
+tame_points = st.one_of(
+    hnp.arrays(np.float64, st.tuples(st.integers(0, 14), st.integers(1, 6)), elements=coarse),
+    hnp.arrays(
+        np.float64,
+        st.tuples(st.integers(0, 14), st.integers(1, 6)),
+        elements=st.floats(-4, 4, width=16),
+    ),
+)
+
+
+def dominance(points):
+    """(n, n): does row i dominate row j?"""
+    not_above = (points[:, None, :] <= points[None, :, :]).all(axis=2)
+    below = (points[:, None, :] < points[None, :, :]).any(axis=2)
+    return not_above & below
+
+
+def brute_force_ranks(points):
+    dominates = dominance(points)
+    ranks = np.zeros(len(points), np.int32)
+    for j in np.lexsort(points.T[::-1]):
+        above = ranks[dominates[:, j]]
+        if above.size:
+            ranks[j] = above.max() + 1
+    return ranks
+
+
+def brute_force_volume(points, reference):
+    """Sum over the cells of the grid that all coordinates span."""
+    points = points[(points < reference).all(axis=1)]
+    if len(points) == 0:
+        return 0.0
+    m = points.shape[1]
+    axes = [np.unique(np.append(points[:, j], reference[j])) for j in range(m)]
+    covered = np.zeros([len(axis) - 1 for axis in axes], bool)
+    for point in points:
+        covered[tuple(slice(np.searchsorted(axes[j], point[j]), None) for j in range(m))] = True
+    cells = np.array(1.0)
+    for axis in axes:
+        cells = np.multiply.outer(cells, np.diff(axis))
+    return float(cells[covered].sum())
+
+
+def sphere(rng, n, m):
+    points = np.abs(rng.normal(size=(n, m)))
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def families(rng, n, m):
+    """Batches that have each broken somebody's implementation."""
+    yield "uniform", rng.random((n, m))
+    yield "integers", rng.integers(0, 4, (n, m)).astype(float)
+    yield "sphere", sphere(rng, n, m)
+    yield "chain", np.repeat(rng.permutation(n)[:, None].astype(float), m, axis=1)
+    yield (
+        "antichain",
+        np.column_stack([np.arange(n), -np.arange(n)] + [np.zeros(n)] * (m - 2))[:, :m],
+    )
+    yield "all equal", np.full((n, m), 2.5)
+    duplicated = rng.random((n, m))
+    yield "duplicated", duplicated[rng.integers(0, max(n // 3, 1), n)]
+    one_column = rng.random((n, m))
+    one_column[:, m // 2] = 1.0
+    yield "constant column", one_column
+    yield "scales", rng.normal(size=(n, m)) * 10.0 ** rng.integers(-200, 200, m)
+    yield "extremes", rng.choice([-INF, INF, 0.0, -0.0, 1e308, -1e308, 5e-324], (n, m))
+    yield "layers", np.floor(sphere(rng, n, m) * 50) + rng.integers(0, 3, (n, 1))
+
+
+def frozen(array):
+    array = np.array(array)
+    array.setflags(write=False)
+    return array
+
+
+# --- fronts -------------------------------------------------------------------------------------
+
+
+def test_fronts_by_hand():
+    points = [[1, 4], [2, 2], [3, 3], [4, 1], [4, 4], [2, 2]]
+    ranks = pareto.non_dominated_sort(points)
+    assert ranks.dtype == np.int32
+    np.testing.assert_array_equal(ranks, [0, 0, 1, 0, 2, 0])
+
+
+def test_one_objective_is_a_dense_ranking():
+    np.testing.assert_array_equal(pareto.non_dominated_sort([[3], [1], [1], [INF]]), [1, 0, 0, 2])
+
+
+def test_signed_zeros_are_equal():
+    points = [[0.0, -0.0], [-0.0, 0.0], [0.0, 1.0]]
+    np.testing.assert_array_equal(pareto.non_dominated_sort(points), [0, 0, 1])
+    np.testing.assert_array_equal(pareto.is_non_dominated(points), [True, True, False])
+
+
+def test_infinities_are_ordinary_values():
+    points = [[-INF, INF], [INF, -INF], [0, INF], [INF, INF], [-INF, 1]]
+    np.testing.assert_array_equal(pareto.non_dominated_sort(points), [1, 0, 2, 3, 0])
+    assert pareto.is_non_dominated([[INF, INF], [INF, INF]]).all()
+
+
+@given(any_points)
+@settings(deadline=None, max_examples=400)
+def test_fronts_match_brute_force(points):
+    expected = brute_force_ranks(points)
+    np.testing.assert_array_equal(pareto.non_dominated_sort(points), expected)
+    np.testing.assert_array_equal(pareto.is_non_dominated(points), expected == 0)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4, 6, 8])
+@pytest.mark.parametrize("n", [50, 700, 1500])
+def test_families_match_brute_force(n, m):
+    rng = np.random.default_rng(n + m)
+    for name, points in families(rng, n, m):
+        expected = brute_force_ranks(points)
+        for threads in (1, 3):
+            ranks = pareto.non_dominated_sort(points, threads=threads)
+            mask = pareto.is_non_dominated(points, threads=threads)
+            np.testing.assert_array_equal(ranks, expected, err_msg=name)
+            np.testing.assert_array_equal(mask, expected == 0, err_msg=name)
+
+
+@pytest.mark.parametrize(("n", "m"), [(60_000, 2), (20_000, 3), (6_000, 4), (4_000, 6)])
+def test_large_batches_match_moocore(n, m):
+    rng = np.random.default_rng(n)
+    for name, points in families(rng, n, m):
+        if not np.isfinite(points).all() or name in ("chain", "scales"):
+            continue  # moocore needs minutes for a chain, and other values are not its business
+        expected = moocore.pareto_rank(points)
+        np.testing.assert_array_equal(pareto.non_dominated_sort(points), expected, err_msg=name)
+        np.testing.assert_array_equal(pareto.is_non_dominated(points), expected == 0, err_msg=name)
+
+
+@pytest.mark.parametrize("m", [2, 3, 4, 5])
+def test_results_do_not_depend_on_threads(m):
+    rng = np.random.default_rng(m)
+    for points in (rng.random((80_000, m)), sphere(rng, 8_000, m)):
+        one = pareto.non_dominated_sort(points, threads=1)
+        np.testing.assert_array_equal(pareto.non_dominated_sort(points, threads=4), one)
+        for threads in (1, 4):
+            mask = pareto.is_non_dominated(points, threads=threads)
+            np.testing.assert_array_equal(mask, one == 0)
+
+
+def test_long_staircases_in_three_objectives():
+    # First objective rising, the others an antichain in random order: a staircase of all points,
+    # every insertion somewhere in its middle.
+    n = 60_000
+    y = np.random.default_rng(0).permutation(n).astype(float)
+    points = np.column_stack([np.arange(n), y, -y])
+    assert (pareto.non_dominated_sort(points) == 0).all()
+    assert pareto.is_non_dominated(points).all()
+
+
+def test_points_equal_in_rounded_sums():
+    # The sum of the objectives does not see the last one; the order of the kernel must.
+    points = np.zeros((3000, 5))
+    points[:, 0] = 1e16 * (np.arange(3000) % 2)
+    points[:, 4] = np.arange(3000)[::-1] * 1e-3
+    np.testing.assert_array_equal(pareto.is_non_dominated(points), brute_force_ranks(points) == 0)
+
+
+# --- crowding distance --------------------------------------------------------------------------
+
+
+def reference_crowding(points):
+    n, m = points.shape
+    if n <= 2:
+        return np.full(n, INF)
+    total = np.zeros(n)
+    for j in range(m):
+        order = np.argsort(points[:, j], kind="stable")
+        column = points[order, j]
+        if column[0] == column[-1]:
+            continue
+        gaps = (column[2:] - column[:-2]) / (column[-1] - column[0])
+        total[order[1:-1]] += gaps
+        total[order[[0, -1]]] = INF
+    return total
+
+
+def test_crowding_by_hand():
+    np.testing.assert_array_equal(
+        pareto.crowding_distance([[0, 4], [1, 3], [2, 1], [4, 0]]), [INF, 1.25, 1.5, INF]
+    )
+
+
+def test_crowding_of_constant_columns_and_ties():
+    np.testing.assert_array_equal(
+        pareto.crowding_distance([[5, 0], [5, 1], [5, 2]]), [INF, 1.0, INF]
+    )
+    np.testing.assert_array_equal(pareto.crowding_distance(np.ones((4, 2))), np.zeros(4))
+    # Of equal smallest values the first row is the boundary.
+    np.testing.assert_array_equal(
+        pareto.crowding_distance([[0], [0], [1], [2], [2]]), [INF, 0.5, 1.0, 0.5, INF]
+    )
+    for n in (0, 1, 2):
+        np.testing.assert_array_equal(pareto.crowding_distance(np.ones((n, 2))), np.full(n, INF))
+
+
+def test_crowding_with_infinities():
+    points = [[-INF], [0.0], [1.0], [2.0], [INF], [INF]]
+    np.testing.assert_array_equal(pareto.crowding_distance(points), [INF, 1, 0, 1, 1, INF])
+    np.testing.assert_array_equal(
+        pareto.crowding_distance([[-1e308], [0.0], [1e308]]), [INF, 1.0, INF]
+    )
+
+
+@given(
+    hnp.arrays(
+        np.float64,
+        st.tuples(st.integers(0, 60), st.integers(1, 5)),
+        elements=st.integers(-5, 5).map(float) | st.floats(-1e6, 1e6),
+    )
+)
+@settings(deadline=None)
+def test_crowding_matches_the_definition(points):
+    np.testing.assert_array_equal(pareto.crowding_distance(points), reference_crowding(points))
+
+
+@pytest.mark.parametrize("n", [3, 100, 5000, 70_000])
+def test_crowding_of_large_batches(n):
+    rng = np.random.default_rng(n)
+    ties = rng.integers(0, 9, (n, 3)).astype(float)
+    for points in (rng.random((n, 3)), ties, rng.normal(size=(n, 2)) ** 7):
+        np.testing.assert_array_equal(pareto.crowding_distance(points), reference_crowding(points))
+
+
+# --- hypervolume --------------------------------------------------------------------------------
+
+
+def test_hypervolume_by_hand():
+    assert pareto.hypervolume([[1, 3], [2, 1]], [4, 4]) == 7.0
+    assert pareto.hypervolume([[1, 3], [2, 1], [4, 0], [5, 5]], [4, 4]) == 7.0
+    assert pareto.hypervolume([[2]], [5]) == 3.0
+    assert pareto.hypervolume(np.zeros((0, 3)), [1, 1, 1]) == 0.0
+    assert pareto.hypervolume([[1, INF]], [4, 4]) == 0.0
+    assert isinstance(pareto.hypervolume([[1, 3]], [4, 4]), float)
+
+
+@given(tame_points, st.sampled_from([1.0, 2.0, 5.0]))
+@settings(deadline=None, max_examples=300)
+def test_hypervolume_matches_the_grid(points, corner):
+    reference = np.full(points.shape[1], corner)
+    expected = brute_force_volume(points, reference)
+    assert pareto.hypervolume(points, reference) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("m", "n"), [(2, 20_000), (3, 5_000), (4, 300), (5, 120), (6, 60), (7, 40), (8, 25)]
+)
+def test_hypervolume_matches_moocore(m, n):
+    rng = np.random.default_rng(m)
+    reference = np.full(m, 1.1)
+    for points in (rng.random((n, m)), sphere(rng, n, m), 1 - sphere(rng, n, m)):
+        expected = moocore.hypervolume(points, ref=reference)
+        assert pareto.hypervolume(points, reference) == pytest.approx(expected, rel=1e-10)
+
+
+def test_hypervolume_of_scaled_objectives():
+    rng = np.random.default_rng(1)
+    points = sphere(rng, 50, 4)
+    scale = 2.0 ** np.array([100, -100, 7, 0])  # powers of two: exact
+    reference = np.full(4, 1.5)
+    whole = pareto.hypervolume(points, reference)
+    scaled = pareto.hypervolume(points * scale, reference * scale)
+    assert scaled == pytest.approx(whole * scale.prod(), rel=1e-12)
+
+
+@pytest.mark.parametrize("m", range(1, 7))
+def test_contributions_are_what_is_lost(m):
+    rng = np.random.default_rng(m)
+    reference = np.full(m, 3.2)
+    for name, points in families(rng, 30, m):
+        if name in ("extremes", "scales"):
+            continue
+        whole = pareto.hypervolume(points, reference)
+        lost = [
+            whole - pareto.hypervolume(np.delete(points, i, axis=0), reference) for i in range(30)
+        ]
+        parts = pareto.hypervolume_contributions(points, reference)
+        np.testing.assert_allclose(parts, lost, rtol=1e-9, atol=1e-9 * max(1.0, whole))
+        assert (parts >= 0).all()
+
+
+@given(tame_points)
+@settings(deadline=None, max_examples=200)
+def test_dominated_and_equal_points_contribute_nothing(points):
+    reference = np.full(points.shape[1], 5.0)
+    parts = pareto.hypervolume_contributions(points, reference)
+    inside = (points < reference).all(axis=1)
+    equal = (points[:, None, :] == points[None, :, :]).all(axis=2).sum(axis=1) > 1
+    covered = dominance(points[inside]).any(axis=0) if inside.any() else np.zeros(0, bool)
+    assert (parts[~inside] == 0).all()
+    assert (parts[equal] == 0).all()
+    assert (parts[inside][covered] == 0).all()
+    assert (parts[inside][~covered & ~equal[inside]] >= 0).all()
+
+
+@pytest.mark.parametrize(("m", "n"), [(2, 400), (3, 200), (4, 80), (5, 40)])
+def test_contributions_match_moocore_on_fronts(m, n):
+    points = sphere(np.random.default_rng(m), n, m)
+    reference = np.full(m, 1.2)
+    expected = moocore.hv_contributions(points, ref=reference)
+    parts = pareto.hypervolume_contributions(points, reference)
+    np.testing.assert_allclose(parts, expected, rtol=1e-7, atol=1e-12)
+
+
+# --- what goes in -------------------------------------------------------------------------------
+
+FUNCTIONS = {
+    "non_dominated_sort": pareto.non_dominated_sort,
+    "is_non_dominated": pareto.is_non_dominated,
+    "crowding_distance": pareto.crowding_distance,
+    "hypervolume": lambda points: pareto.hypervolume(points, [10.0] * 3),
+    "hypervolume_contributions": lambda points: pareto.hypervolume_contributions(
+        points, [10.0] * 3
+    ),
+}
+each_function = pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
+
+
+@each_function
+def test_layouts_and_dtypes_give_the_same_result(function):
+    points = np.random.default_rng(0).integers(-9, 9, (40, 3)).astype(float)
+    expected = function(points)
+    wide = np.zeros((80, 6))
+    wide[::2, ::2] = points
+    unaligned = np.frombuffer(b"x" + points.tobytes(), np.float64, offset=1).reshape(40, 3)
+    variants = [
+        points.tolist(),
+        np.asfortranarray(points),
+        wide[::2, ::2],
+        points[::-1][::-1],
+        unaligned,
+        frozen(points),
+        points.astype(np.float32),
+        points.astype(np.float16),
+        points.astype(np.int8),
+        points.astype(np.int64),
+        points.astype(">f8"),
+    ]
+    for variant in variants:
+        np.testing.assert_array_equal(function(variant), expected)
+
+
+@each_function
+def test_inputs_are_never_written(function):
+    points = frozen(np.random.default_rng(0).random((50, 3)))
+    before = points.copy()
+    function(points)
+    np.testing.assert_array_equal(points, before)
+
+
+@each_function
+def test_nan_is_named(function):
+    points = np.random.default_rng(0).random((9000, 3))
+    points[8765, 2] = np.nan
+    points[8999, 0] = np.nan
+    with pytest.raises(InvalidInputError, match=r"row 8765, column 2 is NaN"):
+        function(points)
+
+
+@each_function
+@pytest.mark.parametrize(
+    ("points", "error", "message"),
+    [
+        (np.zeros((3, 0)), InvalidInputError, "no columns"),
+        (np.zeros(3), InvalidInputError, r"shape \(3,\)"),
+        (np.zeros((2, 2, 2)), InvalidInputError, r"shape \(2, 2, 2\)"),
+        ([[1, 2], [3]], InvalidInputError, "rectangular"),
+        (np.zeros((2, 3), complex), InvalidTypeError, "complex128"),
+        (np.zeros((2, 3), bool), InvalidTypeError, "bool"),
+        (np.zeros((2, 3), object), InvalidTypeError, "object"),
+        (np.full((2, 3), "1"), InvalidTypeError, "<U1"),
+        (np.zeros((2, 3), "M8[s]"), InvalidTypeError, "datetime64"),
+        (np.zeros((2, 3), np.longdouble), InvalidTypeError, "float128|longdouble"),
+        (np.full((2, 3), 2**53 + 1), InvalidInputError, "9007199254740993"),
+        (np.full((2, 3), 2**64 - 1, np.uint64), InvalidInputError, "18446744073709551615"),
+    ],
+)
+def test_wrong_input_is_named(function, points, error, message):
+    with pytest.raises(error, match=message) as caught:
+        function(points)
+    assert isinstance(caught.value, PnagError)
+
+
+@pytest.mark.parametrize("function", [pareto.non_dominated_sort, pareto.is_non_dominated])
+def test_wrong_threads_are_named(function):
+    for threads, error in (
+        (0, InvalidInputError),
+        (-1, InvalidInputError),
+        (1.5, InvalidTypeError),
+    ):
+        with pytest.raises(error, match="threads is"):
+            function([[1.0, 2.0]], threads=threads)
+    with pytest.raises(InvalidTypeError, match="bool"):
+        function([[1.0, 2.0]], threads=True)
+    assert function([[1.0, 2.0]], threads=np.int64(2)).shape == (1,)
+
+
+@each_function
+def test_empty_batches(function):
+    result = function(np.zeros((0, 3)))
+    assert result == 0.0 if isinstance(result, float) else result.shape == (0,)
+
+
+@pytest.mark.parametrize("function", [pareto.hypervolume, pareto.hypervolume_contributions])
+def test_wrong_references_are_named(function):
+    points = [[1.0, 2.0]]
+    for reference, message in [
+        ([3.0], "1 entries"),
+        ([3.0, INF], "entry 1 is inf"),
+        ([np.nan, 1.0], "entry 0 is nan"),
+        ([[3.0, 3.0]], r"shape \(1, 2\)"),
+    ]:
+        with pytest.raises(InvalidInputError, match=message):
+            function(points, reference)
+    with pytest.raises(InvalidInputError, match="row 1, column 0 is -inf"):
+        function([[1, 1], [-INF, 1]], [2, 2])
+    with pytest.raises(InvalidInputError, match="overflows"):
+        function([[-1e200, -1e200]], [0, 0])
+
+
+def test_options_are_keyword_only_and_data_positional_only():
+    with pytest.raises(TypeError):
+        pareto.non_dominated_sort([[1.0]], 2)  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        pareto.non_dominated_sort(points=[[1.0]])  # type: ignore[call-arg]
+
+
+def test_all_orders_of_a_small_batch():
+    points = np.array([[0, 2], [1, 1], [2, 0], [1, 2], [2, 2]], float)
+    expected = np.array([0, 0, 0, 1, 2])
+    for order in itertools.permutations(range(5)):
+        rows = list(order)
+        np.testing.assert_array_equal(pareto.non_dominated_sort(points[rows]), expected[rows])
