@@ -1,0 +1,370 @@
+"""Training by the method of PNAG (Guo et al. 2022), batched.
+
+1. Architectures are sampled, their accuracy predicted and their costs looked up.
+2. The evaluator R(architecture | budget), three fully connected layers, learns to rank them: of two
+   architectures the better one under a budget is the more accurate, if both fit the budget, and
+   the cheaper otherwise (the Pareto dominance rule, eq. 3); the loss is the hinge of the difference
+   over all pairs (eq. 4).
+3. The policy is trained by policy gradient to raise R in expectation over budgets and its own
+   architectures, with an entropy bonus (eq. 1 and algorithm 1).
+
+Log-probabilities of layers that are absent do not count. The baseline of an architecture's reward
+is the mean over the other architectures drawn for its budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..accuracy import one_hot
+from ..errors import InvalidInputError, MissingDependencyError, TrainingError
+from ..progress import ProgressCallback
+from ..spaces import Archs, SearchSpace
+from .decisions import DecisionSequence
+from .policy import BudgetScale, Policy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PnagSettings:
+    """Settings of the method; the defaults suit spaces of 10 to 20 layers on two cores.
+
+    Attributes
+    ----------
+    n_budgets : int
+        K, the number of learned budget embeddings (the paper uses 10).
+    n_architectures : int
+        Sampled architectures that the evaluator learns from (the paper uses 16,000).
+    evaluator_steps, evaluator_batch, evaluator_budgets : int
+        Steps, and architectures and budgets per step; every step ranks all their pairs.
+    steps, budgets_per_step, samples_per_budget : int
+        Policy gradient steps, budgets drawn anew for each, architectures drawn for each budget.
+    entropy : float
+        Weight of the entropy at the first step; it falls linearly to a tenth.
+    """
+
+    n_budgets: int = 10
+    n_architectures: int = 16_000
+    evaluator_steps: int = 600
+    evaluator_batch: int = 96
+    evaluator_budgets: int = 16
+    evaluator_hidden: int = 128
+    steps: int = 400
+    budgets_per_step: int = 24
+    samples_per_budget: int = 12
+    hidden: int = 64
+    learning_rate: float = 3e-3
+    entropy: float = 0.03
+
+    def check(self) -> None:
+        """Refuse settings that cannot train."""
+        for name in (
+            "n_budgets",
+            "n_architectures",
+            "evaluator_steps",
+            "evaluator_batch",
+            "evaluator_budgets",
+            "evaluator_hidden",
+            "steps",
+            "budgets_per_step",
+            "hidden",
+        ):
+            if getattr(self, name) < 1:
+                raise InvalidInputError(f"{name} should be at least 1, found {getattr(self, name)}")
+        if self.samples_per_budget < 2:
+            raise InvalidInputError(
+                "samples_per_budget should be at least 2, so that an architecture can be compared "
+                f"with others of its budget; found {self.samples_per_budget}"
+            )
+
+
+def dominance(
+    top1: FloatArray, costs: FloatArray, budgets: FloatArray, spans: FloatArray
+) -> npt.NDArray[np.bool_]:
+    """Apply the Pareto dominance rule (PNAG, eq. 3) to all pairs under every budget.
+
+    Architecture i is at least as good as j under budget B if both fit B and i is at least as
+    accurate, or if not both fit and i is at most as far over B as j. With one cost, being less far
+    over is being cheaper; with several, the farthest excess in units of the cost's span counts.
+
+    Parameters
+    ----------
+    top1 : ndarray of float64, shape (n,)
+    costs : ndarray of float64, shape (n, m)
+    budgets : ndarray of float64, shape (b, m)
+    spans : ndarray of float64, shape (m,)
+        Range of each cost.
+
+    Returns
+    -------
+    ndarray of bool, shape (b, n, n)
+
+    Examples
+    --------
+    >>> dominance(np.array([0.7, 0.8, 0.9]), np.array([[1.0], [2.0], [3.0]]),
+    ...           np.array([[2.5]]), np.array([2.0])).astype(int)
+    array([[[1, 0, 1],
+            [1, 1, 1],
+            [0, 0, 1]]])
+    """
+    excess = ((costs[None] - budgets[:, None]) / spans).max(axis=2)
+    fits = excess <= 0
+    both = fits[:, :, None] & fits[:, None, :]
+    more_accurate = top1[:, None] >= top1[None, :]
+    cheaper = excess[:, :, None] <= excess[:, None, :]
+    return np.asarray(np.where(both, more_accurate[None], cheaper))
+
+
+def require_torch(purpose: str) -> Any:
+    """Import torch or say how to install it."""
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingDependencyError("torch", "train", purpose) from error
+    return torch
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Architectures that were evaluated: rows, top-1 (n,) and costs (n, m)."""
+
+    archs: Archs
+    top1: FloatArray
+    costs: FloatArray
+
+
+class Evaluator:
+    """R(architecture | budget): three fully connected layers on both (PNAG, section 3.3)."""
+
+    def __init__(
+        self, torch: Any, n_features: int, scale: BudgetScale, hidden: int, seed: int
+    ) -> None:
+        self.torch = torch
+        self.scale = scale
+        generator = torch.Generator().manual_seed(seed)
+
+        def matrix(*shape: int) -> Tensor:
+            weight: Tensor = torch.randn(*shape, generator=generator) / shape[-2] ** 0.5
+            return weight.requires_grad_()
+
+        n_tables = len(scale.low)
+        self.from_arch = matrix(n_features, hidden)
+        self.from_budget = matrix(n_tables, scale.n_budgets, hidden)
+        self.second = matrix(hidden, hidden)
+        self.third = matrix(hidden, 1)
+        self.bias = torch.zeros(2, hidden, requires_grad=True)
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Trained tensors."""
+        return [self.from_arch, self.from_budget, self.second, self.third, self.bias]
+
+    def __call__(self, features: Tensor, interpolation: Tensor) -> Tensor:
+        """Rank values.
+
+        Parameters
+        ----------
+        features : Tensor, shape (..., n_features)
+            One-hot architectures.
+        interpolation : Tensor, shape (..., n_tables, K)
+            Budgets; leading dimensions broadcast against those of `features`.
+
+        Returns
+        -------
+        Tensor, shape (...)
+        """
+        torch = self.torch
+        budget = torch.einsum("...tk,tkh->...h", interpolation, self.from_budget)
+        hidden = torch.relu(features @ self.from_arch + budget + self.bias[0])
+        hidden = torch.relu(hidden @ self.second + self.bias[1])
+        rank: Tensor = (hidden @ self.third)[..., 0]
+        return rank
+
+
+def train_evaluator(
+    samples: Samples,
+    scale: BudgetScale,
+    space: SearchSpace,
+    settings: PnagSettings,
+    seed: int,
+    progress: ProgressCallback,
+) -> tuple[Evaluator, float]:
+    """Learn to rank (PNAG, eq. 4).
+
+    Returns
+    -------
+    Evaluator
+    float
+        Share of pairs ranked right among a tenth of the samples that training never saw.
+    """
+    torch = require_torch("training a generator")
+    rng = np.random.default_rng(seed)
+    features = torch.from_numpy(one_hot(space, samples.archs))
+    evaluator = Evaluator(torch, features.shape[1], scale, settings.evaluator_hidden, seed)
+    optimiser = torch.optim.AdamW(evaluator.parameters, lr=3e-3, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.evaluator_steps)
+    spans = scale.high - scale.low
+
+    def ranked_pairs(rows: npt.NDArray[np.intp]) -> tuple[Tensor, Tensor]:
+        """R_i - R_j and labels +1, -1 of all ordered pairs i != j, both (budgets, pairs)."""
+        budgets = sample_budgets(scale, settings.evaluator_budgets, rng)
+        interpolation = torch.from_numpy(scale.interpolation(budgets))
+        values = evaluator(features[rows][None], interpolation[:, None])
+        better = dominance(samples.top1[rows], samples.costs[rows], budgets, spans)
+        i, j = np.nonzero(~np.eye(len(rows), dtype=bool))
+        label = torch.from_numpy(better[:, i, j]).float() * 2 - 1
+        return values[:, i] - values[:, j], label
+
+    order = rng.permutation(len(features))
+    held_out, rest = np.split(order, [min(max(len(order) // 10, 2), 500)])
+    for step in range(settings.evaluator_steps):
+        difference, label = ranked_pairs(rng.choice(rest, size=settings.evaluator_batch))
+        loss = torch.relu(1 - label * difference).mean()
+        if not torch.isfinite(loss):
+            raise TrainingError(f"the evaluator's loss is {float(loss)} at step {step}")
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        progress("training the evaluator", step + 1, settings.evaluator_steps)
+    with torch.no_grad():
+        difference, label = ranked_pairs(held_out)
+    return evaluator, float((difference * label > 0).float().mean())
+
+
+def sample_budgets(scale: BudgetScale, n: int, rng: np.random.Generator) -> FloatArray:
+    """Draw budgets uniformly over the reachable range, shape (n, n_tables)."""
+    return rng.uniform(scale.low, scale.high, size=(n, len(scale.low)))
+
+
+class _PolicyNetwork:
+    """The policy's weights as torch tensors, and their log-probabilities."""
+
+    def __init__(
+        self, torch: Any, sequence: DecisionSequence, scale: BudgetScale, hidden: int, seed: int
+    ) -> None:
+        self.torch, self.sequence, self.scale = torch, sequence, scale
+        generator = torch.Generator().manual_seed(seed)
+
+        def uniform(*shape: int, limit: float) -> Tensor:
+            weight: Tensor = (torch.rand(*shape, generator=generator) * 2 - 1) * limit
+            return weight.requires_grad_()
+
+        limit = hidden**-0.5
+        self.weights: dict[str, Tensor] = {
+            "budget": uniform(len(scale.low), scale.n_budgets, hidden, limit=0.5),
+            "lstm.input": uniform(hidden, 4 * hidden, limit=limit),
+            "lstm.hidden": uniform(hidden, 4 * hidden, limit=limit),
+            "lstm.bias": torch.zeros(4 * hidden, requires_grad=True),
+        }
+        for i, n_options in enumerate(sequence.kinds.values()):
+            self.weights[f"embed.{i}"] = uniform(n_options, hidden, limit=0.5)
+            # Small outputs: the first policy is close to uniform.
+            self.weights[f"head.{i}"] = uniform(hidden, n_options, limit=0.1 * limit)
+            self.weights[f"head_bias.{i}"] = torch.zeros(n_options, requires_grad=True)
+
+    def rollout(self, interpolation: Tensor, generator: Any) -> tuple[Archs, Tensor, Tensor]:
+        """Draw one architecture per row.
+
+        Parameters
+        ----------
+        interpolation : Tensor, shape (n, n_tables, K)
+
+        Returns
+        -------
+        archs : ndarray of uint8, shape (n, n_slots)
+        log_probability, entropy : Tensor, shape (n,)
+            Sums over the decisions that are present.
+        """
+        torch, weights = self.torch, self.weights
+        kinds = {kind: i for i, kind in enumerate(self.sequence.kinds)}
+        step_input = torch.einsum("ntk,tkh->nh", interpolation, weights["budget"])
+        state = torch.zeros_like(step_input)
+        cell = torch.zeros_like(step_input)
+        decisions = np.zeros((len(step_input), len(self.sequence)), dtype=np.int64)
+        log_probability = torch.zeros(len(step_input))
+        entropy = torch.zeros(len(step_input))
+        for column, decision in enumerate(self.sequence.decisions):
+            gates = torch.addmm(
+                torch.addmm(weights["lstm.bias"], step_input, weights["lstm.input"]),
+                state,
+                weights["lstm.hidden"],
+            )
+            i, f, g, o = gates.chunk(4, dim=1)
+            cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+            state = torch.sigmoid(o) * torch.tanh(cell)
+            kind = kinds[decision.kind]
+            logits = torch.addmm(weights[f"head_bias.{kind}"], state, weights[f"head.{kind}"])
+            log_p = torch.log_softmax(logits, dim=1)
+            choice = torch.multinomial(log_p.detach().exp(), 1, generator=generator)
+            decisions[:, column] = choice[:, 0].numpy()
+            present = torch.from_numpy(self.sequence.present(column, decisions)).float()
+            log_probability = log_probability + present * log_p.gather(1, choice)[:, 0]
+            entropy = entropy - present * (log_p.exp() * log_p).sum(dim=1)
+            step_input = weights[f"embed.{kind}"][choice[:, 0]]
+        return self.sequence.decode(decisions), log_probability, entropy
+
+    def export(self) -> Policy:
+        """Return the weights for use without torch."""
+        arrays = {name: w.detach().numpy().copy() for name, w in self.weights.items()}
+        return Policy(self.sequence, self.scale, arrays)
+
+
+def train_policy(
+    evaluator: Evaluator,
+    scale: BudgetScale,
+    space: SearchSpace,
+    settings: PnagSettings,
+    seed: int,
+    progress: ProgressCallback,
+) -> tuple[Policy, Archs]:
+    """Train by policy gradient against the evaluator (PNAG, eq. 1 and algorithm 1).
+
+    Returns
+    -------
+    Policy
+    ndarray of uint8, shape (n, n_slots)
+        All architectures drawn on the way, each once.
+    """
+    torch = require_torch("training a generator")
+    rng = np.random.default_rng(seed)
+    generator = torch.Generator().manual_seed(seed)
+    network = _PolicyNetwork(torch, DecisionSequence(space), scale, settings.hidden, seed)
+    weights = list(network.weights.values())
+    optimiser = torch.optim.Adam(weights, lr=settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimiser, settings.steps, eta_min=settings.learning_rate / 10
+    )
+    group = settings.samples_per_budget
+    drawn = []
+    for step in range(settings.steps):
+        budgets = np.repeat(sample_budgets(scale, settings.budgets_per_step, rng), group, axis=0)
+        interpolation = torch.from_numpy(scale.interpolation(budgets))
+        archs, log_probability, entropy = network.rollout(interpolation, generator)
+        with torch.no_grad():
+            features = torch.from_numpy(one_hot(space, archs))
+            reward = evaluator(features, interpolation).view(-1, group)
+            # Leave-one-out baseline: it does not depend on the architecture itself, so the
+            # gradient stays unbiased.
+            advantage = (reward - reward.mean(dim=1, keepdim=True)) * group / (group - 1)
+            advantage = advantage / advantage.std().clamp_min(1e-6)
+        weight = settings.entropy * (1 - 0.9 * step / settings.steps)
+        loss = -(advantage.view(-1) * log_probability).mean() - weight * entropy.mean()
+        if not torch.isfinite(loss):
+            raise TrainingError(f"the policy's loss is {float(loss)} at step {step}")
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimiser.step()
+        schedule.step()
+        drawn.append(archs)
+        progress("training the policy", step + 1, settings.steps)
+    return network.export(), np.unique(np.concatenate(drawn), axis=0)

@@ -1,0 +1,184 @@
+"""The budget-conditioned policy pi(architecture | budget), in numpy.
+
+PNAG (Guo et al. 2022), section 3.2: an LSTM takes the embedding of the budget as its first input
+and then, decision by decision, the embedding of what it has just decided. The embeddings of K
+evenly spaced budgets are learned; any other budget is interpolated linearly between its
+neighbours. Weights are trained in `pnag_fast.generator.pnag`; here they only run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import files
+from ..errors import FileFormatError
+from ..spaces import Archs
+from .decisions import Decisions, DecisionSequence
+
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class BudgetScale:
+    """Positions of budgets among the K learned ones.
+
+    Attributes
+    ----------
+    low, high : ndarray of float64, shape (n_tables,)
+        Smallest and largest learned budget of every cost.
+    n_budgets : int
+        K.
+    """
+
+    low: FloatArray
+    high: FloatArray
+    n_budgets: int
+
+    def interpolation(self, budgets: FloatArray) -> Float32Array:
+        """Weights of the K embeddings for each budget.
+
+        Parameters
+        ----------
+        budgets : ndarray of float64, shape (b, n_tables)
+
+        Returns
+        -------
+        ndarray of float32, shape (b, n_tables, K)
+            Non-negative, at most two of each K are not zero, their sum is 1.
+        """
+        span = np.where(self.high > self.low, self.high - self.low, 1.0)
+        position = ((budgets - self.low) / span).clip(0, 1) * (self.n_budgets - 1)
+        nodes = np.arange(self.n_budgets)
+        weights: Float32Array = np.maximum(0, 1 - np.abs(position[..., None] - nodes)).astype(
+            np.float32
+        )
+        return weights
+
+    def grid(self) -> FloatArray:
+        """Return the K learned budgets, shape (K, n_tables)."""
+        return np.linspace(self.low, self.high, self.n_budgets)
+
+
+@dataclass(frozen=True, eq=False)
+class Policy:
+    """Weights of the policy and their use; ``H`` is the hidden size.
+
+    ``weights`` holds ``budget`` (n_tables, K, H), ``lstm.input`` and ``lstm.hidden`` (H, 4H),
+    ``lstm.bias`` (4H,), and for each kind of decision number i ``embed.i`` (options, H),
+    ``head.i`` (H, options) and ``head_bias.i`` (options,). Gates are ordered i, f, g, o.
+    """
+
+    sequence: DecisionSequence
+    scale: BudgetScale
+    weights: Mapping[str, Float32Array]
+
+    @property
+    def hidden(self) -> int:
+        """Size of the LSTM's state."""
+        return len(self.weights["lstm.hidden"])
+
+    def sample(
+        self,
+        budgets: FloatArray,
+        n_samples: int,
+        rng: np.random.Generator,
+    ) -> Archs:
+        """Draw architectures; the first of each budget is greedy.
+
+        Parameters
+        ----------
+        budgets : ndarray of float64, shape (b, n_tables)
+        n_samples : int
+            Architectures per budget, at least 1.
+
+        Returns
+        -------
+        ndarray of uint8, shape (b, n_samples, n_slots)
+        """
+        # Weights of a damaged file may overflow; every answer is checked by the generator.
+        with np.errstate(over="ignore", invalid="ignore"):
+            decisions = self._rollout(budgets, n_samples, rng)
+        archs = self.sequence.decode(decisions)
+        return archs.reshape(len(budgets), n_samples, -1)
+
+    def _rollout(self, budgets: FloatArray, n_samples: int, rng: np.random.Generator) -> Decisions:
+        weights = self.weights
+        kinds = {kind: i for i, kind in enumerate(self.sequence.kinds)}
+        interpolation = self.scale.interpolation(budgets)
+        embedding = np.einsum("btk,tkh->bh", interpolation, weights["budget"])
+        step_input = np.repeat(embedding, n_samples, axis=0)
+        n = len(step_input)
+        greedy = np.arange(n) % n_samples == 0
+        state = np.zeros((n, self.hidden), dtype=np.float32)
+        cell = np.zeros_like(state)
+        decisions: Decisions = np.zeros((n, len(self.sequence)), dtype=np.int64)
+        for column, decision in enumerate(self.sequence.decisions):
+            gates = (
+                step_input @ weights["lstm.input"]
+                + state @ weights["lstm.hidden"]
+                + weights["lstm.bias"]
+            )
+            i, f, g, o = np.split(gates, 4, axis=1)
+            cell = _sigmoid(f) * cell + _sigmoid(i) * np.tanh(g)
+            state = _sigmoid(o) * np.tanh(cell)
+            kind = kinds[decision.kind]
+            logits = state @ weights[f"head.{kind}"] + weights[f"head_bias.{kind}"]
+            # The largest of logits plus Gumbel noise is a draw from their softmax.
+            noise = rng.gumbel(size=logits.shape)
+            noise[greedy] = 0.0
+            decisions[:, column] = np.argmax(logits + noise, axis=1)
+            step_input = weights[f"embed.{kind}"][decisions[:, column]]
+        return decisions
+
+    def to_tensors(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
+        """Return the weights, their names prefixed."""
+        return {f"{prefix}{name}": array for name, array in self.weights.items()}
+
+    @classmethod
+    def from_tensors(
+        cls,
+        sequence: DecisionSequence,
+        scale: BudgetScale,
+        tensors: Mapping[str, npt.NDArray[Any]],
+        prefix: str,
+        path: files.StrPath,
+    ) -> Policy:
+        """Read what `to_tensors` returned, checking every name, shape and value."""
+        recurrent = tensors.get(f"{prefix}lstm.hidden")
+        if recurrent is None or recurrent.ndim != 2:
+            raise FileFormatError(f"'{path}' lacks the weights of a policy")
+        hidden = len(recurrent)
+        shapes: dict[str, tuple[int, ...]] = {
+            "budget": (len(scale.low), scale.n_budgets, hidden),
+            "lstm.input": (hidden, 4 * hidden),
+            "lstm.hidden": (hidden, 4 * hidden),
+            "lstm.bias": (4 * hidden,),
+        }
+        for i, n_options in enumerate(sequence.kinds.values()):
+            shapes[f"embed.{i}"] = (n_options, hidden)
+            shapes[f"head.{i}"] = (hidden, n_options)
+            shapes[f"head_bias.{i}"] = (n_options,)
+        weights = {}
+        for name, shape in shapes.items():
+            array = tensors.get(prefix + name)
+            if array is None or array.shape != shape or array.dtype != np.float32:
+                found = "nothing" if array is None else f"{array.dtype} of shape {array.shape}"
+                raise FileFormatError(
+                    f"'{path}': weights '{prefix}{name}' should be float32 of shape {shape}, "
+                    f"found {found}"
+                )
+            if not np.isfinite(array).all():
+                raise FileFormatError(f"'{path}': weights '{prefix}{name}' are not finite")
+            weights[name] = array
+        return cls(sequence, scale, weights)
+
+
+def _sigmoid(x: Float32Array) -> Float32Array:
+    # tanh never overflows, exp of a large negative number warns.
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)), dtype=np.float32)

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+import pnag_fast as pf
+from pnag_fast import files
+from pnag_fast.errors import BudgetInfeasibleError, FileFormatError, InvalidInputError
+
+
+def spread(table, n):
+    low, high = table.bounds
+    return low + (high - low) * (np.arange(n) + 0.5) / n
+
+
+def test_every_answer_meets_its_budget(tiny, tiny_generator, tiny_table):
+    budgets = spread(tiny_table, 100)
+    out = tiny_generator.generate(budgets)
+    tiny.validate(out.archs)
+    assert out.archs.shape == (100, tiny.n_slots)
+    np.testing.assert_array_equal(out.costs[:, 0], tiny_table(out.archs))
+    assert (out.costs[:, 0] <= budgets).all()
+    np.testing.assert_array_equal(out.top1, tiny_generator.model.predict(out.archs))
+    assert set(out.source) <= {"policy", "policy+neighbours", "archive"}
+
+
+def test_answers_are_near_the_reference_front(tiny, tiny_generator, tiny_model, tiny_table):
+    budgets = spread(tiny_table, 40)
+    reference = pf.search.front(tiny, tiny_model, [tiny_table], evaluations=50_000)
+    best = reference.top1[reference.best(budgets[:, None])]
+    random = pf.search.random(tiny, tiny_model, [tiny_table], evaluations=2000)
+    sampled = random.top1[random.best(budgets[:, None]).clip(0)]
+    gap = best - tiny_generator.generate(budgets).top1
+    assert gap.mean() < 0.25 * (best - sampled).mean()
+
+
+def test_the_policy_itself_follows_the_budget(tiny, tiny_generator, tiny_table):
+    low, high = tiny_table.bounds
+    budgets = np.array([[low + 0.1 * (high - low)], [low + 0.9 * (high - low)]])
+    drawn = tiny_generator.policy.sample(budgets, 64, np.random.default_rng(0))
+    costs = tiny_table(drawn.reshape(-1, tiny.n_slots)).reshape(2, 64)
+    assert costs[0].mean() < costs[1].mean()
+
+
+def test_same_seed_same_answers(tiny_generator, tiny_table):
+    budgets = spread(tiny_table, 10)
+    a, b = (tiny_generator.generate(budgets, seed=5) for _ in range(2))
+    np.testing.assert_array_equal(a.archs, b.archs)
+    assert a.source == b.source
+
+
+def test_both_ends_of_the_range(tiny_generator, tiny_table):
+    low, high = tiny_table.bounds
+    out = tiny_generator.generate([low, high])
+    assert out.costs[0, 0] == low
+    assert out.costs[1, 0] <= high
+    assert out.top1[1] > out.top1[0]
+
+
+def test_shapes_of_budgets(tiny_generator, tiny_table):
+    middle = float(np.mean(tiny_table.bounds))
+    for budgets, n in ((middle, 1), ([middle], 1), ([[middle]], 1), ([middle] * 3, 3), ([], 0)):
+        assert len(tiny_generator.generate(budgets)) == n
+    with pytest.raises(InvalidInputError, match="shape"):
+        tiny_generator.generate([[middle, middle]])
+    with pytest.raises(InvalidInputError, match="numbers"):
+        tiny_generator.generate(["soon"])
+
+
+@pytest.mark.parametrize(
+    ("budget", "error", "message"),
+    [
+        (np.nan, InvalidInputError, "not a positive number"),
+        (-1.0, InvalidInputError, "not a positive number"),
+        (0.0, InvalidInputError, "not a positive number"),
+        (np.inf, InvalidInputError, "not a positive number"),
+        ("low", BudgetInfeasibleError, "below the cheapest .* reachable"),
+        ("high", InvalidInputError, "above the dearest .* reachable"),
+        ("seconds", BudgetInfeasibleError, "is it in ms"),
+        ("microseconds", InvalidInputError, "is it in ms"),
+    ],
+)
+def test_bad_budgets_are_named(tiny_generator, tiny_table, budget, error, message):
+    low, high = tiny_table.bounds
+    named = {
+        "low": 0.9 * low,
+        "high": 1.1 * high,
+        "seconds": low / 1000,
+        "microseconds": high * 1000,
+    }
+    value = named.get(budget, budget) if isinstance(budget, str) else budget
+    with pytest.raises(error, match=message):
+        tiny_generator.generate([high, value])
+
+
+def test_bad_options_are_refused(tiny_generator, tiny_table):
+    with pytest.raises(InvalidInputError, match="n_candidates"):
+        tiny_generator.generate(tiny_table.bounds[1], n_candidates=0)
+    with pytest.raises(InvalidInputError, match="neighbour_steps"):
+        tiny_generator.generate(tiny_table.bounds[1], neighbour_steps=-1)
+
+
+def test_several_costs(tiny, tiny_model, tiny_table, quick_settings):
+    tables = [tiny_table, pf.costs.parameters(tiny)]
+    generator = pf.train_generator(tiny, tiny_model, tables, settings=quick_settings)
+    bounds = generator.stack.bounds
+    budgets = bounds[:, 0] + (bounds[:, 1] - bounds[:, 0]) * np.array([[0.5, 0.5], [0.9, 0.3]])
+    out = generator.generate(budgets)
+    assert (out.costs <= budgets).all()
+    both_lowest = bounds[:, 0] * (1 + 1e-9)
+    if (tiny_table(tables[1].cheapest()[None]) > both_lowest[0]).all():
+        with pytest.raises(BudgetInfeasibleError, match="together"):
+            generator.generate(both_lowest[None])
+
+
+def test_save_and_load(tiny_generator, tiny_generator_path, tiny_table):
+    loaded = pf.Generator.load(tiny_generator_path)
+    budgets = spread(tiny_table, 20)
+    a, b = tiny_generator.generate(budgets), loaded.generate(budgets)
+    np.testing.assert_array_equal(a.archs, b.archs)
+    np.testing.assert_array_equal(a.top1, b.top1)
+    assert loaded.record == dict(tiny_generator.record)
+
+
+def test_a_saved_generator_needs_neither_torch_nor_tvm(tiny_generator_path, tiny_table):
+    budget = float(np.mean(tiny_table.bounds))
+    code = f"""
+        import sys
+        for name in ("torch", "tvm", "sklearn", "matplotlib", "onnx", "PIL"):
+            sys.modules[name] = None  # importing it now raises ImportError
+        import pnag_fast as pf
+        out = pf.Generator.load({str(tiny_generator_path)!r}).generate({budget})
+        assert out.costs[0, 0] <= {budget}
+        print(out.space if hasattr(out, "space") else out.source[0])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.0005, 0.3, 0.9999])
+def test_truncated_files_are_refused(tiny_generator_path, tmp_path, keep):
+    raw = tiny_generator_path.read_bytes()
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(raw[: int(keep * len(raw))])
+    with pytest.raises(FileFormatError, match="truncated"):
+        pf.Generator.load(path)
+
+
+def test_flipped_bytes_never_crash(tiny_generator_path, tmp_path, tiny_table):
+    raw = bytearray(tiny_generator_path.read_bytes())
+    rng = np.random.default_rng(0)
+    path = tmp_path / "flipped.safetensors"
+    budget = float(np.mean(tiny_table.bounds))
+    for position in rng.integers(0, len(raw), size=60):
+        flipped = bytearray(raw)
+        flipped[position] ^= 0xFF
+        path.write_bytes(bytes(flipped))
+        try:
+            out = pf.Generator.load(path).generate(budget)
+        except (FileFormatError, InvalidInputError):
+            continue
+        # A weight may have changed, but an answer still meets its budget.
+        assert (out.costs <= budget).all()
+
+
+def test_inconsistent_files_are_refused(tiny_generator, tiny_generator_path, tmp_path):
+    tensors, body = files.read_safetensors(tiny_generator_path, "pnag-generator", 1)
+    path = tmp_path / "changed.safetensors"
+    for written_by_files in ("format", "version", "provenance"):
+        del body[written_by_files]
+
+    def refused(message, tensors=tensors, version=1, **changes):
+        files.write_safetensors(path, "pnag-generator", version, tensors, {**body, **changes})
+        with pytest.raises(FileFormatError, match=message):
+            pf.Generator.load(path)
+
+    refused("upgrade", version=2)
+    refused("no cost table", tables=[])
+    refused("n_budgets", n_budgets=0)
+    refused("policy.budget", n_budgets=3)
+    refused("stages|space", space={"name": "x"})
+    refused("inconsistent", space=pf.spaces.get("mbv3-tiny", width=2.0).definition)
+    refused("policy", {k: v for k, v in tensors.items() if k != "policy.lstm.hidden"})
+    broken = tensors["archive.archs"].copy()
+    broken[0, 0] = 99
+    refused("inconsistent", {**tensors, "archive.archs": broken})
+    refused("damaged", {**tensors, "archive.top1": tensors["archive.top1"][:-1]})
+    tiny_generator.model.save(path)
+    with pytest.raises(FileFormatError, match="it is a 'pnag-accuracy-model' file"):
+        pf.Generator.load(path)
