@@ -1,0 +1,42 @@
+"""Supernets: every network of a space in one set of shared weights.
+
+Build one, train it, judge sub-networks, and cut out those that are wanted::
+
+    net = pf.supernet.build(space)
+    pf.supernet.train(net, data)
+    top1 = pf.supernet.evaluate(net, archs, data)
+    network = pf.supernet.recalibrate(net.extract(archs[0]), data)
+
+This module needs torch; importing it without raises `MissingDependencyError`.
+"""
+
+from __future__ import annotations
+
+from pnag_fast.errors import MissingDependencyError
+
+try:
+    import torch  # noqa: F401 - only to say clearly that it is absent
+except ModuleNotFoundError as error:
+    raise MissingDependencyError("torch", "train", "a supernet") from error
+
+from .checkpoint import load, save
+from .evaluation import accuracy, evaluate, recalibrate
+from .model import StaticNetwork, Supernet, build, extremes, folded_weights
+from .training import RECIPES, EpochRecord, TrainingLog, train
+
+__all__ = [
+    "RECIPES",
+    "EpochRecord",
+    "StaticNetwork",
+    "Supernet",
+    "TrainingLog",
+    "accuracy",
+    "build",
+    "evaluate",
+    "extremes",
+    "folded_weights",
+    "load",
+    "recalibrate",
+    "save",
+    "train",
+]

@@ -1,0 +1,118 @@
+"""Supernets as files: safetensors with a JSON header, no pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pnag_fast import files, spaces
+from pnag_fast.errors import FileFormatError, PnagError
+
+from .model import Supernet
+
+SUPERNET_FORMAT = "pnag-supernet"
+SUPERNET_VERSION = 1
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def save(net: Supernet, path: files.StrPath) -> None:
+    """Write a supernet, with the definition of its space, atomically.
+
+    Parameters
+    ----------
+    net : Supernet
+    path : path
+        Usually ends in ``.safetensors``.
+
+    Raises
+    ------
+    FileAccessError
+        If it cannot be written; an older file is then untouched.
+    """
+    body = {"space": net.space.definition}
+    files.write_safetensors(path, SUPERNET_FORMAT, SUPERNET_VERSION, weight_arrays(net), body)
+
+
+def load(path: files.StrPath) -> Supernet:
+    """Read what `save` wrote.
+
+    Returns
+    -------
+    Supernet
+        On the CPU, in evaluation mode, with its largest network active.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is truncated, foreign, from a newer version, or lacks or has in excess any
+        weight, or one has another shape or type than the space asks for, or is not finite.
+    FileAccessError
+        If it cannot be read.
+    """
+    arrays, header = files.read_safetensors(path, SUPERNET_FORMAT, SUPERNET_VERSION)
+    definition = files.require(header, "space", dict, path)
+    try:
+        net = Supernet(spaces.from_definition(definition, f"'{path}'"))
+    except FileFormatError:
+        raise
+    except PnagError as error:
+        raise FileFormatError(f"'{path}': {error}") from error
+    set_weights(net, arrays, path)
+    return net.eval()
+
+
+def weight_arrays(net: Supernet) -> Arrays:
+    """Return all weights and statistics as arrays that share memory with the supernet."""
+    # With a fixed momentum the number of batches seen plays no part.
+    return {
+        name: tensor.detach().cpu().numpy()
+        for name, tensor in net.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def set_weights(net: Supernet, arrays: Mapping[str, npt.NDArray[Any]], path: files.StrPath) -> None:
+    """Put arrays into a supernet, whether or not it has weights yet; check all before the first."""
+    state = net.state_dict()
+    counters = {name for name in state if name.endswith("num_batches_tracked")}
+    expected = {name: tuple(t.shape) for name, t in state.items() if name not in counters}
+    check_arrays(arrays, expected, path, f"a supernet of space '{net.space.name}'")
+    if any(tensor.is_meta for tensor in state.values()):
+        net.to_empty(device="cpu")
+    with torch.no_grad():
+        for name, tensor in net.state_dict().items():
+            if name in counters:
+                tensor.zero_()
+            else:
+                tensor.copy_(torch.from_numpy(np.array(arrays[name])))
+
+
+def check_arrays(
+    arrays: Mapping[str, npt.NDArray[Any]],
+    expected: Mapping[str, tuple[int, ...]],
+    path: files.StrPath,
+    what: str,
+) -> None:
+    """Check that names and shapes are those expected, and that all is finite float32."""
+    absent = sorted(set(expected) - set(arrays))
+    excess = sorted(set(arrays) - set(expected))
+    if absent or excess:
+        problem = f"lacks tensor '{absent[0]}'" if absent else f"has the extra tensor '{excess[0]}'"
+        raise FileFormatError(
+            f"'{path}' {problem} and so is not {what} "
+            f"({len(absent)} tensors are absent, {len(excess)} in excess)"
+        )
+    for name, shape in expected.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype != np.float32:
+            raise FileFormatError(
+                f"'{path}': tensor '{name}' is {array.dtype} of shape {array.shape}; "
+                f"{what} needs float32 of shape {shape}"
+            )
+        if not np.isfinite(array).all():
+            raise FileFormatError(f"'{path}': tensor '{name}' has values that are not finite")
