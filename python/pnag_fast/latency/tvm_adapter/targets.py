@@ -1,0 +1,147 @@
+"""Targets: from what a user writes to what TVM compiles for."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tvm
+import tvm.target.codegen as llvm
+
+from ...errors import InvalidInputError
+from .schedules import Machine
+
+SUPPORTED = (
+    "supported are 'llvm' (this processor with all of its instructions) and 'llvm' with -mcpu=, "
+    "-mattr= or -mtriple= for this processor's architecture"
+)
+
+# LLVM's name of each instruction set that compiled code may contain, and that of Linux.
+_X86_FEATURES = {
+    "sse3": "pni",
+    "ssse3": "ssse3",
+    "sse4.1": "sse4_1",
+    "sse4.2": "sse4_2",
+    "avx": "avx",
+    "avx2": "avx2",
+    "fma": "fma",
+    "f16c": "f16c",
+    "bmi": "bmi1",
+    "bmi2": "bmi2",
+    "avx512f": "avx512f",
+    "avx512bw": "avx512bw",
+    "avx512cd": "avx512cd",
+    "avx512dq": "avx512dq",
+    "avx512vl": "avx512vl",
+}
+
+
+@dataclass(frozen=True)
+class ResolvedTarget:
+    """A target that names its processor, and what the schedules need to know of it."""
+
+    target: Any
+    text: str
+    machine: Machine
+
+
+def resolve_target(text: str, *, threads: int) -> ResolvedTarget:
+    """Parse `text` and fill in this machine's processor where none is named.
+
+    Accepts TVM's JSON form and the older ``llvm -mcpu=...`` form, which TVM itself has dropped.
+
+    Raises
+    ------
+    InvalidInputError
+        For a target that this machine cannot run, or that TVM does not know.
+    """
+    fields = _parse(text)
+    if fields.get("kind") != "llvm":
+        raise InvalidInputError(f"target {text!r} is not supported; {SUPPORTED}")
+    triple = fields.get("mtriple")
+    if triple is not None and _architecture(triple) != _architecture(platform.machine()):
+        raise InvalidInputError(
+            f"target {text!r} is for {_architecture(triple)}, and this machine is "
+            f"{_architecture(platform.machine())}: the runner 'local' cannot run it; {SUPPORTED}"
+        )
+    if "mcpu" not in fields and triple is None:
+        fields["mcpu"] = str(llvm.llvm_get_system_cpu())
+        masked = _masked_features(_features(_target(fields, text)))
+        if masked:
+            fields["mattr"] = [*fields.get("mattr", []), *masked]
+    target = _target(fields, text)
+    lanes, accumulators = _vector_registers(_features(target), _architecture(platform.machine()))
+    return ResolvedTarget(
+        target, json.dumps(fields, sort_keys=True), Machine(lanes, accumulators, threads)
+    )
+
+
+def _parse(text: str) -> dict[str, Any]:
+    if text.lstrip().startswith("{"):
+        try:
+            fields = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InvalidInputError(f"target {text!r} is not valid JSON: {error}") from None
+        return dict(fields)
+    kind, *options = text.split() or [""]
+    fields = {"kind": kind}
+    for option in options:
+        name, equals, value = option.lstrip("-").partition("=")
+        if not option.startswith("-") or not equals or not value:
+            raise InvalidInputError(
+                f"target {text!r}: option {option!r} should read -name=value; {SUPPORTED}"
+            )
+        fields[name] = value.split(",") if name == "mattr" else value
+    return fields
+
+
+def _target(fields: Mapping[str, Any], text: str) -> Any:
+    try:
+        return tvm.target.Target(dict(fields))
+    except (ValueError, TypeError, RuntimeError, KeyError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InvalidInputError(f"target {text!r} is not known to TVM: {reason}") from error
+
+
+def _features(target: Any) -> frozenset[str]:
+    return frozenset(str(name) for name in llvm.llvm_get_cpu_features(target))
+
+
+def _architecture(name: str) -> str:
+    """Reduce a triple or a machine name to its architecture."""
+    first = name.partition("-")[0].lower()
+    return {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}.get(first, first)
+
+
+def _masked_features(expected: frozenset[str]) -> list[str]:
+    """List what LLVM expects of this processor and the operating system does not show.
+
+    LLVM goes by the processor's model; a hypervisor may hide instructions of it, and code that
+    uses them dies with SIGILL.
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    flags = next((set(line.split()) for line in lines if line.startswith("flags")), None)
+    if flags is None:
+        return []
+    return [
+        f"-{name}" for name, flag in _X86_FEATURES.items() if name in expected and flag not in flags
+    ]
+
+
+def _vector_registers(features: frozenset[str], architecture: str) -> tuple[int, int]:
+    """Return floats per vector, and how many registers the sums of a tile may fill.
+
+    The rest of the 32 or 16 registers holds one row of weights and the input values.
+    """
+    if "avx512f" in features:
+        return 16, 24
+    if "avx" in features:
+        return 8, 12
+    return 4, 24 if architecture == "aarch64" else 12
