@@ -18,6 +18,9 @@ CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
 # Continuous integration sets CI; there a compiler warning is an error.
 BUILD_FLAGS := $(if $(CI),-C cmake.define.PNAG_WERROR=ON)
 
+# cmake looks for ninja on the PATH.
+export PATH := $(abspath $(BIN)):$(PATH)
+
 .PHONY: quickstart test bench lint format sanitize clean
 .DELETE_ON_ERROR:
 

@@ -1,0 +1,666 @@
+"""The ``pnag`` command: a thin layer that reads options, calls the library and prints.
+
+Exit code 0 is success, 1 a failure (one line on standard error says what and what to do), 2 bad
+usage. With ``--json`` standard output is one JSON document and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import __version__
+from .errors import InvalidInputError, PnagError
+
+if TYPE_CHECKING:
+    from .data import ImageData
+    from .progress import ProgressCallback
+    from .report import FrontReport
+    from .spaces import SearchSpace
+
+EXISTING = click.Path(exists=True, path_type=Path)
+ANY_PATH = click.Path(path_type=Path)
+
+# Without a terminal a line of progress is printed at most this often.
+_LINE_SECONDS = 10.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit; this is the entry point of ``pnag``."""
+    try:
+        code = pnag.main(args=arguments, prog_name="pnag", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted; what was finished is kept", err=True)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except PnagError as error:
+        click.echo(f"{type(error).__name__}: {error}", err=True)
+        sys.exit(1)
+    except MemoryError:
+        click.echo("out of memory: use fewer architectures, images or threads", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; do not complain again while shutting down.
+        sys.stdout = None
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pnag")
+def pnag() -> None:
+    """Find the network to deploy under any budget.
+
+    Start with:  pnag quickstart --out quickstart
+    """
+
+
+# --- options that several commands share -------------------------------------------------------
+
+
+def _space_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--classes", type=click.IntRange(2), help="Number of classes."),
+        click.option("--width", type=click.FloatRange(0.1, 10), help="Channel multiplier."),
+        click.option(
+            "--resolution",
+            "resolutions",
+            type=click.IntRange(8, 4096),
+            multiple=True,
+            help="Input size in pixels; repeat it for an elastic resolution.",
+        ),
+        click.option(
+            "--space",
+            "space_name",
+            default="mbv3-tiny",
+            show_default=True,
+            help="A built-in space, or the path of a space written as JSON.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+_seed_option = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all randomness."
+)
+_data_option = click.option(
+    "--data",
+    "images",
+    default="digits",
+    show_default=True,
+    help="'digits', a folder of images by class, or an .npz with 'images' and 'labels'.",
+)
+
+
+def _space(
+    name: str,
+    resolutions: tuple[int, ...] = (),
+    width: float | None = None,
+    classes: int | None = None,
+) -> SearchSpace:
+    from . import spaces
+
+    return spaces.find(name, resolutions=resolutions or None, width=width, classes=classes)
+
+
+def _images(source: str, resolution: int, seed: int) -> ImageData:
+    from . import data
+
+    if source == "digits":
+        return data.load_digits(resolution, seed=seed)
+    return data.load(source, resolution, seed=seed)
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[ProgressCallback]:
+    """Show progress on standard error: a bar on a terminal, a line now and then elsewhere."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    if quiet:
+        from .progress import ignore_progress
+
+        yield ignore_progress
+        return
+    if not console.is_terminal:
+        last = [time.monotonic()]
+
+        def print_line(description: str, done: int, total: int) -> None:
+            if time.monotonic() - last[0] >= _LINE_SECONDS:
+                last[0] = time.monotonic()
+                click.echo(f"  {description}: {done} of {total}", err=True)
+
+        yield print_line
+        return
+    bars: dict[str, Any] = {}
+    columns = (
+        TextColumn("  {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as display:
+
+        def update(description: str, done: int, total: int) -> None:
+            if description not in bars:
+                bars[description] = display.add_task(description, total=total)
+            display.update(bars[description], completed=done, total=total)
+            if done >= total:
+                display.remove_task(bars.pop(description))
+
+        yield update
+
+
+def _print_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=1, allow_nan=False))
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
+    """Print aligned columns; the last `left` are flush left and may be long."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    for row in [head, *rows]:
+        cells = [
+            cell.rjust(width) if i < len(head) - left else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo("  ".join(cells).rstrip())
+
+
+# --- commands ----------------------------------------------------------------------------------
+
+
+@pnag.command()
+@click.option("--out", type=ANY_PATH, required=True, help="Folder for everything that is made.")
+@_data_option
+@click.option("--space", "space_name", default="mbv3-tiny", show_default=True)
+@click.option("--resolution", type=click.IntRange(8, 4096), help="Input size in pixels.")
+@click.option("--epochs", type=click.IntRange(1), default=None, help="Passes over the images.")
+@click.option("--architectures", type=click.IntRange(20), default=None, help="To judge.")
+@click.option("--budgets", type=click.IntRange(1), default=None, help="To ask for.")
+@_seed_option
+@_json_option
+def quickstart(
+    out: Path,
+    images: str,
+    space_name: str,
+    resolution: int | None,
+    epochs: int | None,
+    architectures: int | None,
+    budgets: int | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Go from images and this computer to a generator, and prove it.
+
+    \b
+    Trains a supernet, measures the accuracy of some of its networks and the
+    latency of its blocks on this CPU, trains a generator, asks it for budgets
+    it has not seen, and measures what it answers. Run it again with the same
+    options to go on after an interruption.
+
+    \b
+    Example:
+      pnag quickstart --out quickstart
+      pnag quickstart --data photos/ --space mbv3-cifar --out photos-run
+    """  # noqa: D301 - \b is click's mark for "do not rewrap"
+    from .quickstart import QuickstartSettings, run
+
+    defaults = QuickstartSettings()
+    settings = QuickstartSettings(
+        space=space_name,
+        resolution=resolution,
+        epochs=epochs or defaults.epochs,
+        architectures=architectures or defaults.architectures,
+        budgets=budgets or defaults.budgets,
+        seed=seed,
+    )
+    with _progress(quiet=as_json) as progress:
+        report = run(
+            out,
+            images=images,
+            settings=settings,
+            progress=progress,
+            notice=(lambda _: None) if as_json else (lambda line: click.echo(line, err=True)),
+        )
+    _show_report(report, out, as_json)
+
+
+def _show_report(report: FrontReport, folder: Path, as_json: bool) -> None:
+    from .report import TABLE_HEAD
+
+    if as_json:
+        _print_json(
+            {
+                "space": report.space,
+                "device": report.device,
+                "answers": [dataclasses.asdict(answer) for answer in report.answers],
+                "findings": report.findings(),
+                "report": str(folder / "report.html"),
+            }
+        )
+        return
+    _print_table(TABLE_HEAD, report.table())
+    click.echo()
+    for line in report.findings():
+        click.echo(line)
+    click.echo(f"\nThe whole story: {folder / 'report.html'}")
+
+
+@pnag.command()
+@_space_options
+@click.option("--out", type=ANY_PATH, required=True, help="Cost table to write (JSON).")
+@click.option("--target", default="llvm", show_default=True, help="TVM target.")
+@click.option("--runner", default="local", show_default=True, help="Where to measure.")
+@click.option(
+    "--trials",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Tuning trials; 0 measures the code that fixed rules give.",
+)
+@click.option("--work-dir", type=ANY_PATH, help="Journal of measurements [default: OUT.work].")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@_seed_option
+@_json_option
+def measure(
+    space_name: str,
+    resolutions: tuple[int, ...],
+    width: float | None,
+    classes: int | None,
+    out: Path,
+    target: str,
+    runner: str,
+    trials: int,
+    work_dir: Path | None,
+    threads: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Measure a latency table of a search space with TVM.
+
+    \b
+    Example:
+      pnag measure --space mbv3-tiny --out cpu.json
+    """  # noqa: D301
+    from . import latency
+
+    space = _space(space_name, resolutions, width, classes)
+    with _progress(quiet=as_json) as progress:
+        table = latency.measure(
+            space,
+            target=target,
+            runner=runner,
+            tuning_trials=trials,
+            work_dir=work_dir or out.with_name(out.name + ".work"),
+            threads=threads,
+            seed=seed,
+            progress=progress,
+        )
+    table.save(out)
+    low, high = table.bounds
+    facts = {
+        "space": space.name,
+        "device": table.device,
+        "fastest_ms": low,
+        "slowest_ms": high,
+        "correction": table.provenance.get("correction"),
+        "table": str(out),
+    }
+    if as_json:
+        _print_json(facts)
+        return
+    click.echo(f"{space.name} on {table.device}: {low:.3f} to {high:.3f} ms, written to {out}")
+    click.echo(f"whole networks against the table: {_facts_line(facts['correction'])}")
+
+
+def _facts_line(facts: Any) -> str:
+    if not isinstance(facts, dict):
+        return "not compared"
+    return ", ".join(
+        f"{key} {value:.4g}" for key, value in facts.items() if isinstance(value, (int, float))
+    )
+
+
+@pnag.group()
+def supernet() -> None:
+    """Train a supernet, and judge architectures with it."""
+
+
+@supernet.command("train")
+@_space_options
+@_data_option
+@click.option("--out", type=ANY_PATH, required=True, help="Supernet to write (safetensors).")
+@click.option("--epochs", type=click.IntRange(1), default=24, show_default=True)
+@click.option("--flip", is_flag=True, help="Mirror half of the images; not for digits or letters.")
+@_seed_option
+@_json_option
+def supernet_train(
+    space_name: str,
+    resolutions: tuple[int, ...],
+    width: float | None,
+    classes: int | None,
+    images: str,
+    out: Path,
+    epochs: int,
+    flip: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Train a supernet on images; run it again to go on after an interruption.
+
+    \b
+    Example:
+      pnag supernet train --data photos/ --space mbv3-cifar --out photos.safetensors
+    """  # noqa: D301
+    from . import supernet as library
+
+    plain = _space(space_name, resolutions, width)
+    plain.require_network("a supernet")
+    dataset = _images(images, max(plain.resolutions), seed)
+    if classes is not None and classes != len(dataset.classes):
+        raise InvalidInputError(
+            f"--classes is {classes}, but '{images}' has {len(dataset.classes)} classes"
+        )
+    space = plain.with_classes(len(dataset.classes))
+    net = library.build(space, seed=seed)
+    checkpoint = out.with_name(out.name + ".checkpoint")
+    with _progress(quiet=as_json) as progress:
+        log = library.train(
+            net,
+            dataset,
+            epochs=epochs,
+            flip=flip,
+            seed=seed,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+    library.save(net, out)
+    smallest_largest = library.evaluate(net, library.extremes(space), dataset)
+    facts = {
+        "supernet": str(out),
+        "epochs": len(log.epochs),
+        "loss": log.epochs[-1].loss,
+        "top1_smallest": float(smallest_largest[0]),
+        "top1_largest": float(smallest_largest[1]),
+    }
+    if as_json:
+        _print_json(facts)
+        return
+    click.echo(
+        f"{space.name}: smallest network {100 * smallest_largest[0]:.1f} %, largest "
+        f"{100 * smallest_largest[1]:.1f} % on validation images; written to {out}"
+    )
+
+
+@supernet.command("evaluate")
+@click.argument("path", type=EXISTING)
+@_data_option
+@click.option("--out", type=ANY_PATH, required=True, help="Accuracy table to write (CSV).")
+@click.option("--architectures", type=click.IntRange(1), default=300, show_default=True)
+@_seed_option
+@_json_option
+def supernet_evaluate(
+    path: Path, images: str, out: Path, architectures: int, seed: int, as_json: bool
+) -> None:
+    """Measure the accuracy of sampled architectures on validation images.
+
+    \b
+    Example:
+      pnag supernet evaluate photos.safetensors --data photos/ --out photos.csv
+    """  # noqa: D301
+    import numpy as np
+
+    from . import accuracy
+    from . import supernet as library
+
+    net = library.load(path)
+    dataset = _images(images, max(net.space.resolutions), seed)
+    archs = np.unique(net.space.sample(architectures, seed=seed), axis=0)
+    with _progress(quiet=as_json) as progress:
+        top1 = library.evaluate(net, archs, dataset, progress=progress)
+    accuracy.save_table(out, net.space, archs, top1)
+    facts = {
+        "architectures": len(archs),
+        "lowest_top1": float(top1.min()),
+        "highest_top1": float(top1.max()),
+        "table": str(out),
+    }
+    if as_json:
+        _print_json(facts)
+        return
+    click.echo(
+        f"{len(archs)} architectures, top-1 from {100 * top1.min():.1f} to "
+        f"{100 * top1.max():.1f} %; written to {out}"
+    )
+
+
+@pnag.command()
+@click.option(
+    "--cost", "cost_paths", type=EXISTING, multiple=True, required=True, help="Cost table (JSON)."
+)
+@click.option(
+    "--accuracy",
+    "accuracy_path",
+    type=EXISTING,
+    required=True,
+    help="Accuracy table (CSV), or an accuracy model (.safetensors, .pth).",
+)
+@click.option("--out", type=ANY_PATH, required=True, help="Generator to write (safetensors).")
+@_seed_option
+@_json_option
+def train(
+    cost_paths: tuple[Path, ...], accuracy_path: Path, out: Path, seed: int, as_json: bool
+) -> None:
+    """Train a generator from an accuracy table and cost tables.
+
+    \b
+    Example:
+      pnag train --accuracy accuracy.csv --cost cpu.json --out generator.safetensors
+    """  # noqa: D301
+    from . import accuracy
+    from .costs import CostTable
+    from .generator import train_generator
+
+    tables = [CostTable.load(path) for path in cost_paths]
+    space = tables[0].space
+    with _progress(quiet=as_json) as progress:
+        if accuracy_path.suffix == ".csv":
+            archs, top1 = accuracy.load_table(accuracy_path, space)
+            model = accuracy.fit(space, archs, top1, seed=seed, progress=progress)
+        else:
+            model = accuracy.load(accuracy_path, space)
+        generator = train_generator(space, model, tables, seed=seed, progress=progress)
+    generator.save(out)
+    facts = {
+        "generator": str(out),
+        "accuracy_model": {"source": model.source, **model.report},
+        "record": dict(generator.record),
+        "reachable": [
+            {"metric": t.metric, "unit": t.unit, "device": t.device, "range": list(t.bounds)}
+            for t in generator.tables
+        ],
+    }
+    if as_json:
+        _print_json(facts)
+        return
+    click.echo(f"accuracy model: {model.source}; held out: {_facts_line(dict(model.report))}")
+    for table in generator.tables:
+        low, high = table.bounds
+        click.echo(f"reachable: {low:.4g} to {high:.4g} {table.unit} on {table.device}")
+    click.echo(f"written to {out}")
+
+
+@pnag.command()
+@click.argument("path", metavar="GENERATOR", type=ANY_PATH)
+@click.option(
+    "--budget",
+    "budgets",
+    type=str,
+    multiple=True,
+    required=True,
+    help="Upper bound in the table's unit; comma-separated for several costs; repeatable.",
+)
+@click.option("--candidates", type=click.IntRange(1), default=32, show_default=True)
+@_seed_option
+@_json_option
+def generate(
+    path: Path, budgets: tuple[str, ...], candidates: int, seed: int, as_json: bool
+) -> None:
+    """Print the architecture for a budget; needs neither torch nor TVM.
+
+    \b
+    Example:
+      pnag generate quickstart/generator.safetensors --budget 0.8 --budget 1.2
+    """  # noqa: D301
+    from .generator import Generator
+
+    try:
+        wanted = [[float(part) for part in budget.split(",")] for budget in budgets]
+    except ValueError as error:
+        raise click.BadParameter(f"a budget is a number: {error}", param_hint="--budget") from error
+    generator = Generator.load(path)
+    if any(len(row) != len(generator.tables) for row in wanted):
+        names = ", ".join(table.describe() for table in generator.tables)
+        raise click.BadParameter(
+            f"this generator takes one number for each of: {names}", param_hint="--budget"
+        )
+    # The C++ tables are built on first use; ask once so that the time shown is that of an answer.
+    generator.generate(wanted[:1], n_candidates=candidates, seed=seed)
+    started = time.perf_counter()
+    answers = generator.generate(wanted, n_candidates=candidates, seed=seed)
+    elapsed_ms = 1000 * (time.perf_counter() - started)
+    units = [table.unit for table in generator.tables]
+    notations = generator.space.to_strings(answers.archs)
+    if as_json:
+        _print_json(
+            {
+                "space": generator.space.name,
+                "accuracy_source": generator.model.source,
+                "elapsed_ms": elapsed_ms,
+                "answers": [
+                    {
+                        "budget": answers.budgets[i].tolist(),
+                        "arch": notations[i],
+                        "codes": answers.archs[i].tolist(),
+                        "costs": answers.costs[i].tolist(),
+                        "units": units,
+                        "top1": float(answers.top1[i]),
+                        "top1_std": float(answers.top1_std[i]),
+                        "source": answers.source[i],
+                    }
+                    for i in range(len(answers))
+                ],
+            }
+        )
+        return
+    head = [f"budget {unit}" for unit in units] + [f"cost {unit}" for unit in units]
+    _print_table(
+        [*head, "top-1 %", "from", "architecture"],
+        [
+            [f"{v:g}" for v in answers.budgets[i]]
+            + [f"{v:.4g}" for v in answers.costs[i]]
+            + [f"{100 * answers.top1[i]:.1f} ± {100 * answers.top1_std[i]:.1f}"]
+            + [answers.source[i], notations[i]]
+            for i in range(len(answers))
+        ],
+        left=2,
+    )
+    click.echo(f"({elapsed_ms:.1f} ms; top-1 is predicted: {generator.model.source})", err=True)
+
+
+@pnag.command()
+@click.option("--supernet", "supernet_path", type=EXISTING, required=True)
+@click.option("--arch", required=True, help="Architecture in the notation of the space.")
+@_data_option
+@click.option("--out", type=ANY_PATH, required=True, help="ONNX file to write.")
+@_seed_option
+@_json_option
+def export(
+    supernet_path: Path, arch: str, images: str, out: Path, seed: int, as_json: bool
+) -> None:
+    """Cut a network out of a supernet and write it as ONNX.
+
+    \b
+    Its batch-norm statistics are measured on the training images of --data.
+
+    \b
+    Example:
+      pnag export --supernet quickstart/supernet.safetensors \\
+          --arch "2,1,2:3,5,0,5,0,0,7,3,0:2,4,0,4,0,0,1,4,0" --out net.onnx
+    """  # noqa: D301
+    from . import export as library
+    from . import supernet as supernets
+
+    net = supernets.load(supernet_path)
+    row = net.space.from_strings([arch])[0]
+    resolution = net.space.resolution_of(row)
+    dataset = _images(images, resolution, seed)
+    network = supernets.recalibrate(net.extract(row), dataset)
+    library.to_onnx(network, out, metadata={"architecture": arch, "space": net.space.name})
+    top1 = supernets.accuracy(network, dataset.validation.images, dataset.validation.labels)
+    if as_json:
+        _print_json({"onnx": str(out), "arch": arch, "top1_validation": top1})
+        return
+    click.echo(f"{out}: top-1 {100 * top1:.1f} % on validation images")
+
+
+@pnag.command()
+@click.argument("folder", type=EXISTING)
+@_json_option
+def report(folder: Path, as_json: bool) -> None:
+    """Write the picture and the page of a run anew, and print its table.
+
+    \b
+    Example:
+      pnag report quickstart
+    """  # noqa: D301
+    from .quickstart import write_report
+    from .report import FrontReport
+
+    loaded = FrontReport.load(folder / "front.json")
+    write_report(loaded, folder)
+    _show_report(loaded, folder, as_json)
+
+
+@pnag.command()
+@_json_option
+def doctor(as_json: bool) -> None:
+    """Check that everything this package uses is there and works.
+
+    \b
+    Example:
+      pnag doctor
+    """  # noqa: D301
+    from .doctor import examine
+
+    checks = examine()
+    healthy = not any(check.status == "broken" for check in checks)
+    if as_json:
+        _print_json({"ok": healthy, "checks": [dataclasses.asdict(check) for check in checks]})
+    else:
+        for check in checks:
+            remedy = f"; {check.remedy}" if check.remedy else ""
+            click.echo(f"{check.status:<7} {check.subject}: {check.detail}{remedy}")
+    if not healthy:
+        sys.exit(1)

@@ -1,0 +1,510 @@
+"""The main job, end to end: images and this computer in, a generator and its proof out.
+
+Every step writes a file that can be kept and reused, and is skipped when that file is there and
+its inputs have not changed, so an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import accuracy, costs, data, files, spaces
+from .costs import CostTable
+from .data import ImageData
+from .errors import InvalidInputError, MissingDependencyError
+from .generator import Generated, Generator, train_generator
+from .progress import ProgressCallback, ignore_progress
+from .report import Answer, Evaluated, FrontReport
+from .search import extremes
+from .spaces import Archs, SearchSpace
+
+__all__ = ["QuickstartSettings", "run"]
+
+RUN_FORMAT = "pnag-run"
+RUN_VERSION = 1
+
+DIGITS = "digits"
+
+# The digits are few and easy. A small share to train on keeps networks apart, and leaves enough
+# images to tell them apart by.
+DIGITS_FRACTIONS = (0.3, 0.35, 0.35)
+
+
+@dataclass(frozen=True)
+class QuickstartSettings:
+    """What a run depends on besides its images.
+
+    Attributes
+    ----------
+    space : str
+        Name of a MobileNetV3 space, or path of one as JSON.
+    resolution : int, optional
+        Input size in pixels; default: the space's own.
+    epochs : int
+        Passes over the training images; the default suits the digits.
+    architectures : int
+        Architectures to measure the accuracy of.
+    budgets : int
+        Budgets to ask the generator for.
+    target : str
+        TVM target of this machine.
+    """
+
+    space: str = "mbv3-tiny"
+    resolution: int | None = None
+    epochs: int = 32
+    architectures: int = 300
+    budgets: int = 8
+    target: str = "llvm"
+    seed: int = 0
+
+
+class _Run:
+    """The record of a run: which step made which file from which inputs, and how long it took."""
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], notice: Callable[[str], None]):
+        self.folder, self.notice = folder, notice
+        self.path = folder / "run.json"
+        self.identity = dict(identity)
+        self.steps: dict[str, Any] = {}
+        if self.path.exists():
+            document = files.read_json(self.path, RUN_FORMAT, RUN_VERSION)
+            found = files.require(document, "identity", dict, self.path)
+            if found != self.identity:
+                changed = sorted(
+                    key for key in self.identity if found.get(key) != self.identity[key]
+                )
+                raise InvalidInputError(
+                    f"'{folder}' holds a run with other settings ({', '.join(changed)} differ); "
+                    "choose another output folder, or delete this one"
+                )
+            self.steps = files.require(document, "steps", dict, self.path)
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InvalidInputError(
+                f"'{folder}' exists and is not the folder of an earlier run; choose another output "
+                "folder"
+            )
+
+    def step(
+        self, name: str, *, needs: Sequence[str], makes: str, work: Callable[[Path], Any]
+    ) -> None:
+        """Run `work` unless `makes` is there and was made from the same `needs`."""
+        target = self.folder / makes
+        inputs = {need: _digest(self.folder / need) for need in needs}
+        done = self.steps.get(name)
+        if done and done.get("inputs") == inputs and target.exists():
+            self.notice(f"{name}: kept from the earlier run ({makes})")
+            return
+        started = time.monotonic()
+        files.make_folder(target.parent)
+        facts = work(target)
+        self.steps[name] = {
+            "made": makes,
+            "inputs": inputs,
+            "seconds": round(time.monotonic() - started, 2),
+            **({"facts": facts} if isinstance(facts, dict) else {}),
+        }
+        files.write_json(
+            self.path, RUN_FORMAT, RUN_VERSION, {"identity": self.identity, "steps": self.steps}
+        )
+        self.notice(f"{name}: {self.steps[name]['seconds']:.1f} s ({makes})")
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """Return what a step noted about its result."""
+        facts: dict[str, Any] = self.steps.get(name, {}).get("facts", {})
+        return facts
+
+
+def run(
+    out: files.StrPath,
+    *,
+    images: str = DIGITS,
+    settings: QuickstartSettings | None = None,
+    progress: ProgressCallback = ignore_progress,
+    notice: Callable[[str], None] = lambda _: None,
+) -> FrontReport:
+    """Train, measure, generate and prove; leave everything in the folder `out`.
+
+    Parameters
+    ----------
+    out : path
+        Made if absent. A folder of an earlier run with the same settings is completed.
+    images : str
+        ``"digits"`` (comes with scikit-learn), a folder of images by class, or an ``.npz`` file
+        with ``images`` and ``labels``.
+    settings : QuickstartSettings, optional
+    progress, notice : callable
+        Told about progress inside a step, and one line per step.
+
+    Returns
+    -------
+    FrontReport
+
+    Raises
+    ------
+    PnagError
+        Before anything is written, if the images, the settings or the folder cannot be used, or
+        torch or TVM is not installed.
+    """
+    settings = settings or QuickstartSettings()
+    if settings.architectures < accuracy.MINIMUM_ROWS:
+        raise InvalidInputError(
+            f"architectures should be at least {accuracy.MINIMUM_ROWS}, found "
+            f"{settings.architectures}"
+        )
+    if settings.budgets < 1 or settings.epochs < 1:
+        raise InvalidInputError("budgets and epochs should be at least 1")
+    _require_everything()
+    dataset, space = _load_images(images, settings)
+    identity = {"settings": asdict(settings), "images": images, "data": dataset.fingerprint}
+    folder = Path(out)
+    record = _Run(folder, identity, notice)
+    files.make_folder(folder)
+
+    record.step(
+        "supernet",
+        needs=[],
+        makes="supernet.safetensors",
+        work=lambda path: _train_supernet(path, folder, space, dataset, settings, progress),
+    )
+    record.step(
+        "accuracy table",
+        needs=["supernet.safetensors"],
+        makes="accuracy.csv",
+        work=lambda path: _judge(path, folder, space, dataset, settings, progress),
+    )
+    record.step(
+        "accuracy model",
+        needs=["accuracy.csv"],
+        makes="accuracy_model.safetensors",
+        work=lambda path: _fit_accuracy(path, folder, space, settings, progress),
+    )
+    record.step(
+        "cost table",
+        needs=[],
+        makes="cost_table.json",
+        work=lambda path: _measure(path, folder, space, settings, progress),
+    )
+    record.step(
+        "generator",
+        needs=["accuracy_model.safetensors", "cost_table.json"],
+        makes="generator.safetensors",
+        work=lambda path: _train_generator(path, folder, space, settings, progress),
+    )
+    record.step(
+        "proof",
+        needs=["supernet.safetensors", "accuracy.csv", "generator.safetensors"],
+        makes="front.json",
+        work=lambda path: _prove(path, record, space, dataset, settings, progress),
+    )
+    report = FrontReport.load(folder / "front.json")
+    write_report(report, folder)
+    return report
+
+
+def write_report(report: FrontReport, folder: Path) -> None:
+    """Write ``front.csv``, ``front.png`` and ``report.html`` into `folder`."""
+    picture = report.plot()
+    report.write_csv(folder / "front.csv")
+    files.write_bytes(folder / "front.png", picture)
+    files.write_text(folder / "report.html", report.to_html(picture))
+
+
+def _require_everything() -> None:
+    """Fail before the first file is written, not after minutes of training."""
+    for module, extra in (
+        ("torch", "train"),
+        ("sklearn", "train"),
+        ("PIL", "train"),
+        ("tvm", "tvm"),
+        ("matplotlib", "report"),
+        ("onnx", "export"),
+    ):
+        if importlib.util.find_spec(module) is None:
+            raise MissingDependencyError(module, extra, "the quickstart")
+
+
+def _load_images(images: str, settings: QuickstartSettings) -> tuple[ImageData, SearchSpace]:
+    """Load the images at the space's resolution, and the space with their classes."""
+    sizes = None if settings.resolution is None else (settings.resolution,)
+    space = spaces.find(settings.space, resolutions=sizes)
+    space.require_network("the quickstart")
+    if len(space.resolutions) != 1:
+        raise InvalidInputError(f"the quickstart takes one resolution, found {space.resolutions}")
+    if images == DIGITS:
+        dataset = data.load_digits(
+            space.resolutions[0], fractions=DIGITS_FRACTIONS, seed=settings.seed
+        )
+    else:
+        dataset = data.load(images, space.resolutions[0], seed=settings.seed)
+    return dataset, space.with_classes(len(dataset.classes))
+
+
+def _train_supernet(
+    path: Path,
+    folder: Path,
+    space: SearchSpace,
+    dataset: ImageData,
+    settings: QuickstartSettings,
+    progress: ProgressCallback,
+) -> dict[str, Any]:
+    from . import supernet
+
+    net = supernet.build(space, seed=settings.seed)
+    checkpoint = files.make_folder(folder / "work") / "supernet_checkpoint.safetensors"
+    log = supernet.train(
+        net,
+        dataset,
+        epochs=settings.epochs,
+        seed=settings.seed,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    supernet.save(net, path)
+    last = log.epochs[-1]
+    return {
+        "epochs": len(log.epochs),
+        "training images": len(dataset.train),
+        "last loss": round(last.loss, 4),
+        "last distillation loss": round(last.distillation_loss, 4),
+    }
+
+
+def _judge(
+    path: Path,
+    folder: Path,
+    space: SearchSpace,
+    dataset: ImageData,
+    settings: QuickstartSettings,
+    progress: ProgressCallback,
+) -> dict[str, Any]:
+    from . import supernet
+
+    net = supernet.load(folder / "supernet.safetensors")
+    archs = _table_architectures(space, settings)
+    top1 = supernet.evaluate(net, archs, dataset, split="validation", progress=progress)
+    accuracy.save_table(path, space, archs, top1)
+    return {
+        "architectures": len(archs),
+        "validation images": len(dataset.validation),
+        "lowest top-1": float(top1.min()),
+        "highest top-1": float(top1.max()),
+    }
+
+
+def _table_architectures(space: SearchSpace, settings: QuickstartSettings) -> Archs:
+    """Uniform over architectures, uniform over decisions (shallower), and the extremes."""
+    wanted = settings.architectures
+    if space.n_architectures <= wanted:
+        return space.enumerate()
+    # Twice as many as wanted, in turns, so that enough are left when repeats are dropped.
+    drawn = np.stack(
+        [
+            space.sample(wanted, seed=settings.seed),
+            space.sample(wanted, seed=settings.seed, distribution="decisions"),
+        ],
+        axis=1,
+    ).reshape(-1, space.n_slots)
+    archs = np.concatenate([extremes([costs.macs(space)]), drawn])
+    _, first = np.unique(archs, axis=0, return_index=True)
+    return np.ascontiguousarray(archs[np.sort(first)][:wanted])
+
+
+def _fit_accuracy(
+    path: Path,
+    folder: Path,
+    space: SearchSpace,
+    settings: QuickstartSettings,
+    progress: ProgressCallback,
+) -> dict[str, Any]:
+    archs, top1 = accuracy.load_table(folder / "accuracy.csv", space)
+    model = accuracy.fit(space, archs, top1, seed=settings.seed, progress=progress)
+    model.save(path)
+    return dict(model.report)
+
+
+def _measure(
+    path: Path,
+    folder: Path,
+    space: SearchSpace,
+    settings: QuickstartSettings,
+    progress: ProgressCallback,
+) -> dict[str, Any]:
+    from . import latency
+
+    table = latency.measure(
+        space,
+        target=settings.target,
+        work_dir=folder / "work" / "latency",
+        seed=settings.seed,
+        progress=progress,
+    )
+    table.save(path)
+    correction = table.provenance.get("correction", {})
+    return {
+        "fastest ms": table.bounds[0],
+        "slowest ms": table.bounds[1],
+        **{f"network {key}": value for key, value in correction.items() if _plain(value)},
+    }
+
+
+def _plain(value: object) -> bool:
+    return isinstance(value, (int, float, str)) and not isinstance(value, bool)
+
+
+def _train_generator(
+    path: Path,
+    folder: Path,
+    space: SearchSpace,
+    settings: QuickstartSettings,
+    progress: ProgressCallback,
+) -> dict[str, Any]:
+    model = accuracy.load(folder / "accuracy_model.safetensors", space)
+    table = CostTable.load(folder / "cost_table.json").for_space(space)
+    generator = train_generator(space, model, [table], seed=settings.seed, progress=progress)
+    generator.save(path)
+    return {key: value for key, value in generator.record.items() if _plain(value)}
+
+
+def _budgets(table: CostTable, n: int) -> npt.NDArray[np.float64]:
+    """Spread `n` budgets over the reachable range; none is a learned one, these lie between."""
+    low, high = table.bounds
+    return low + (high - low) * (np.arange(n) + 0.5) / n
+
+
+def _prove(
+    path: Path,
+    record: _Run,
+    space: SearchSpace,
+    dataset: ImageData,
+    settings: QuickstartSettings,
+    progress: ProgressCallback,
+) -> dict[str, Any]:
+    """Ask for budgets, extract what comes back, measure it, and compare with what was predicted."""
+    from . import export, latency, supernet
+
+    folder = record.folder
+    generator = Generator.load(folder / "generator.safetensors")
+    table = generator.tables[0]
+    started = time.perf_counter()
+    answers = generator.generate(_budgets(table, settings.budgets), seed=settings.seed)
+    generation_ms = 1000 * (time.perf_counter() - started) / len(answers)
+
+    net = supernet.load(folder / "supernet.safetensors")
+    networks = [supernet.recalibrate(net.extract(arch), dataset) for arch in answers.archs]
+    weights = [supernet.folded_weights(network) for network in networks]
+    measured = latency.measure_networks(
+        space, answers.archs, target=settings.target, weights=weights, progress=progress
+    )
+    notations = space.to_strings(answers.archs)
+    names = []
+    for i, (network, notation) in enumerate(zip(networks, notations, strict=True)):
+        progress("exporting networks", i, len(networks))
+        name = f"networks/budget-{answers.budgets[i, 0]:.3f}ms.onnx"
+        files.make_folder((folder / name).parent)
+        export.to_onnx(
+            network, folder / name, metadata={"architecture": notation, "space": space.name}
+        )
+        names.append(name)
+        progress("exporting networks", i + 1, len(networks))
+    validation, test = (
+        [supernet.accuracy(network, split.images, split.labels) for network in networks]
+        for split in (dataset.validation, dataset.test)
+    )
+    _report(
+        record,
+        space,
+        generator,
+        answers,
+        notations,
+        measured,
+        validation,
+        test,
+        names,
+        generation_ms,
+    ).save(path)
+    return {"generation ms per budget": round(generation_ms, 2)}
+
+
+def _report(
+    record: _Run,
+    space: SearchSpace,
+    generator: Generator,
+    answers: Generated,
+    notations: Sequence[str],
+    measured: npt.NDArray[np.float64],
+    validation: Sequence[float],
+    test: Sequence[float],
+    names: Sequence[str],
+    generation_ms: float,
+) -> FrontReport:
+    table = generator.tables[0]
+    archs, top1 = accuracy.load_table(record.folder / "accuracy.csv", space)
+    macs, parameters = costs.macs(space), costs.parameters(space)
+    rows = zip(space.to_strings(archs), table(archs).tolist(), top1.tolist(), strict=True)
+    steps = {name: f"{step['seconds']:.1f} s" for name, step in record.steps.items()}
+    return FrontReport(
+        space=space.name,
+        device=table.device,
+        accuracy_source=(
+            f"{generator.model.source} (held-out Kendall "
+            f"{generator.model.report.get('kendall', 0):.2f}, mean error "
+            f"{100 * generator.model.report.get('mean_error', 0):.2f} points)"
+        ),
+        evaluated=tuple(Evaluated(*row) for row in rows),
+        answers=tuple(
+            Answer(
+                budget_ms=float(answers.budgets[i, 0]),
+                arch=notations[i],
+                source=answers.source[i],
+                predicted_latency_ms=float(answers.costs[i, 0]),
+                measured_latency_ms=float(measured[i]),
+                predicted_top1=float(answers.top1[i]),
+                predicted_top1_std=float(answers.top1_std[i]),
+                top1_validation=float(validation[i]),
+                top1_test=float(test[i]),
+                macs=int(macs(answers.archs[i : i + 1])[0]),
+                parameters=int(parameters(answers.archs[i : i + 1])[0]),
+                onnx=names[i],
+            )
+            for i in range(len(answers))
+        ),
+        sections={
+            "Supernet": record.facts("supernet"),
+            "Accuracy table": record.facts("accuracy table"),
+            "Accuracy model, on held-out architectures": record.facts("accuracy model"),
+            "Latency table": {**record.facts("cost table"), **_conditions(table)},
+            "Generator": {
+                **record.facts("generator"),
+                "generation ms per budget": round(generation_ms, 2),
+                "answered by": {
+                    name: answers.source.count(name) for name in sorted(set(answers.source))
+                },
+            },
+            "Time": steps,
+            "Machine": {
+                "system": platform.platform(),
+                "python": platform.python_version(),
+                **files.provenance(),
+            },
+        },
+    )
+
+
+def _conditions(table: CostTable) -> dict[str, Any]:
+    conditions: dict[str, Any] = dict(table.provenance.get("conditions", {}))
+    return conditions
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(files.read_bytes(path)).hexdigest()[:32]

@@ -1,0 +1,309 @@
+"""What a run found, as CSV, JSON, a picture, and one self-contained page."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from . import files, pareto
+from .errors import FileFormatError, MissingDependencyError
+
+__all__ = ["Answer", "Evaluated", "FrontReport"]
+
+REPORT_FORMAT = "pnag-front-report"
+REPORT_VERSION = 1
+
+# Okabe and Ito's palette: distinct for colour-blind readers too.
+_GREY, _BLUE, _ORANGE, _GREEN = "#b8b8b8", "#0072b2", "#d55e00", "#009e73"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An architecture of the accuracy table: measured top-1, latency by the cost table."""
+
+    arch: str
+    latency_ms: float
+    top1: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the generator answered to one budget, predicted and measured.
+
+    ``top1_validation`` is measured on the images on which the accuracy table was measured,
+    ``top1_test`` on images that nothing has used before.
+    """
+
+    budget_ms: float
+    arch: str
+    source: str
+    predicted_latency_ms: float
+    measured_latency_ms: float
+    predicted_top1: float
+    predicted_top1_std: float
+    top1_validation: float
+    top1_test: float
+    macs: int
+    parameters: int
+    onnx: str
+
+    @property
+    def latency_error(self) -> float:
+        """Measured over predicted latency, minus one."""
+        return self.measured_latency_ms / self.predicted_latency_ms - 1
+
+
+@dataclass(frozen=True)
+class FrontReport:
+    """Everything that the picture and the page are made of.
+
+    Attributes
+    ----------
+    sections : dict
+        Named facts for the page (section -> name -> value), in the order they are shown.
+    """
+
+    space: str
+    device: str
+    accuracy_source: str
+    evaluated: Sequence[Evaluated]
+    answers: Sequence[Answer]
+    sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    # --- files -------------------------------------------------------------------------------
+
+    def save(self, path: files.StrPath) -> None:
+        """Write the report as versioned JSON."""
+        files.write_json(path, REPORT_FORMAT, REPORT_VERSION, asdict(self))
+
+    @classmethod
+    def load(cls, path: files.StrPath) -> FrontReport:
+        """Read a report; `FileFormatError` says what is wrong with the file."""
+        document = files.read_json(path, REPORT_FORMAT, REPORT_VERSION)
+        try:
+            return cls(
+                files.require(document, "space", str, path),
+                files.require(document, "device", str, path),
+                files.require(document, "accuracy_source", str, path),
+                tuple(Evaluated(**row) for row in files.require(document, "evaluated", list, path)),
+                tuple(Answer(**row) for row in files.require(document, "answers", list, path)),
+                files.require(document, "sections", dict, path),
+            )
+        except TypeError as error:
+            raise FileFormatError(f"'{path}' is not a valid front report: {error}") from error
+
+    def write_csv(self, path: files.StrPath) -> None:
+        """Write one line per budget."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        names = [f.name for f in fields(Answer)]
+        writer.writerow(names)
+        for answer in self.answers:
+            writer.writerow([getattr(answer, name) for name in names])
+        files.write_text(path, text.getvalue())
+
+    # --- what it says ------------------------------------------------------------------------
+
+    def measured_front(self) -> list[Evaluated]:
+        """Architectures of the accuracy table that no other of them dominates, cheapest first."""
+        if not self.evaluated:
+            return []
+        points = np.array([[row.latency_ms, 1 - row.top1] for row in self.evaluated])
+        keep = pareto.is_non_dominated(points)
+        rows = [row for row, on_front in zip(self.evaluated, keep, strict=True) if on_front]
+        return sorted(rows, key=lambda row: row.latency_ms)
+
+    def findings(self) -> list[str]:
+        """Say in words how far the predictions were off."""
+        if not self.answers:
+            return []
+        latency = np.array([answer.latency_error for answer in self.answers])
+        over = [a for a in self.answers if a.measured_latency_ms > a.budget_ms]
+        accuracy = np.array([a.top1_test - a.predicted_top1 for a in self.answers])
+        worst = self.answers[int(np.argmax(np.abs(latency)))]
+        farthest = self.answers[int(np.argmax(np.abs(accuracy)))]
+        lines = [
+            f"Latency: measured is {_signed(latency.mean())} of predicted on average, "
+            f"{_signed(worst.latency_error)} at worst (budget {worst.budget_ms:.3g} ms).",
+            f"Top-1: test images give {100 * accuracy.mean():+.1f} points against the prediction "
+            f"on average, {100 * (farthest.top1_test - farthest.predicted_top1):+.1f} at worst "
+            f"(budget {farthest.budget_ms:.3g} ms).",
+        ]
+        if over:
+            worst_over = max(a.measured_latency_ms / a.budget_ms - 1 for a in over)
+            lines.append(
+                f"{len(over)} of {len(self.answers)} answers meet their budget by the table but "
+                f"measured above it, by {100 * worst_over:.1f} % at most: ask for a slightly "
+                "smaller budget where the bound is hard."
+            )
+        else:
+            lines.append("Every measured latency is within its budget.")
+        behind = sum(self._best_known(a.budget_ms) > a.top1_validation for a in self.answers)
+        lines.append(
+            f"On the images of the accuracy table, {len(self.answers) - behind} of "
+            f"{len(self.answers)} answers are at least as accurate as the best of the "
+            f"{len(self.evaluated)} evaluated architectures within the same budget."
+        )
+        return lines
+
+    def _best_known(self, budget_ms: float) -> float:
+        fitting = [row.top1 for row in self.evaluated if row.latency_ms <= budget_ms]
+        return max(fitting, default=0.0)
+
+    # --- picture -----------------------------------------------------------------------------
+
+    def plot(self) -> bytes:
+        """Draw the front as a PNG: evaluated architectures, their front, answers, budgets."""
+        try:
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise MissingDependencyError("matplotlib", "report", "drawing the front") from error
+        figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        for answer in self.answers:
+            axes.axvline(answer.budget_ms, color="#e8e8e8", linewidth=1, zorder=0)
+        axes.scatter(
+            [row.latency_ms for row in self.evaluated],
+            [100 * row.top1 for row in self.evaluated],
+            s=12,
+            color=_GREY,
+            label=f"{len(self.evaluated)} evaluated architectures",
+        )
+        known = self.measured_front()
+        axes.step(
+            [row.latency_ms for row in known],
+            [100 * row.top1 for row in known],
+            where="post",
+            color=_BLUE,
+            label="their front",
+        )
+        axes.scatter(
+            [a.measured_latency_ms for a in self.answers],
+            [100 * a.top1_validation for a in self.answers],
+            s=60,
+            marker="D",
+            color=_ORANGE,
+            zorder=3,
+            label="generated, measured (same images)",
+        )
+        axes.scatter(
+            [a.measured_latency_ms for a in self.answers],
+            [100 * a.top1_test for a in self.answers],
+            s=45,
+            marker="x",
+            color=_GREEN,
+            zorder=4,
+            label="generated, measured (unseen test images)",
+        )
+        axes.set_xlabel(f"latency on {self.device} (ms); grey lines are the budgets asked")
+        axes.set_ylabel("top-1 (%)")
+        axes.set_title(f"{self.space}: one generator, every budget")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(loc="lower right", frameon=False)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+    # --- page --------------------------------------------------------------------------------
+
+    def to_html(self, picture: bytes) -> str:
+        """Return one self-contained page: the picture, the table, and how it was made."""
+        image = base64.b64encode(picture).decode("ascii")
+        sections = "".join(
+            f"<h2>{html.escape(name)}</h2><table class=facts>"
+            + "".join(
+                f"<tr><th>{html.escape(str(key))}</th><td>{html.escape(_text(value))}</td></tr>"
+                for key, value in facts.items()
+            )
+            + "</table>"
+            for name, facts in self.sections.items()
+        )
+        findings = "".join(f"<li>{html.escape(line)}</li>" for line in self.findings())
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in TABLE_HEAD)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self.table()
+        )
+        return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>pnag_fast: {html.escape(self.space)} on {html.escape(self.device)}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+       color: #222; background: #fff; }}
+img {{ max-width: 100%; }}
+.wide {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; margin: 1rem 0; }}
+th, td {{ padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd;
+          font-variant-numeric: tabular-nums; }}
+.facts th, .facts td, td:last-child {{ text-align: left; font-weight: normal; }}
+.facts th {{ color: #555; white-space: nowrap; vertical-align: top; }}
+.facts td, td:last-child {{ overflow-wrap: anywhere; }}
+</style></head><body>
+<h1>{html.escape(self.space)} on {html.escape(self.device)}</h1>
+<p>One generator was trained on {len(self.evaluated)} measured architectures and a latency table of
+this device. It was then asked for {len(self.answers)} budgets that it had not been trained on;
+each network it answered with was extracted from the supernet, its accuracy measured on held-out
+images, and its latency measured whole.</p>
+<img alt="Top-1 against latency" src="data:image/png;base64,{image}">
+<h2>Asked and answered</h2>
+<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
+<h2>Where predictions were off</h2>
+<ul>{findings}</ul>
+<p>Top-1 is predicted by: {html.escape(self.accuracy_source)}.</p>
+{sections}
+</body></html>
+"""
+
+    def table(self) -> list[list[str]]:
+        """Return the cells of the table of answers, in the order of `TABLE_HEAD`."""
+        return [
+            [
+                f"{a.budget_ms:.3f}",
+                f"{a.predicted_latency_ms:.3f}",
+                f"{a.measured_latency_ms:.3f}",
+                f"{100 * a.latency_error:+.1f} %",
+                f"{100 * a.predicted_top1:.1f} ± {100 * a.predicted_top1_std:.1f}",
+                f"{100 * a.top1_validation:.1f}",
+                f"{100 * a.top1_test:.1f}",
+                f"{a.macs / 1e6:.2f}",
+                a.arch,
+            ]
+            for a in self.answers
+        ]
+
+
+TABLE_HEAD = (
+    "budget ms",
+    "predicted ms",
+    "measured ms",
+    "off by",
+    "predicted top-1 %",
+    "validation %",
+    "test %",
+    "MACs (M)",
+    "architecture",
+)
+
+
+def _signed(fraction: float) -> str:
+    return f"{100 * fraction:+.1f} %"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(item) for item in value)
+    return str(value)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from pnag_fast.errors import FileFormatError
+from pnag_fast.report import TABLE_HEAD, Answer, Evaluated, FrontReport
+
+
+def answer(budget=1.0, predicted=0.9, measured=0.95, top1=0.9, validation=0.91, test=0.88):
+    return Answer(
+        budget_ms=budget,
+        arch="1:<3>:2",
+        source="policy",
+        predicted_latency_ms=predicted,
+        measured_latency_ms=measured,
+        predicted_top1=top1,
+        predicted_top1_std=0.01,
+        top1_validation=validation,
+        top1_test=test,
+        macs=123456,
+        parameters=7890,
+        onnx="networks/a.onnx",
+    )
+
+
+@pytest.fixture
+def report():
+    evaluated = (
+        Evaluated("a", 0.5, 0.80),
+        Evaluated("b", 0.8, 0.90),
+        Evaluated("c", 0.9, 0.85),
+        Evaluated("d", 1.5, 0.95),
+    )
+    answers = (answer(), answer(budget=1.6, predicted=1.5, measured=1.65, validation=0.94))
+    return FrontReport("space <x>", "cpu", "a model", evaluated, answers, {"Facts": {"a": 1.23456}})
+
+
+def test_measured_front(report):
+    assert [row.arch for row in report.measured_front()] == ["a", "b", "d"]
+
+
+def test_findings_say_how_far_predictions_were_off(report):
+    text = " ".join(report.findings())
+    # (0.95/0.9 + 1.65/1.5) / 2 - 1 and the farther of the two.
+    assert "+7.8 % of predicted on average, +10.0 % at worst (budget 1.6 ms)" in text
+    assert "-2.0 points" in text
+    assert "1 of 2 answers meet their budget by the table but measured above it, by 3.1 %" in text
+    assert "1 of 2 answers are at least as accurate as the best of the 4 evaluated" in text
+
+
+def test_files_round_trip(report, tmp_path):
+    report.save(tmp_path / "front.json")
+    assert FrontReport.load(tmp_path / "front.json") == report
+    report.write_csv(tmp_path / "front.csv")
+    lines = (tmp_path / "front.csv").read_text().splitlines()
+    assert lines[0].startswith("budget_ms,arch,source,predicted_latency_ms")
+    assert len(lines) == 3
+
+
+def test_damaged_reports_are_refused(report, tmp_path):
+    path = tmp_path / "front.json"
+    report.save(path)
+    document = json.loads(path.read_text())
+    del document["answers"][0]["macs"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(FileFormatError, match="macs"):
+        FrontReport.load(path)
+
+
+def test_page_is_self_contained_and_escaped(report):
+    pytest.importorskip("matplotlib")
+    picture = report.plot()
+    assert picture.startswith(b"\x89PNG")
+    page = report.to_html(picture)
+    assert "space &lt;x&gt;" in page
+    assert "1:&lt;3&gt;:2" in page
+    assert "<x>" not in page
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    for cell in report.table()[0]:
+        assert len(report.table()[0]) == len(TABLE_HEAD)
+        assert cell.replace("<", "&lt;").replace(">", "&gt;") in page
+
+
+def test_an_empty_report_can_be_drawn():
+    pytest.importorskip("matplotlib")
+    empty = FrontReport("s", "d", "m", (), ())
+    assert empty.plot().startswith(b"\x89PNG")
+    assert empty.findings() == []
+    assert empty.measured_front() == []
