@@ -47,7 +47,7 @@ def run(path, x):
 @pytest.mark.parametrize(
     ("name", "options", "size"),
     [
-        ("mbv3-tiny", {}, 16),
+        ("mbv3-tiny", {}, 32),
         ("mbv3-cifar", {"classes": 7}, 32),
         ("ofa-mbv3", {"resolutions": (64,)}, 64),
         ("compofa-mbv3", {"resolutions": (65,)}, 65),
@@ -82,7 +82,7 @@ def test_the_file_says_what_it_is(tmp_path):
     (entry,), (result,) = model.graph.input, model.graph.output
     assert (entry.name, result.name) == ("images", "logits")
     dims = [d.dim_param or d.dim_value for d in entry.type.tensor_type.shape.dim]
-    assert dims == ["batch", 3, 16, 16]
+    assert dims == ["batch", 3, 32, 32]
     assert [d.dim_param or d.dim_value for d in result.type.tensor_type.shape.dim] == ["batch", 10]
     # Folded: no batch norm is left, and no weight that nothing uses.
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
@@ -92,7 +92,7 @@ def test_the_file_says_what_it_is(tmp_path):
 
 def test_another_resolution(tmp_path):
     space, net = network()
-    static = calibrated(net, pf.supernet.extremes(space)[1], 16)
+    static = calibrated(net, pf.supernet.extremes(space)[1], 32)
     path = tmp_path / "network.onnx"
     pf.export.to_onnx(static, path, resolution=24)
     x = images(2, 24)

@@ -69,7 +69,7 @@ class CostTable:
     >>> table(table.space.from_strings(
     ...     ["|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"]
     ... ))
-    array([43254400.])
+    array([43172480.])
     """
 
     space: SearchSpace

@@ -128,7 +128,7 @@ def test_a_network_agrees_with_torch(tiny):
     blocks = tiny.layers(arch)
     weights = random_weights(blocks, 5)
     network = pf.latency.compile_network(tiny, arch, weights)
-    images = np.random.default_rng(0).standard_normal((3, 3, 16, 16), dtype=np.float32)
+    images = np.random.default_rng(0).standard_normal((3, 3, 32, 32), dtype=np.float32)
     logits = network.run(images)
     assert logits.shape == (3, 10)
     for image, row in zip(images, logits, strict=True):

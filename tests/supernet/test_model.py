@@ -20,7 +20,7 @@ SPACES = [
     ("compofa-mbv3", {}, 32),
     ("compofa-mbv3", {"kernel": "elastic", "resolutions": (32,)}, 32),
     ("mbv3-cifar", {}, 16),
-    ("mbv3-tiny", {}, 16),
+    ("mbv3-tiny", {}, 32),
 ]
 
 

@@ -276,7 +276,7 @@ def space_blocks(space: SearchSpace) -> dict[str, Block]:
     --------
     >>> import pnag_fast as pf
     >>> len(space_blocks(pf.spaces.get("mbv3-tiny")))
-    57
+    48
     """
     blocks: dict[str, Block] = {}
 
