@@ -35,7 +35,9 @@ def report():
         Evaluated("d", 1.5, 0.95),
     )
     answers = (answer(), answer(budget=1.6, predicted=1.5, measured=1.65, validation=0.94))
-    return FrontReport("space <x>", "cpu", "a model", evaluated, answers, {"Facts": {"a": 1.23456}})
+    return FrontReport(
+        "space <x>", "cpu", "a model", evaluated, answers, 1.1, {"Facts": {"a": 1.23456}}
+    )
 
 
 def test_measured_front(report):
@@ -47,6 +49,7 @@ def test_findings_say_how_far_predictions_were_off(report):
     # (0.95/0.9 + 1.65/1.5) / 2 - 1 and the farther of the two.
     assert "+7.8 % of predicted on average, +10.0 % at worst (budget 1.6 ms)" in text
     assert "-2.0 points" in text
+    assert "the device ran +10.0 % slower" in text
     assert "1 of 2 answers meet their budget by the table but measured above it, by 3.1 %" in text
     assert "1 of 2 answers are at least as accurate as the best of the 4 evaluated" in text
 

@@ -95,6 +95,11 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
 _seed_option = click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all randomness."
 )
+_torch_threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="Threads of torch [default: torch's own choice]. Small networks are best with 1.",
+)
 _data_option = click.option(
     "--data",
     "images",
@@ -255,6 +260,7 @@ def _show_report(report: FrontReport, folder: Path, as_json: bool) -> None:
                 "space": report.space,
                 "device": report.device,
                 "answers": [dataclasses.asdict(answer) for answer in report.answers],
+                "slowdown": report.slowdown,
                 "findings": report.findings(),
                 "report": str(folder / "report.html"),
             }
@@ -352,6 +358,7 @@ def supernet() -> None:
 @_data_option
 @click.option("--out", type=ANY_PATH, required=True, help="Supernet to write (safetensors).")
 @click.option("--epochs", type=click.IntRange(1), default=24, show_default=True)
+@_torch_threads_option
 @click.option("--flip", is_flag=True, help="Mirror half of the images; not for digits or letters.")
 @_seed_option
 @_json_option
@@ -363,6 +370,7 @@ def supernet_train(
     images: str,
     out: Path,
     epochs: int,
+    threads: int | None,
     flip: bool,
     seed: int,
     as_json: bool,
@@ -374,6 +382,7 @@ def supernet_train(
       pnag supernet train --data photos/ --space mbv3-cifar --out photos.safetensors
     """  # noqa: D301
     from . import supernet as library
+    from .threads import torch_threads
 
     plain = _space(space_name, resolutions, width)
     plain.require_network("a supernet")
@@ -385,7 +394,7 @@ def supernet_train(
     space = plain.with_classes(len(dataset.classes))
     net = library.build(space, seed=seed)
     checkpoint = out.with_name(out.name + ".checkpoint")
-    with _progress(quiet=as_json) as progress:
+    with _progress(quiet=as_json) as progress, torch_threads(threads):
         log = library.train(
             net,
             dataset,
@@ -418,10 +427,17 @@ def supernet_train(
 @_data_option
 @click.option("--out", type=ANY_PATH, required=True, help="Accuracy table to write (CSV).")
 @click.option("--architectures", type=click.IntRange(1), default=300, show_default=True)
+@_torch_threads_option
 @_seed_option
 @_json_option
 def supernet_evaluate(
-    path: Path, images: str, out: Path, architectures: int, seed: int, as_json: bool
+    path: Path,
+    images: str,
+    out: Path,
+    architectures: int,
+    threads: int | None,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Measure the accuracy of sampled architectures on validation images.
 
@@ -433,11 +449,12 @@ def supernet_evaluate(
 
     from . import accuracy
     from . import supernet as library
+    from .threads import torch_threads
 
     net = library.load(path)
     dataset = _images(images, max(net.space.resolutions), seed)
     archs = np.unique(net.space.sample(architectures, seed=seed), axis=0)
-    with _progress(quiet=as_json) as progress:
+    with _progress(quiet=as_json) as progress, torch_threads(threads):
         top1 = library.evaluate(net, archs, dataset, progress=progress)
     accuracy.save_table(out, net.space, archs, top1)
     facts = {
@@ -481,10 +498,11 @@ def train(
     from . import accuracy
     from .costs import CostTable
     from .generator import train_generator
+    from .threads import torch_threads
 
     tables = [CostTable.load(path) for path in cost_paths]
     space = tables[0].space
-    with _progress(quiet=as_json) as progress:
+    with _progress(quiet=as_json) as progress, torch_threads(1):
         if accuracy_path.suffix == ".csv":
             archs, top1 = accuracy.load_table(accuracy_path, space)
             model = accuracy.fit(space, archs, top1, seed=seed, progress=progress)

@@ -20,6 +20,9 @@ __all__ = ["Answer", "Evaluated", "FrontReport"]
 REPORT_FORMAT = "pnag-front-report"
 REPORT_VERSION = 1
 
+# A device whose speed changes by less is called steady.
+_STEADY = 0.02
+
 # Okabe and Ito's palette: distinct for colour-blind readers too.
 _GREY, _BLUE, _ORANGE, _GREEN = "#b8b8b8", "#0072b2", "#d55e00", "#009e73"
 
@@ -66,6 +69,9 @@ class FrontReport:
 
     Attributes
     ----------
+    slowdown : float
+        How many times slower the device was while the answers were measured than while the latency
+        table was, by a reference program. Measured latencies are divided by it.
     sections : dict
         Named facts for the page (section -> name -> value), in the order they are shown.
     """
@@ -75,6 +81,7 @@ class FrontReport:
     accuracy_source: str
     evaluated: Sequence[Evaluated]
     answers: Sequence[Answer]
+    slowdown: float = 1.0
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     # --- files -------------------------------------------------------------------------------
@@ -94,6 +101,7 @@ class FrontReport:
                 files.require(document, "accuracy_source", str, path),
                 tuple(Evaluated(**row) for row in files.require(document, "evaluated", list, path)),
                 tuple(Answer(**row) for row in files.require(document, "answers", list, path)),
+                float(files.require(document, "slowdown", (int, float), path)),
                 files.require(document, "sections", dict, path),
             )
         except TypeError as error:
@@ -136,6 +144,12 @@ class FrontReport:
             f"on average, {100 * (farthest.top1_test - farthest.predicted_top1):+.1f} at worst "
             f"(budget {farthest.budget_ms:.3g} ms).",
         ]
+        if abs(self.slowdown - 1) > _STEADY:
+            lines.append(
+                f"While the answers were measured the device ran {_signed(self.slowdown - 1)} "
+                "slower than while the latency table was, by a reference program timed beside "
+                "everything; measured latencies are given at the table's speed."
+            )
         if over:
             worst_over = max(a.measured_latency_ms / a.budget_ms - 1 for a in over)
             lines.append(

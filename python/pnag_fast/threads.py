@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
+from collections.abc import Iterator
 
 from pnag_fast.errors import InvalidInputError, InvalidTypeError
 
@@ -56,3 +58,23 @@ def resolve_threads(threads: int | None) -> int:
             f"threads is {count}; it must be 1 to 1024, or None for all usable cores"
         )
     return count
+
+
+@contextlib.contextmanager
+def torch_threads(threads: int | None) -> Iterator[None]:
+    """Let torch use so many threads inside a ``with`` block; None leaves it as it is.
+
+    Networks of a few million multiply-adds gain little from a second thread, and where other
+    programs use the same cores the threads stall each other: training then takes ten times as long.
+    """
+    if threads is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

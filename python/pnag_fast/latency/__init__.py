@@ -22,7 +22,7 @@ from ..spaces import Archs, SearchSpace
 from .correction import Correction, fit_correction
 from .device import Device, Loaded, open_device
 from .doctor import Finding, check_tvm
-from .measuring import measure_archs, measure_table, space_blocks
+from .measuring import NetworkTimes, measure_archs, measure_table, space_blocks
 from .networks import (
     Floats,
     Weights,
@@ -37,6 +37,7 @@ __all__ = [
     "CompiledNetwork",
     "Correction",
     "Finding",
+    "NetworkTimes",
     "Protocol",
     "check_tvm",
     "compile_network",
@@ -144,7 +145,7 @@ def measure_networks(
     work_dir: files.StrPath | None = None,
     passes: int = 10,
     progress: ProgressCallback = ignore_progress,
-) -> npt.NDArray[np.float64]:
+) -> NetworkTimes:
     """Measure whole networks, interleaved, by the protocol of `measure`.
 
     Parameters
@@ -158,8 +159,8 @@ def measure_networks(
 
     Returns
     -------
-    ndarray of float64, shape (n,)
-        Milliseconds of one image.
+    NetworkTimes
+        With ``ms``, float64 of shape (n,), milliseconds of one image.
     """
     _check_space(space)
     space.validate(archs)
@@ -194,7 +195,7 @@ def measure_network(
         work_dir=work_dir,
         progress=progress,
     )
-    return float(times[0])
+    return float(times.ms[0])
 
 
 class CompiledNetwork:

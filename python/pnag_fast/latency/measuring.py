@@ -52,6 +52,34 @@ class Item:
     weights: tuple[Weights, ...] | None = None
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The result of every item, that of an empty program as ``"call"``.
+
+    All are brought to a machine on which the reference program takes ``reference_ms``.
+    """
+
+    items: Mapping[str, Summary]
+    reference_ms: float
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkTimes:
+    """Latency of whole networks.
+
+    Attributes
+    ----------
+    ms : ndarray of float64, shape (n,)
+        Milliseconds of one image.
+    reference_ms : float
+        Time of the reference program on the machine as it was. A table has its own under
+        ``provenance["reference_ms"]``; the ratio says how much slower the machine has become.
+    """
+
+    ms: npt.NDArray[np.float64]
+    reference_ms: float
+
+
 def network_key(blocks: Sequence[Block]) -> str:
     """Name of a network that is equal exactly when the computation is."""
     text = "|".join(block.key for block in blocks)
@@ -80,8 +108,8 @@ class Measurer:
         self._progress = progress
         self.conditions = {**device.conditions, **protocol.conditions}
 
-    def measure(self, items: Mapping[str, Item]) -> dict[str, Summary]:
-        """Time all items and return the result of each, that of an empty program as ``"call"``.
+    def measure(self, items: Mapping[str, Item]) -> Measured:
+        """Time all items.
 
         Raises
         ------
@@ -111,7 +139,8 @@ class Measurer:
             self._check_complete(journal, names)
             # Of everything in the journal, so that a table and networks measured later agree.
             level = reference_level(journal.samples)
-            return {name: summarize(journal.samples[name], level) for name in names}
+            results = {name: summarize(journal.samples[name], level) for name in names}
+            return Measured(results, level)
 
     def _check_complete(self, journal: Journal, names: Sequence[str]) -> None:
         incomplete = [
@@ -344,7 +373,8 @@ def measure_table(
     items = {key: Item((block,)) for key, block in blocks.items()}
     items |= {key: Item(blocks_of) for key, blocks_of in zip(keys, layers, strict=True)}
     measurer = Measurer(device, protocol, work_dir, seed=seed, progress=progress)
-    summaries = measurer.measure(items)
+    measured = measurer.measure(items)
+    summaries = measured.items
     call_ms = summaries[_CALL].ms
     block_ms = _block_times(blocks, summaries, call_ms)
     raw = costs.from_blocks(
@@ -367,6 +397,7 @@ def measure_table(
             "protocol": asdict(protocol),
             "correction": correction.to_json(),
             "call_ms": call_ms,
+            "reference_ms": measured.reference_ms,
             "blocks": {
                 key: _describe(summaries[key], protocol, ms=block_ms[key]) for key in blocks
             },
@@ -415,7 +446,7 @@ def measure_archs(
     weights: Sequence[Sequence[Weights]] | None,
     work_dir: files.StrPath | None,
     progress: ProgressCallback,
-) -> npt.NDArray[np.float64]:
+) -> NetworkTimes:
     """Measure whole networks; see `pnag_fast.latency.measure_networks`."""
     space.require_network("measuring whole networks")
     if weights is not None and len(weights) != len(archs):
@@ -429,7 +460,6 @@ def measure_archs(
         keys.append(network_key(layers))
         # The time does not depend on the weights, so networks that differ in nothing else are one.
         items[keys[-1]] = Item(layers, None if weights is None else tuple(weights[index]))
-    if not items:
-        return np.empty(0)
-    summaries = Measurer(device, protocol, work_dir, progress=progress).measure(items)
-    return np.array([summaries[key].ms for key in keys])
+    measured = Measurer(device, protocol, work_dir, progress=progress).measure(items)
+    times = [measured.items[key].ms for key in keys]
+    return NetworkTimes(np.array(times, dtype=np.float64), measured.reference_ms)
