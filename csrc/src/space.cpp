@@ -328,6 +328,16 @@ Space::~Space() = default;
 Space::Space(Space&&) noexcept = default;
 Space& Space::operator=(Space&&) noexcept = default;
 
+std::vector<StageSpec> Space::stages() const {
+    std::vector<StageSpec> specs;
+    for (const Stage& stage : stages_) {
+        StageSpec spec{stage.n_choices, static_cast<int>(stage.min_depth), std::nullopt};
+        if (stage.is_explicit) spec.rows = *stage.table;
+        specs.push_back(std::move(spec));
+    }
+    return specs;
+}
+
 std::size_t Space::rows_of(std::size_t size, const char* what) const {
     if (size % n_slots() != 0) {
         throw InvalidInput(std::string(what) + " has " + std::to_string(size) +

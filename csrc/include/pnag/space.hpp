@@ -49,6 +49,8 @@ class Space {
     [[nodiscard]] std::size_t n_slots() const { return n_choices_.size(); }
     [[nodiscard]] std::size_t n_stages() const { return stage_counts_.size(); }
     [[nodiscard]] const std::vector<int>& n_choices() const { return n_choices_; }
+    /// The stages as they were given.
+    [[nodiscard]] std::vector<StageSpec> stages() const;
     /// Exact number of valid rows of every stage; the space has their product.
     [[nodiscard]] const std::vector<std::int64_t>& stage_counts() const { return stage_counts_; }
 
