@@ -19,8 +19,6 @@
 
 namespace pnag {
 
-class RowStream;
-
 /// What a stage may look like.
 struct StageSpec {
     std::vector<int> n_choices;  ///< per slot, 1 to 254
@@ -108,8 +106,6 @@ class Space {
     template <std::size_t W>
     void sample_from_tables(std::uint64_t key, std::size_t begin, std::size_t end,
                             std::uint8_t* out) const;
-    static void redraw_stage(const Stage& stage, std::uint64_t drawn, RowStream& random,
-                             std::uint8_t* row);
     [[nodiscard]] std::optional<InvalidEntry> first_fault(const std::uint8_t* row,
                                                           std::size_t row_index) const;
 

@@ -348,12 +348,13 @@ class SearchSpace:
         table, low, high = within
         if table.reduce != "sum":
             raise InvalidInputError(
-                f"within= needs a table that adds up over slots; this one has reduce='{table.reduce}'"
+                "within= needs a table that adds up over slots; this one has "
+                f"reduce='{table.reduce}'"
             )
         if table.space.fingerprint != self.fingerprint:
             raise InvalidInputError(
-                f"the table of within= is for space '{table.space.name}', not for '{self.name}': the "
-                "slots, the network's width or classes, or the input resolutions differ"
+                f"the table of within= is for space '{table.space.name}', not for '{self.name}': "
+                "the slots, the network's width or classes, or the input resolutions differ"
             )
         sampler = self._windows.get(table)
         if sampler is None:
