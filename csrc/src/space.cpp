@@ -586,7 +586,8 @@ void Space::mutate(std::span<const std::uint8_t> archs, double rate, std::uint64
                                     .below(decision.n_choices);
                     }
                     std::uint8_t& own = tile[r * n + decision.slot];
-                    own = own == 0 ? std::uint8_t{0} : static_cast<std::uint8_t>(1 + drawn);
+                    // Without a branch: nothing predicts which slots are absent.
+                    own = static_cast<std::uint8_t>((1 + drawn) & (0 - std::uint64_t{own != 0}));
                 }
                 if (n_slots_here == n_here) continue;
                 n_events = kernel.list_bits(of_stages, rows, events.data());
@@ -608,10 +609,11 @@ void Space::mutate(std::span<const std::uint8_t> archs, double rate, std::uint64
                     }
                     const std::size_t depth = stage.min_depth + draws[0];
                     for (std::size_t s = stage.min_depth; s < stage.n_slots; ++s) {
-                        const auto fresh =
-                            static_cast<std::uint8_t>(1 + draws[1 + s - stage.min_depth]);
-                        const std::uint8_t kept = codes[s] == 0 ? fresh : codes[s];
-                        codes[s] = s < depth ? kept : std::uint8_t{0};
+                        const std::uint64_t own = codes[s];
+                        const std::uint64_t appears = 0 - std::uint64_t{own == 0};
+                        const std::uint64_t present = 0 - std::uint64_t{s < depth};
+                        const std::uint64_t fresh = 1 + draws[1 + s - stage.min_depth];
+                        codes[s] = static_cast<std::uint8_t>((own | (fresh & appears)) & present);
                     }
                 }
             }
