@@ -472,9 +472,9 @@ inline std::uint64_t number_at(std::uint64_t key, std::uint64_t row, std::uint64
 
 // Every decision is selected by one byte of random numbers, compared with the first base-256 digit
 // of the rate; where they are equal a further number is compared with the other digits, so that the
-// probability is exact to 2^-64. Selected decisions of a block of rows are then worked on one after
-// the other, each with a number of its own: nothing waits for another draw, and no branch depends
-// on how many decisions a row redraws.
+// probability is exact to 2^-64. The masks of a block of rows are transposed, and each decision is
+// redrawn in all rows that selected it, each with a number of its own: nothing waits for another
+// draw, and the one branch that nothing predicts, the end of a loop, is shared by 64 rows.
 void Space::mutate(std::span<const std::uint8_t> archs, double rate, std::uint64_t seed,
                    std::span<std::uint8_t> out, int threads) const {
     if (!(rate >= 0.0 && rate <= 1.0)) {
@@ -530,13 +530,57 @@ void Space::mutate(std::span<const std::uint8_t> archs, double rate, std::uint64
     const std::uint64_t other_digits = digits << 8;
     const simd::Kernels& kernel = simd::kernels();
 
+    const std::size_t n = n_slots();
+    // Redraw one decision in the rows of a block that `chosen` names.
+    const auto redraw_codes = [&](const SlotDecision& decision, std::size_t d, std::uint64_t chosen,
+                                  std::size_t first, std::uint8_t* tile) {
+        const std::uint64_t n_choices = decision.n_choices;
+        for (; chosen != 0; chosen &= chosen - 1) {
+            const auto r = static_cast<std::size_t>(std::countr_zero(chosen));
+            const uint128 product =
+                static_cast<uint128>(number_at(code_key, first + r, d)) * n_choices;
+            auto drawn = static_cast<std::uint64_t>(product >> 64);
+            const auto low = static_cast<std::uint64_t>(product);
+            // As RowStream::below: exactly uniform draws reject some.
+            if (low < n_choices && low < (0 - n_choices) % n_choices) [[unlikely]] {
+                drawn = RowStream(stream_key(retry_key, d), first + r).below(n_choices);
+            }
+            std::uint8_t& own = tile[r * n + decision.slot];
+            // Without a branch: nothing predicts which slots are absent.
+            own = static_cast<std::uint8_t>((1 + drawn) & (0 - std::uint64_t{own != 0}));
+        }
+    };
+    const auto redraw_stages = [&](const StageDecision& decision, std::uint64_t chosen,
+                                   std::size_t first, std::uint8_t* tile, std::uint64_t* draws) {
+        const Stage& stage = *decision.stage;
+        for (; chosen != 0; chosen &= chosen - 1) {
+            const auto r = static_cast<std::size_t>(std::countr_zero(chosen));
+            RowStream random(decision.key, first + r);
+            std::uint64_t* drawn = draws;
+            for (const DrawGroup& group : decision.groups) {
+                group.draw(random, drawn);
+                drawn += group.bounds.size();
+            }
+            std::uint8_t* codes = tile + r * n + stage.first_slot;
+            if (stage.is_explicit) {
+                stage.write_row(static_cast<std::int64_t>(draws[0]), codes);
+                continue;
+            }
+            const std::size_t depth = stage.min_depth + draws[0];
+            for (std::size_t s = stage.min_depth; s < stage.n_slots; ++s) {
+                const std::uint64_t own = codes[s];
+                const std::uint64_t appears = 0 - std::uint64_t{own == 0};
+                const std::uint64_t present = 0 - std::uint64_t{s < depth};
+                const std::uint64_t fresh = 1 + draws[1 + s - stage.min_depth];
+                codes[s] = static_cast<std::uint8_t>((own | (fresh & appears)) & present);
+            }
+        }
+    };
+
     parallel_for(n_rows, kGrain, threads, [&](std::size_t begin, std::size_t end) {
-        const std::size_t n = n_slots();
         constexpr std::size_t kRows = simd::kTileRows;
         std::uint64_t selected[kRows];
         std::uint64_t ties[kRows];
-        std::uint64_t of_stages[kRows];
-        std::vector<std::uint32_t> events(64 * kRows + 64);
         std::vector<std::uint64_t> draws(most_draws);
         for (std::size_t first = begin; first < end; first += kRows) {
             const std::size_t rows = std::min(kRows, end - first);
@@ -560,60 +604,14 @@ void Space::mutate(std::span<const std::uint8_t> archs, double rate, std::uint64
                         selected[r] &= here;
                     }
                 }
-                const std::size_t n_slots_here =
-                    n_slot_decisions <= base ? 0
-                                             : std::min<std::size_t>(64, n_slot_decisions - base);
-                const std::uint64_t slots_here =
-                    n_slots_here == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << n_slots_here) - 1;
-                for (std::size_t r = 0; r < rows; ++r) {
-                    of_stages[r] = selected[r] & ~slots_here;
-                    selected[r] &= slots_here;
-                }
-                std::size_t n_events = kernel.list_bits(selected, rows, events.data());
-                for (std::size_t i = 0; i < n_events; ++i) {
-                    const std::size_t r = events[i] / 64;
-                    const std::size_t d = base + events[i] % 64;
-                    const SlotDecision decision = slot_decisions[d];
-                    const uint128 product =
-                        static_cast<uint128>(number_at(code_key, first + r, d)) *
-                        decision.n_choices;
-                    auto drawn = static_cast<std::uint64_t>(product >> 64);
-                    const auto low = static_cast<std::uint64_t>(product);
-                    // As RowStream::below: exactly uniform draws reject some.
-                    if (low < decision.n_choices &&
-                        low < (0 - decision.n_choices) % decision.n_choices) [[unlikely]] {
-                        drawn = RowStream(stream_key(retry_key, d), first + r)
-                                    .below(decision.n_choices);
-                    }
-                    std::uint8_t& own = tile[r * n + decision.slot];
-                    // Without a branch: nothing predicts which slots are absent.
-                    own = static_cast<std::uint8_t>((1 + drawn) & (0 - std::uint64_t{own != 0}));
-                }
-                if (n_slots_here == n_here) continue;
-                n_events = kernel.list_bits(of_stages, rows, events.data());
-                for (std::size_t i = 0; i < n_events; ++i) {
-                    const std::size_t r = events[i] / 64;
-                    const std::size_t d = base + events[i] % 64 - n_slot_decisions;
-                    const StageDecision& decision = stage_decisions[d];
-                    const Stage& stage = *decision.stage;
-                    RowStream random(decision.key, first + r);
-                    std::uint64_t* drawn = draws.data();
-                    for (const DrawGroup& group : decision.groups) {
-                        group.draw(random, drawn);
-                        drawn += group.bounds.size();
-                    }
-                    std::uint8_t* codes = tile + r * n + stage.first_slot;
-                    if (stage.is_explicit) {
-                        stage.write_row(static_cast<std::int64_t>(draws[0]), codes);
-                        continue;
-                    }
-                    const std::size_t depth = stage.min_depth + draws[0];
-                    for (std::size_t s = stage.min_depth; s < stage.n_slots; ++s) {
-                        const std::uint64_t own = codes[s];
-                        const std::uint64_t appears = 0 - std::uint64_t{own == 0};
-                        const std::uint64_t present = 0 - std::uint64_t{s < depth};
-                        const std::uint64_t fresh = 1 + draws[1 + s - stage.min_depth];
-                        codes[s] = static_cast<std::uint8_t>((own | (fresh & appears)) & present);
+                std::fill(selected + rows, selected + kRows, 0);
+                kernel.transpose_bits(selected);
+                for (std::size_t d = base; d < base + n_here; ++d) {
+                    if (d < n_slot_decisions) {
+                        redraw_codes(slot_decisions[d], d, selected[d - base], first, tile);
+                    } else {
+                        redraw_stages(stage_decisions[d - n_slot_decisions], selected[d - base],
+                                      first, tile, draws.data());
                     }
                 }
             }

@@ -56,9 +56,8 @@ struct Kernels {
                           std::size_t first_word, std::size_t n_words, std::uint8_t digit,
                           std::uint64_t* below, std::uint64_t* equal);
 
-    /// Write 64 * r + i for every bit i of masks[r], rising; returns how many. `found` has room for
-    /// 64 more than that.
-    std::size_t (*list_bits)(const std::uint64_t* masks, std::size_t n_rows, std::uint32_t* found);
+    /// Swap bit i of masks[r] with bit r of masks[i], for 64 masks.
+    void (*transpose_bits)(std::uint64_t* masks);
 
     /// Largest rank[i] over i < n with column[c][i] < query[c] in every column, or -1.
     std::int32_t (*max_rank_below)(const std::int32_t* const* columns, int n_columns,
