@@ -966,7 +966,7 @@ void WindowSampler::sample(double low, double high, std::uint64_t seed, std::spa
         return;
     }
     // Small ranges where rows are dear, so that threads and interrupts do not wait for each other.
-    const std::size_t grain = plan->lower < kMinAcceptance * plan->upper ? 64 : 2048;
+    const std::size_t grain = plan->lower < kMinAcceptance * plan->upper ? 16 : 2048;
     parallel_for(n_rows, grain, threads, [&](std::size_t begin, std::size_t end) {
         tables.draw(*plan, key, begin, end, out.data());
     });
