@@ -571,3 +571,28 @@ def test_kernels_after_fork():
         pytest.skip("no fork on this system")
     process = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
     assert process.returncode == 0
+
+
+def test_lookup_into_an_array_of_the_caller():
+    tables = Tables([10] * 20, [False, True, False])
+    costs = tables.build()
+    archs = tables.sample(30_000)
+    expected = costs.lookup(archs, 1)
+    out = np.full((30_000, 3), np.nan)
+    assert costs.lookup(archs, 2, out) is out
+    np.testing.assert_array_equal(out, expected)
+    for wrong, error, message in [
+        (np.empty((30_000, 2)), InvalidInputError, r"shape \(30000, 2\)"),
+        (np.empty((29_999, 3)), InvalidInputError, r"shape \(29999, 3\)"),
+        (np.empty((30_000, 3), np.float32), InvalidTypeError, "float32"),
+        (np.empty((3, 30_000)).T, InvalidTypeError, "C-contiguous"),
+        (frozen(np.empty((30_000, 3))), InvalidTypeError, "read-only"),
+        ([0.0], InvalidTypeError, "out is a list"),
+    ]:
+        with pytest.raises(error, match=message):
+            costs.lookup(archs, 1, wrong)
+    memory = np.zeros(30_000 * 24, np.uint8)
+    with pytest.raises(InvalidInputError, match="shares memory"):
+        costs.lookup(
+            memory[: 30_000 * 20].reshape(-1, 20), 1, memory.view(np.float64).reshape(-1, 3)
+        )

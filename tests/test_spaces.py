@@ -256,3 +256,213 @@ def test_bad_space_files_are_refused(tmp_path, change, message):
     path.write_text(json.dumps(document))
     with pytest.raises(FileFormatError, match=message):
         pf.spaces.load(path)
+
+
+# --- windows of cost ------------------------------------------------------------------------------
+
+
+def random_table(space, seed=0, reduce="sum"):
+    rng = np.random.default_rng(seed)
+    n_contexts = max(1, len(space.resolutions)) if space.resolution_slot is not None else 1
+    entries = rng.uniform(0.5, 2.0, (n_contexts, space.n_slots, max(space.n_codes)))
+    entries[:, :, 0] = 0.0
+    if space.resolution_slot is not None:
+        entries[:, space.resolution_slot] = 0.0
+    constants = np.linspace(5.0, 9.0, n_contexts)
+    return pf.CostTable.build(
+        space,
+        metric="latency",
+        unit="ms",
+        device="made up",
+        constants=constants,
+        entries=entries,
+        reduce=reduce,
+    )
+
+
+def assert_uniform(counts):
+    """Chi-square within five standard deviations of its mean."""
+    expected = counts.sum() / counts.size
+    chi_square = ((counts - expected) ** 2 / expected).sum()
+    assert abs(chi_square - (counts.size - 1)) < 5 * np.sqrt(2 * counts.size) + 5
+
+
+def row_keys(archs):
+    return np.ascontiguousarray(archs).view(f"V{archs.shape[1]}").ravel()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("compofa-mbv3", {}),
+        ("compofa-mbv3", {"resolutions": (160, 192, 224)}),
+        ("nasbench201", {}),
+    ],
+)
+@pytest.mark.parametrize("window", [(0.2, 0.8), (0.0, 0.05), (0.97, 1.0), (0.5, 0.52), (0, 1)])
+def test_windows_against_enumeration(name, options, window):
+    space = pf.spaces.get(name, **options)
+    table = random_table(space)
+    archs = space.enumerate()
+    costs = table(archs)
+    low, high = np.quantile(costs, window)
+    inside = archs[(costs >= low) & (costs <= high)]
+    within = (table, low, high)
+    assert space.count(within=within) == pf.spaces.WindowCount(len(inside), len(inside), 0.0)
+    n = 50 * len(inside)
+    drawn = space.sample(n, within=within, seed=3, threads=1)
+    np.testing.assert_array_equal(space.sample(n, within=within, seed=3, threads=3), drawn)
+    np.testing.assert_array_equal(space.sample(7, within=within, seed=3), drawn[:7])
+    assert (space.sample(n, within=within, seed=4) != drawn).any() or len(inside) == 1
+    drawn_costs = table(drawn)
+    assert drawn_costs.min() >= low
+    assert drawn_costs.max() <= high
+    _, counts = np.unique(np.concatenate([row_keys(inside), row_keys(drawn)]), return_counts=True)
+    assert len(counts) == len(inside)
+    assert_uniform(counts - 1)
+
+
+def test_windows_of_a_binned_space_against_rejection(tiny):
+    # Three units, two of them binned. 819^3 architectures are too many to count one by one: costs
+    # and codes are compared with those of plain samples that lie in the window.
+    space = tiny
+    table = random_table(space, 1)
+    plain = space.sample(400_000, seed=1)
+    costs = table(plain)
+    for low_share, high_share in ((0.3, 0.31), (0.0005, 0.01), (0.2, 0.9), (0.5, 0.5002)):
+        low, high = np.quantile(costs, [low_share, high_share])
+        kept = plain[(costs >= low) & (costs <= high)]
+        drawn = space.sample(40_000, within=(table, low, high), seed=2)
+        space.validate(drawn)
+        drawn_costs = table(drawn)
+        assert drawn_costs.min() >= low
+        assert drawn_costs.max() <= high
+        count = space.count(within=(table, low, high))
+        share = count.estimate / space.n_architectures
+        spread = 5 * np.sqrt(share / len(plain)) + (count.upper - count.lower) / float(
+            space.n_architectures
+        )
+        assert abs(share - len(kept) / len(plain)) < spread
+        if len(kept) < 2000:
+            continue
+        # Two samples of the same distribution: costs (Kolmogorov and Smirnov), codes (chi-square).
+        assert ks_distance(table(kept), drawn_costs) < 2.0 * np.sqrt(1 / len(kept) + 1 / 40_000)
+        for slot in range(space.n_slots):
+            a = np.bincount(kept[:, slot], minlength=10)
+            b = np.bincount(drawn[:, slot], minlength=10)
+            pooled = (a + b) / (a.sum() + b.sum())
+            used = pooled > 0
+            statistic = sum(
+                ((x - x.sum() * pooled)[used] ** 2 / (x.sum() * pooled)[used]).sum() for x in (a, b)
+            )
+            assert statistic < 9 + 5 * np.sqrt(18) + 5
+
+
+@pytest.mark.parametrize("name", ["mbv3-tiny", "ofa-mbv3"])
+def test_every_architecture_of_a_small_window_is_equally_likely(name):
+    # At the cheap end a window of a binned space holds few enough to see each of them often.
+    space = pf.spaces.get(name)
+    table = random_table(space, 4)
+    low, high = table.bounds[0], table.bounds[0] + 1.0
+    while space.count(within=(table, low, high)).lower > 4000:
+        high = low + (high - low) * 0.9
+    count = space.count(within=(table, low, high))
+    assert count.exact
+    drawn = space.sample(100 * count.lower, within=(table, low, high), seed=6)
+    _, counts = np.unique(row_keys(drawn), return_counts=True)
+    assert len(counts) == count.lower
+    assert_uniform(counts)
+
+
+def ks_distance(a, b):
+    both = np.sort(np.concatenate([a, b]))
+    cdf = [np.searchsorted(np.sort(x), both, side="right") / len(x) for x in (a, b)]
+    return float(np.abs(cdf[0] - cdf[1]).max())
+
+
+@pytest.mark.parametrize("resolutions", [(224,), (160, 224)])
+def test_the_whole_range_is_plain_uniform(resolutions):
+    space = pf.spaces.get("ofa-mbv3", resolutions=resolutions)
+    table = random_table(space, 2)
+    within = (table, table.bounds[0] - 1.0, table.bounds[1] + 1.0)
+    assert space.count(within=within).lower == space.n_architectures
+    assert space.count(within=within).exact
+    drawn = space.sample(300_000, within=within, seed=5)
+    indices = space._core.rank(drawn, 1)
+    for stage in range(5):
+        assert_uniform(np.bincount(indices[:, stage], minlength=7371))
+    coarse = indices[:, :5] * 6 // 7371
+    for a in range(4):
+        assert_uniform(np.bincount(coarse[:, a] * 6 + coarse[:, a + 1], minlength=36)[:35])
+    if len(resolutions) > 1:
+        assert_uniform(np.bincount(indices[:, 5], minlength=2))
+
+
+def test_narrow_windows_and_extremes_of_a_large_space():
+    space = pf.spaces.get("ofa-mbv3")
+    table = random_table(space, 3)
+    costs = np.sort(table(space.sample(10_000, seed=1)))
+    for low, width in (
+        (costs[5000], 1e-2),
+        (costs[5000], 1e-4),
+        (costs[0], 1e-3),
+        (table.bounds[0], 0.05),
+        (table.bounds[1] - 0.05, 0.1),
+        (table.bounds[0], 0.0),
+    ):
+        drawn = space.sample(500, within=(table, low, low + width), seed=1)
+        space.validate(drawn)
+        found = table(drawn)
+        assert found.min() >= low
+        assert found.max() <= low + width
+        count = space.count(within=(table, low, low + width))
+        assert count.upper > 0
+        assert count.lower <= count.estimate <= count.upper
+        assert count.exact == (count.tolerance == 0.0)
+    np.testing.assert_array_equal(drawn, np.tile(table.cheapest(), (500, 1)))
+
+
+def test_counts_of_whole_numbers_add_up():
+    space = pf.spaces.get("ofa-mbv3")
+    table = pf.costs.parameters(space)
+    low, high = table.bounds
+    middle = np.floor((low + high) / 2)
+    whole = space.count(within=(table, low, high))
+    assert (whole.lower, whole.tolerance) == (space.n_architectures, 0.0)
+    parts = [
+        space.count(within=(table, low, middle)),
+        space.count(within=(table, middle + 1, high)),
+    ]
+    assert sum(p.lower for p in parts) <= space.n_architectures <= sum(p.upper for p in parts)
+    assert abs(sum(p.estimate for p in parts) - space.n_architectures) < 0.01 * whole.lower
+
+
+def test_impossible_windows_are_refused(cell):
+    table = random_table(cell)
+    low, high = table.bounds
+    other = random_table(pf.spaces.get("compofa-mbv3"))
+    costs = np.unique(table(cell.enumerate()))
+    gap = int(np.argmax(np.diff(costs)))
+    between = (costs[gap] * 0.6 + costs[gap + 1] * 0.4, costs[gap] * 0.4 + costs[gap + 1] * 0.6)
+    for within, message in [
+        ((table, low - 2, low - 1), "costs reach from"),
+        ((table, high + 1, high + 2), "no architecture costs"),
+        ((table, *between), "nearest to this window"),
+        ((table, high, low), "must not be above"),
+        ((table, np.nan, high), "must be finite"),
+        ((table, low, np.inf), "must be finite"),
+        ((table, "x", high), "from one cost to another"),
+        ((other, low, high), "is for space 'compofa-mbv3'"),
+        ((random_table(cell, reduce="max"), low, high), "reduce='max'"),
+        ((table, low), "takes"),
+    ]:
+        with pytest.raises(InvalidInputError, match=message):
+            cell.sample(1, within=within)
+    assert cell.count(within=(table, *between)).upper == 0
+    with pytest.raises(InvalidInputError, match="distribution"):
+        cell.sample(1, within=(table, low, high), distribution="decisions")
+    with pytest.raises(InvalidInputError, match="seed"):
+        cell.sample(1, within=(table, low, high), seed=-1)
+    with pytest.raises(InvalidInputError, match="more rows than fit"):
+        cell.sample(2**62, within=(table, low, high))
+    assert cell.sample(0, within=(table, low, high)).shape == (0, 6)

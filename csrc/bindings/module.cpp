@@ -10,4 +10,5 @@ PYBIND11_MODULE(_core, module) {
     pnag::python::register_space(module);
     pnag::python::register_cost(module);
     pnag::python::register_pareto(module);
+    pnag::python::register_window(module);
 }

@@ -10,5 +10,6 @@ void register_build_info(pybind11::module_& module);
 void register_space(pybind11::module_& module);
 void register_cost(pybind11::module_& module);
 void register_pareto(pybind11::module_& module);
+void register_window(pybind11::module_& module);
 
 }  // namespace pnag::python

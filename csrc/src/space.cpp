@@ -328,6 +328,16 @@ Space::~Space() = default;
 Space::Space(Space&&) noexcept = default;
 Space& Space::operator=(Space&&) noexcept = default;
 
+std::vector<StageSpec> Space::stages() const {
+    std::vector<StageSpec> specs;
+    for (const Stage& stage : stages_) {
+        StageSpec spec{stage.n_choices, static_cast<int>(stage.min_depth), std::nullopt};
+        if (stage.is_explicit) spec.rows = *stage.table;
+        specs.push_back(std::move(spec));
+    }
+    return specs;
+}
+
 std::size_t Space::rows_of(std::size_t size, const char* what) const {
     if (size % n_slots() != 0) {
         throw InvalidInput(std::string(what) + " has " + std::to_string(size) +
@@ -453,42 +463,18 @@ void Space::sample_decisions(std::uint64_t seed, std::span<std::uint8_t> out, in
 
 namespace {
 
-// One thing that mutation may redraw: the choice of a slot, the depth of a plain stage or the row
-// of an explicit one.
-struct Decision {
-    std::uint64_t bound;
-    std::size_t index;  // slot, or stage
-};
-
-// Selects each of up to 64 decisions with one probability, exact to 2^-64. Bit i of the words drawn
-// is the binary expansion of a uniform number, compared with that of the probability from the first
-// digit on. Each digit settles half of the decisions still open: 25 decisions need 6 words, not 25.
-class Selector {
-  public:
-    explicit Selector(double rate)
-        : all_(rate >= 1.0), digits_(all_ ? 0 : static_cast<std::uint64_t>(rate * 0x1p64)) {}
-
-    std::uint64_t select(RowStream& random, std::size_t n) const {
-        std::uint64_t open = n >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << n) - 1;
-        if (all_) return open;
-        std::uint64_t selected = 0;
-        // Once all digits left are 0 no number can be smaller.
-        for (std::uint64_t digits = digits_; open != 0 && digits != 0; digits <<= 1) {
-            const std::uint64_t word = random.next();
-            const std::uint64_t digit = 0 - (digits >> 63);
-            selected |= open & ~word & digit;
-            open &= ~(word ^ digit);
-        }
-        return selected;
-    }
-
-  private:
-    bool all_;
-    std::uint64_t digits_;
-};
+// Numbers of a row's stream by their place in it: as RowStream, whose next() gives them in turn.
+inline std::uint64_t number_at(std::uint64_t key, std::uint64_t row, std::uint64_t place) {
+    return mix64(key + ((row << 16) + place + 1) * kWeylStep);
+}
 
 }  // namespace
 
+// Every decision is selected by one byte of random numbers, compared with the first base-256 digit
+// of the rate; where they are equal a further number is compared with the other digits, so that the
+// probability is exact to 2^-64. The masks of a block of rows are transposed, and each decision is
+// redrawn in all rows that selected it, each with a number of its own: nothing waits for another
+// draw, and the one branch that nothing predicts, the end of a loop, is shared by 64 rows.
 void Space::mutate(std::span<const std::uint8_t> archs, double rate, std::uint64_t seed,
                    std::span<std::uint8_t> out, int threads) const {
     if (!(rate >= 0.0 && rate <= 1.0)) {
@@ -498,123 +484,142 @@ void Space::mutate(std::span<const std::uint8_t> archs, double rate, std::uint64
     if (out.size() != archs.size()) throw InvalidInput("out and archs differ in size");
     require_valid(archs, "archs", threads);
 
-    // Slots come first, so that a slot's own draw looks at the parent's depth and never at slots
-    // that the depth's draw has just filled.
-    std::vector<Decision> decisions;
+    // A slot's own draw must look at the parent's depth and never at slots that the draw of the
+    // depth has just filled, so slots come first.
+    struct SlotDecision {
+        std::size_t slot;
+        std::uint64_t n_choices;
+    };
+    struct StageDecision {
+        const Stage* stage;
+        std::uint64_t key;
+        // Row of an explicit stage; or depth, then codes for the slots that may appear.
+        std::vector<DrawGroup> groups;
+        std::size_t n_draws;
+    };
+    const std::uint64_t select_key = stream_key(seed, kMutateStream);
+    const std::uint64_t tie_key = stream_key(select_key, 1);
+    const std::uint64_t code_key = stream_key(select_key, 2);
+    const std::uint64_t retry_key = stream_key(select_key, 3);
+    std::vector<SlotDecision> slot_decisions;
+    std::vector<StageDecision> stage_decisions;
+    std::size_t most_draws = 0;
     for (const Stage& stage : stages_) {
-        for (std::size_t s = 0; s < stage.n_slots && !stage.is_explicit; ++s) {
-            decisions.push_back(
-                {static_cast<std::uint64_t>(stage.n_choices[s]), stage.first_slot + s});
-        }
-    }
-    const std::size_t n_slot_decisions = decisions.size();
-    for (std::size_t i = 0; i < stages_.size(); ++i) {
-        const Stage& stage = stages_[i];
+        std::vector<std::uint64_t> bounds;
         if (stage.is_explicit) {
-            decisions.push_back({static_cast<std::uint64_t>(stage.count), i});
-        } else if (stage.n_depths() > 1) {
-            decisions.push_back({stage.n_depths(), i});
+            bounds.push_back(static_cast<std::uint64_t>(stage.count));
+        } else {
+            for (std::size_t s = 0; s < stage.n_slots; ++s) {
+                slot_decisions.push_back(
+                    {stage.first_slot + s, static_cast<std::uint64_t>(stage.n_choices[s])});
+            }
+            if (stage.n_depths() == 1) continue;
+            bounds.push_back(stage.n_depths());
+            for (std::size_t s = stage.min_depth; s < stage.n_slots; ++s)
+                bounds.push_back(static_cast<std::uint64_t>(stage.n_choices[s]));
         }
+        most_draws = std::max(most_draws, bounds.size());
+        stage_decisions.push_back({&stage, stream_key(select_key, 4 + stage_decisions.size()),
+                                   DrawGroup::pack(bounds), bounds.size()});
     }
+    const std::size_t n_slot_decisions = slot_decisions.size();
+    const std::size_t n_decisions = n_slot_decisions + stage_decisions.size();
+    const bool all = rate >= 1.0;
+    const std::uint64_t digits = all ? 0 : static_cast<std::uint64_t>(rate * 0x1p64);
+    const auto first_digit = static_cast<std::uint8_t>(digits >> 56);
+    const std::uint64_t other_digits = digits << 8;
+    const simd::Kernels& kernel = simd::kernels();
 
-    const Selector selector(rate);
-    const std::uint64_t key = stream_key(seed, kMutateStream);
+    const std::size_t n = n_slots();
+    // Redraw one decision in the rows of a block that `chosen` names.
+    const auto redraw_codes = [&](const SlotDecision& decision, std::size_t d, std::uint64_t chosen,
+                                  std::size_t first, std::uint8_t* tile) {
+        const std::uint64_t n_choices = decision.n_choices;
+        for (; chosen != 0; chosen &= chosen - 1) {
+            const auto r = static_cast<std::size_t>(std::countr_zero(chosen));
+            const uint128 product =
+                static_cast<uint128>(number_at(code_key, first + r, d)) * n_choices;
+            auto drawn = static_cast<std::uint64_t>(product >> 64);
+            const auto low = static_cast<std::uint64_t>(product);
+            // As RowStream::below: exactly uniform draws reject some.
+            if (low < n_choices && low < (0 - n_choices) % n_choices) [[unlikely]] {
+                drawn = RowStream(stream_key(retry_key, d), first + r).below(n_choices);
+            }
+            std::uint8_t& own = tile[r * n + decision.slot];
+            // Without a branch: nothing predicts which slots are absent.
+            own = static_cast<std::uint8_t>((1 + drawn) & (0 - std::uint64_t{own != 0}));
+        }
+    };
+    const auto redraw_stages = [&](const StageDecision& decision, std::uint64_t chosen,
+                                   std::size_t first, std::uint8_t* tile, std::uint64_t* draws) {
+        const Stage& stage = *decision.stage;
+        for (; chosen != 0; chosen &= chosen - 1) {
+            const auto r = static_cast<std::size_t>(std::countr_zero(chosen));
+            RowStream random(decision.key, first + r);
+            std::uint64_t* drawn = draws;
+            for (const DrawGroup& group : decision.groups) {
+                group.draw(random, drawn);
+                drawn += group.bounds.size();
+            }
+            std::uint8_t* codes = tile + r * n + stage.first_slot;
+            if (stage.is_explicit) {
+                stage.write_row(static_cast<std::int64_t>(draws[0]), codes);
+                continue;
+            }
+            const std::size_t depth = stage.min_depth + draws[0];
+            for (std::size_t s = stage.min_depth; s < stage.n_slots; ++s) {
+                const std::uint64_t own = codes[s];
+                const std::uint64_t appears = 0 - std::uint64_t{own == 0};
+                const std::uint64_t present = 0 - std::uint64_t{s < depth};
+                const std::uint64_t fresh = 1 + draws[1 + s - stage.min_depth];
+                codes[s] = static_cast<std::uint8_t>((own | (fresh & appears)) & present);
+            }
+        }
+    };
+
     parallel_for(n_rows, kGrain, threads, [&](std::size_t begin, std::size_t end) {
-        const std::size_t n = n_slots();
-        for (std::size_t r = begin; r < end; ++r) {
-            RowStream random(key, r);
-            std::uint8_t* row = out.data() + r * n;
-            std::memcpy(row, archs.data() + r * n, n);
-            for (std::size_t first = 0; first < decisions.size(); first += 64) {
-                const Decision* const part = decisions.data() + first;
-                const std::size_t n_part = std::min<std::size_t>(64, decisions.size() - first);
-                const std::size_t n_slot_part =
-                    n_slot_decisions <= first ? 0 : std::min(n_part, n_slot_decisions - first);
-                std::uint64_t selected = selector.select(random, n_part);
-                while (selected != 0) {
-                    const auto d = static_cast<std::size_t>(std::countr_zero(selected));
-                    if (d >= n_slot_part) break;
-                    selected &= selected - 1;
-                    const auto code = static_cast<std::uint8_t>(1 + random.below(part[d].bound));
-                    std::uint8_t& own = row[part[d].index];
-                    own = own == 0 ? std::uint8_t{0} : code;
+        constexpr std::size_t kRows = simd::kTileRows;
+        std::uint64_t selected[kRows];
+        std::uint64_t ties[kRows];
+        std::vector<std::uint64_t> draws(most_draws);
+        for (std::size_t first = begin; first < end; first += kRows) {
+            const std::size_t rows = std::min(kRows, end - first);
+            std::uint8_t* const tile = out.data() + first * n;
+            std::memcpy(tile, archs.data() + first * n, rows * n);
+            for (std::size_t base = 0; base < n_decisions; base += 64) {
+                const std::size_t n_here = std::min<std::size_t>(64, n_decisions - base);
+                const std::uint64_t here =
+                    n_here == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << n_here) - 1;
+                if (all) {
+                    std::fill_n(selected, rows, here);
+                } else {
+                    kernel.compare_bytes(select_key, first, rows, base / 8, (n_here + 7) / 8,
+                                         first_digit, selected, ties);
+                    for (std::size_t r = 0; r < rows; ++r) {
+                        for (std::uint64_t tied = ties[r] & here; tied != 0; tied &= tied - 1) {
+                            const auto d = static_cast<std::uint64_t>(std::countr_zero(tied));
+                            if (number_at(tie_key, first + r, base + d) < other_digits)
+                                selected[r] |= std::uint64_t{1} << d;
+                        }
+                        selected[r] &= here;
+                    }
                 }
-                for (; selected != 0; selected &= selected - 1) {
-                    const Decision decision = part[std::countr_zero(selected)];
-                    redraw_stage(stages_[decision.index], random.below(decision.bound), random,
-                                 row);
+                std::fill(selected + rows, selected + kRows, 0);
+                kernel.transpose_bits(selected);
+                for (std::size_t d = base; d < base + n_here; ++d) {
+                    if (d < n_slot_decisions) {
+                        redraw_codes(slot_decisions[d], d, selected[d - base], first, tile);
+                    } else {
+                        redraw_stages(stage_decisions[d - n_slot_decisions], selected[d - base],
+                                      first, tile, draws.data());
+                    }
                 }
             }
         }
     });
 }
 
-void Space::redraw_stage(const Stage& stage, std::uint64_t drawn, RowStream& random,
-                         std::uint8_t* row) {
-    std::uint8_t* codes = row + stage.first_slot;
-    if (stage.is_explicit) return stage.write_row(static_cast<std::int64_t>(drawn), codes);
-    const std::size_t depth = stage.min_depth + drawn;
-    // Drawn whether needed or not: cheaper than a branch that nothing can predict.
-    for (std::size_t s = stage.min_depth; s < stage.n_slots; ++s) {
-        const auto code = static_cast<std::uint8_t>(
-            1 + random.below(static_cast<std::uint64_t>(stage.n_choices[s])));
-        const std::uint8_t kept = codes[s] == 0 ? code : codes[s];
-        codes[s] = s < depth ? kept : std::uint8_t{0};
-    }
-}
-
 namespace {
-
-// One random bit per decision, from words drawn as they are needed.
-class BitStream {
-  public:
-    explicit BitStream(RowStream& random) : random_(random) {}
-
-    // n <= 32 fresh bits.
-    std::uint64_t take(std::size_t n) {
-        if (left_ < n) {
-            word_ = random_.next();
-            left_ = 64;
-        }
-        const std::uint64_t bits = word_ & ((std::uint64_t{1} << n) - 1);
-        word_ >>= n;
-        left_ -= n;
-        return bits;
-    }
-
-  private:
-    RowStream& random_;
-    std::uint64_t word_ = 0;
-    std::size_t left_ = 0;
-};
-
-// Codes of up to 8 slots in one word, the first in the lowest byte.
-static_assert(std::endian::native == std::endian::little,
-              "words of codes are read as little endian");
-
-template <typename Word>
-inline std::uint64_t load(const std::uint8_t* codes) {
-    Word word;
-    std::memcpy(&word, codes, sizeof word);
-    return word;
-}
-
-// Loaded by parts and joined in registers: a word written by parts and read whole waits for memory.
-inline std::uint64_t load_codes(const std::uint8_t* codes, std::size_t n) {
-    std::uint64_t word = 0;
-    std::size_t at = 0;
-    if (n == 8) return load<std::uint64_t>(codes);
-    if ((n & 4) != 0) {
-        word = load<std::uint32_t>(codes);
-        at = 4;
-    }
-    if ((n & 2) != 0) {
-        word |= load<std::uint16_t>(codes + at) << (8 * at);
-        at += 2;
-    }
-    if ((n & 1) != 0) word |= std::uint64_t{codes[at]} << (8 * at);
-    return word;
-}
 
 // 0xFF in every byte whose bit is set.
 constexpr std::array<std::uint64_t, 256> kBytesOfBits = [] {
@@ -626,35 +631,22 @@ constexpr std::array<std::uint64_t, 256> kBytesOfBits = [] {
     }
     return bytes;
 }();
+static_assert(std::endian::native == std::endian::little,
+              "bytes of a word are codes of slots, the first in the lowest byte");
 
-// 0xFF in the first `depth` bytes.
-constexpr std::array<std::uint64_t, 9> kBytesOfDepth = [] {
-    std::array<std::uint64_t, 9> bytes{};
-    for (unsigned depth = 0; depth <= 8; ++depth)
-        bytes[depth] = kBytesOfBits[(1U << depth) - 1];
-    return bytes;
-}();
-
-// Absent slots are a suffix, so the highest byte that is not 0 is the last present slot.
-inline std::size_t depth_of_word(std::uint64_t codes) {
-    return static_cast<std::size_t>(64 - std::countl_zero(codes) + 7) / 8;
-}
-
-// Child of two words of one plain stage. Bit s of `from_a`: slot s prefers a.
-inline std::uint64_t cross_words(std::uint64_t a, std::uint64_t b, bool depth_from_a,
-                                 std::uint64_t from_a) {
-    const std::size_t depth_a = depth_of_word(a);
-    const std::size_t depth_b = depth_of_word(b);
-    const std::uint64_t shared = kBytesOfDepth[std::min(depth_a, depth_b)];
-    const std::uint64_t prefer_a = kBytesOfBits[from_a];
-    const std::uint64_t picked = (a & prefer_a) | (b & ~prefer_a);
-    // Beyond the shared depth only one parent has codes, so the other's are 0.
-    return ((picked & shared) | ((a | b) & ~shared)) &
-           kBytesOfDepth[depth_from_a ? depth_a : depth_b];
-}
+// Stages that share a table from their bits to the bytes of their slots.
+struct StageBits {
+    std::size_t first_slot = 0;
+    std::size_t n_stages = 0;
+    std::size_t n_words = 0;           // of 8 bytes, that hold the slots of these stages
+    std::vector<std::uint64_t> bytes;  // (2^n_stages, n_words)
+};
 
 }  // namespace
 
+// One bit per slot and one per stage, drawn for a row at once and widened to bytes; then all bytes
+// of a block of rows are crossed in one loop. Bytes that a row's masks write beyond its end belong
+// to the next row, which is written later, or to the padding.
 void Space::crossover(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b,
                       std::uint64_t seed, std::span<std::uint8_t> out, int threads) const {
     const std::size_t n_rows = rows_of(a.size(), "a");
@@ -665,40 +657,71 @@ void Space::crossover(std::span<const std::uint8_t> a, std::span<const std::uint
     if (out.size() != a.size()) throw InvalidInput("out and a differ in size");
     require_valid(a, "a", threads);
     require_valid(b, "b", threads);
+
+    constexpr std::size_t kMostStages = 6;
+    const std::size_t n = n_slots();
+    std::vector<StageBits> parts;
+    // 0xFF where the whole stage comes from one parent.
+    std::vector<std::uint8_t> whole_tile;
+    for (std::size_t i = 0; i < stages_.size(); i += kMostStages) {
+        StageBits part;
+        part.first_slot = stages_[i].first_slot;
+        part.n_stages = std::min(kMostStages, stages_.size() - i);
+        const Stage& last = stages_[i + part.n_stages - 1];
+        part.n_words = (last.first_slot + last.n_slots - part.first_slot + 7) / 8;
+        part.bytes.assign((std::size_t{1} << part.n_stages) * part.n_words, 0);
+        for (std::size_t bits = 0; bits >> part.n_stages == 0; ++bits) {
+            auto* to = reinterpret_cast<std::uint8_t*>(part.bytes.data() + bits * part.n_words);
+            for (std::size_t k = 0; k < part.n_stages; ++k) {
+                const Stage& stage = stages_[i + k];
+                std::memset(to + stage.first_slot - part.first_slot,
+                            (bits >> k & 1U) != 0 ? 0xFF : 0, stage.n_slots);
+            }
+        }
+        parts.push_back(std::move(part));
+    }
+    for (std::size_t r = 0; has_explicit_ && r < simd::kTileRows; ++r) {
+        for (const Stage& stage : stages_)
+            whole_tile.insert(whole_tile.end(), stage.n_slots, stage.is_explicit ? 0xFF : 0);
+    }
+    const simd::Kernels& kernel = simd::kernels();
     const std::uint64_t key = stream_key(seed, kCrossoverStream);
     parallel_for(n_rows, kGrain, threads, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t r = begin; r < end; ++r) {
-            RowStream random(key, r);
-            BitStream bits(random);
-            const std::uint8_t* row_a = a.data() + r * n_slots();
-            const std::uint8_t* row_b = b.data() + r * n_slots();
-            std::uint8_t* child = out.data() + r * n_slots();
-            for (const Stage& stage : stages_) {
-                const std::size_t n = stage.n_slots;
-                if (stage.is_explicit) {
-                    copy_codes(child, bits.take(1) != 0 ? row_a : row_b, n);
-                } else if (n <= 8) {
-                    const std::uint64_t drawn = bits.take(n + 1);
-                    const std::uint64_t crossed = cross_words(
-                        load_codes(row_a, n), load_codes(row_b, n), (drawn & 1) != 0, drawn >> 1);
-                    copy_codes(child, reinterpret_cast<const std::uint8_t*>(&crossed), n);
-                } else {
-                    const bool depth_from_a = bits.take(1) != 0;
-                    const std::uint8_t* of_depth = depth_from_a ? row_a : row_b;
-                    std::uint64_t from_a = 0;
-                    for (std::size_t s = 0; s < n; ++s) {
-                        if (s % 32 == 0) from_a = bits.take(std::min<std::size_t>(32, n - s));
-                        const std::uint8_t first = (from_a & 1) != 0 ? row_a[s] : row_b[s];
-                        const std::uint8_t second = (from_a & 1) != 0 ? row_b[s] : row_a[s];
-                        const std::uint8_t code = first != 0 ? first : second;
-                        child[s] = of_depth[s] != 0 ? code : 0;
-                        from_a >>= 1;
+        constexpr std::size_t kRows = simd::kTileRows;
+        std::vector<std::uint8_t> from_a(kRows * n + 8);
+        std::vector<std::uint8_t> depth_from_a(kRows * n + 8);
+        for (std::size_t first = begin; first < end; first += kRows) {
+            const std::size_t rows = std::min(kRows, end - first);
+            for (std::size_t r = 0; r < rows; ++r) {
+                RowStream random(key, first + r);
+                std::uint64_t word = random.next();
+                std::size_t left = 64;
+                const auto take = [&](std::size_t n_bits) {
+                    if (left < n_bits) {
+                        word = random.next();
+                        left = 64;
                     }
+                    const std::uint64_t bits = word & ((std::uint64_t{1} << n_bits) - 1);
+                    word >>= n_bits;
+                    left -= n_bits;
+                    return bits;
+                };
+                for (std::size_t s = 0; s < n; s += 8)
+                    std::memcpy(from_a.data() + r * n + s, &kBytesOfBits[take(8)], 8);
+                for (const StageBits& part : parts) {
+                    std::memcpy(depth_from_a.data() + r * n + part.first_slot,
+                                part.bytes.data() + take(part.n_stages) * part.n_words,
+                                8 * part.n_words);
                 }
-                row_a += n;
-                row_b += n;
-                child += n;
             }
+            if (has_explicit_) {
+                for (std::size_t i = 0; i < rows * n; ++i) {
+                    from_a[i] = static_cast<std::uint8_t>((from_a[i] & ~whole_tile[i]) |
+                                                          (depth_from_a[i] & whole_tile[i]));
+                }
+            }
+            kernel.cross(a.data() + first * n, b.data() + first * n, from_a.data(),
+                         depth_from_a.data(), rows * n, out.data() + first * n);
         }
     });
 }

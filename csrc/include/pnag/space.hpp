@@ -19,8 +19,6 @@
 
 namespace pnag {
 
-class RowStream;
-
 /// What a stage may look like.
 struct StageSpec {
     std::vector<int> n_choices;  ///< per slot, 1 to 254
@@ -49,6 +47,8 @@ class Space {
     [[nodiscard]] std::size_t n_slots() const { return n_choices_.size(); }
     [[nodiscard]] std::size_t n_stages() const { return stage_counts_.size(); }
     [[nodiscard]] const std::vector<int>& n_choices() const { return n_choices_; }
+    /// The stages as they were given.
+    [[nodiscard]] std::vector<StageSpec> stages() const;
     /// Exact number of valid rows of every stage; the space has their product.
     [[nodiscard]] const std::vector<std::int64_t>& stage_counts() const { return stage_counts_; }
 
@@ -106,8 +106,6 @@ class Space {
     template <std::size_t W>
     void sample_from_tables(std::uint64_t key, std::size_t begin, std::size_t end,
                             std::uint8_t* out) const;
-    static void redraw_stage(const Stage& stage, std::uint64_t drawn, RowStream& random,
-                             std::uint8_t* row);
     [[nodiscard]] std::optional<InvalidEntry> first_fault(const std::uint8_t* row,
                                                           std::size_t row_index) const;
 

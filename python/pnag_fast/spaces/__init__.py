@@ -14,14 +14,17 @@ from .mobilenetv3 import MobileNetV3
 from .space import (
     SPACE_FORMAT,
     SPACE_VERSION,
+    AdditiveCost,
     Archs,
     SearchSpace,
     Slot,
     Stage,
+    WindowCount,
     generic_space,
 )
 
 __all__ = [
+    "AdditiveCost",
     "Archs",
     "Block",
     "Head",
@@ -31,6 +34,7 @@ __all__ = [
     "Slot",
     "Stage",
     "Stem",
+    "WindowCount",
     "find",
     "from_definition",
     "get",

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,6 +99,57 @@ class Network(Protocol):
         """Rebuild `space` for another number of classes."""
 
 
+class AdditiveCost(Protocol):
+    """What a window needs of a cost table: `pnag_fast.CostTable` is one."""
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space whose slots and codes the entries are for."""
+
+    @property
+    def constants(self) -> npt.NDArray[np.float64]:
+        """Cost of what all architectures share, shape (n_contexts,)."""
+
+    @property
+    def entries(self) -> npt.NDArray[np.float64]:
+        """Cost of each code in each slot, shape (n_contexts, n_slots, max_codes)."""
+
+    @property
+    def reduce(self) -> Literal["sum", "max"]:
+        """How constant and entries combine; a window needs a sum."""
+
+
+Window = tuple[AdditiveCost, float, float]
+
+
+@dataclass(frozen=True)
+class WindowCount:
+    """How many architectures a cost window holds.
+
+    Attributes
+    ----------
+    lower, upper : int
+        At least and at most this many; equal where the count is exact.
+    tolerance : float
+        What `upper` counts beyond `lower` costs within this much of an end of the window, in the
+        unit of the table; 0 where the count is exact.
+    """
+
+    lower: int
+    upper: int
+    tolerance: float
+
+    @property
+    def exact(self) -> bool:
+        """Whether the count is exact."""
+        return self.lower == self.upper
+
+    @property
+    def estimate(self) -> int:
+        """The middle between both bounds."""
+        return (self.lower + self.upper) // 2
+
+
 class SearchSpace:
     """A list of slots grouped into stages, and everything that acts on rows of codes.
 
@@ -145,6 +197,10 @@ class SearchSpace:
                 )
                 for stage in self.stages
             ]
+        )
+        # Windows are over few tables, asked again and again; a table that is gone frees its own.
+        self._windows: weakref.WeakKeyDictionary[AdditiveCost, _core.WindowSampler] = (
+            weakref.WeakKeyDictionary()
         )
 
     def __repr__(self) -> str:
@@ -202,6 +258,7 @@ class SearchSpace:
         *,
         seed: int = 0,
         distribution: Distribution = "architectures",
+        within: Window | None = None,
         threads: int | None = None,
     ) -> Archs:
         """Draw architectures.
@@ -216,20 +273,104 @@ class SearchSpace:
             Uniform over architectures, or every decision uniform on its own: the depth of a stage
             over its range, then each present slot over its choices, as Once-for-All samples. The
             second favours shallow networks.
+        within : (table, low, high), optional
+            Only architectures with ``low <= table(arch) <= high``, all equally likely, whatever
+            share of the space they are: nothing is drawn from outside and thrown away but near the
+            ends of the window. The table must add up over slots and be for this space.
         threads : int, optional
             Default: all cores that the process may use.
 
         Returns
         -------
         ndarray of uint8, shape (n, n_slots)
+
+        Raises
+        ------
+        InvalidInputError
+            If no architecture costs `low` to `high`: names the costs that can be reached. If the
+            window is so much narrower than the bins of costs that 2^20 candidates were outside it.
+
+        Examples
+        --------
+        >>> import pnag_fast as pf
+        >>> space = pf.spaces.get("ofa-mbv3")
+        >>> macs = pf.costs.macs(space)
+        >>> archs = space.sample(1000, within=(macs, 230e6, 231e6), seed=0)
+        >>> costs = macs(archs)
+        >>> bool(costs.min() >= 230e6 and costs.max() <= 231e6)
+        True
         """
         if distribution not in ("architectures", "decisions"):
             raise InvalidInputError(
                 f"unknown distribution {distribution!r}; choose 'architectures' or 'decisions'"
             )
+        if within is not None:
+            if distribution != "architectures":
+                raise InvalidInputError(
+                    "within= draws uniformly over architectures; leave distribution= out"
+                )
+            sampler, low, high = self._window(within)
+            return sampler.sample(_count(n, "n"), low, high, _seed(seed), resolve_threads(threads))
         return self._core.sample(
             _count(n, "n"), _seed(seed), distribution == "decisions", resolve_threads(threads)
         )
+
+    def count(self, *, within: Window, threads: int | None = None) -> WindowCount:
+        """Count the architectures whose cost lies in a window.
+
+        Parameters
+        ----------
+        within : (table, low, high)
+            Those with ``low <= table(arch) <= high``.
+        threads : int, optional
+            Default: all cores that the process may use.
+
+        Returns
+        -------
+        WindowCount
+            Exact integers of any size; bounds where costs in the last bin before an end of the
+            window leave a doubt. A small space or window, or one of whole numbers that fall on the
+            grid of bins, is counted exactly.
+
+        Examples
+        --------
+        >>> import pnag_fast as pf
+        >>> cell = pf.spaces.get("nasbench201")
+        >>> cell.count(within=(pf.costs.parameters(cell), 500_000, 1_000_000))
+        WindowCount(lower=5120, upper=5120, tolerance=0.0)
+        """
+        sampler, low, high = self._window(within)
+        return WindowCount(*sampler.count(low, high, resolve_threads(threads)))
+
+    def _window(self, within: Window) -> tuple[_core.WindowSampler, float, float]:
+        if not isinstance(within, tuple) or len(within) != 3:
+            raise InvalidInputError(f"within= takes (table, low, high), found {within!r}")
+        table, low, high = within
+        if table.reduce != "sum":
+            raise InvalidInputError(
+                "within= needs a table that adds up over slots; this one has "
+                f"reduce='{table.reduce}'"
+            )
+        if table.space.fingerprint != self.fingerprint:
+            raise InvalidInputError(
+                f"the table of within= is for space '{table.space.name}', not for '{self.name}': "
+                "the slots, the network's width or classes, or the input resolutions differ"
+            )
+        sampler = self._windows.get(table)
+        if sampler is None:
+            sampler = self._windows[table] = _core.WindowSampler(
+                self._core,
+                np.ascontiguousarray(table.entries, dtype=np.float64),
+                np.ascontiguousarray(table.constants, dtype=np.float64),
+                -1 if self.resolution_slot is None else self.resolution_slot,
+                list(self.n_codes),
+            )
+        try:
+            return sampler, float(low), float(high)
+        except (TypeError, ValueError):
+            raise InvalidInputError(
+                f"a window reaches from one cost to another, found {low!r} to {high!r}"
+            ) from None
 
     def mutate(
         self, archs: Archs, *, rate: float = 0.1, seed: int = 0, threads: int | None = None

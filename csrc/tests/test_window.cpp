@@ -1,0 +1,190 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <string>
+
+#include "check.hpp"
+#include "pnag/errors.hpp"
+#include "pnag/window.hpp"
+
+using namespace pnag;
+
+namespace {
+
+struct Problem {
+    Space space;
+    std::vector<int> n_codes;
+    std::vector<double> entries;
+    std::vector<double> constants;
+    int context_slot = -1;
+    std::size_t max_codes = 0;
+
+    Problem(std::vector<StageSpec> stages, int slot, double step) : space(std::move(stages)) {
+        context_slot = slot;
+        for (const int n : space.n_choices())
+            n_codes.push_back(n + 1);
+        max_codes = static_cast<std::size_t>(*std::max_element(n_codes.begin(), n_codes.end()));
+        const std::size_t n_contexts =
+            slot < 0 ? 1 : static_cast<std::size_t>(n_codes[static_cast<std::size_t>(slot)]) - 1;
+        RowStream random(stream_key(4, 4), 0);
+        // Multiples of `step`, or any number.
+        const auto cost = [&] {
+            const double value = std::ldexp(static_cast<double>(random.next() >> 11), -50);
+            return step > 0.0 ? step * std::floor(value / 0.05) : value;
+        };
+        for (std::size_t k = 0; k < n_contexts; ++k) {
+            constants.push_back(cost());
+            for (std::size_t i = 0; i < n_codes.size() * max_codes; ++i)
+                entries.push_back(cost());
+        }
+    }
+
+    [[nodiscard]] CostSpec spec() const {
+        return {1,         constants.size(), n_codes.size(), max_codes, entries,
+                constants, {false},          context_slot,   n_codes};
+    }
+
+    [[nodiscard]] std::size_t size() const {
+        std::size_t n = 1;
+        for (const std::int64_t count : space.stage_counts())
+            n *= static_cast<std::size_t>(count);
+        return n;
+    }
+};
+
+StageSpec plain(std::vector<int> n_choices, int min_depth) {
+    return {std::move(n_choices), min_depth, std::nullopt};
+}
+
+std::vector<StageSpec> mixed() {
+    StageSpec listed = plain({2, 3}, 0);
+    listed.rows = std::vector<std::uint8_t>{1, 0, 2, 1, 2, 3, 1, 1};
+    return {plain({3, 2, 2}, 1), listed, plain({4, 4, 4, 4, 4}, 2), plain({3}, 1), plain({4}, 0)};
+}
+
+void check_against_enumeration(const Problem& problem) {
+    const std::size_t n = problem.size();
+    const std::size_t n_slots = problem.space.n_slots();
+    std::vector<std::uint8_t> all(n * n_slots);
+    problem.space.enumerate(0, all, 2);
+    std::vector<double> costs(n);
+    CostTables(problem.spec()).lookup(all, costs, 2);
+    std::vector<double> sorted = costs;
+    std::sort(sorted.begin(), sorted.end());
+    const WindowSampler sampler(problem.space, problem.spec());
+    for (const auto& [first, last] : std::vector<std::pair<double, double>>{
+             {0.0, 1.0}, {0.0, 0.001}, {0.4, 0.401}, {0.3, 0.9}, {0.999, 1.0}, {0.5, 0.5}}) {
+        const double low = sorted[static_cast<std::size_t>(first * static_cast<double>(n - 1))];
+        const double high = sorted[static_cast<std::size_t>(last * static_cast<double>(n - 1))];
+        const auto inside = static_cast<std::size_t>(std::count_if(
+            costs.begin(), costs.end(), [&](double c) { return c >= low && c <= high; }));
+        const WindowCount count = sampler.count(low, high, 2);
+        CHECK(count.lower == inside && count.upper == inside);
+        const std::size_t n_rows = 3001;
+        std::vector<std::uint8_t> rows(n_rows * n_slots);
+        sampler.sample(low, high, 5, rows, 1);
+        problem.space.require_valid(rows, "rows", 1);
+        std::vector<double> found(n_rows);
+        CostTables(problem.spec()).lookup(rows, found, 1);
+        CHECK(std::all_of(found.begin(), found.end(),
+                          [&](double c) { return c >= low && c <= high; }));
+        std::vector<std::uint8_t> again(rows.size());
+        sampler.sample(low, high, 5, again, 3);
+        CHECK(rows == again);
+        // Small windows are hit everywhere.
+        if (inside > 100) continue;
+        std::map<std::string, std::size_t> seen;
+        for (std::size_t r = 0; r < n_rows; ++r)
+            ++seen[std::string(rows.begin() + static_cast<std::ptrdiff_t>(r * n_slots),
+                               rows.begin() + static_cast<std::ptrdiff_t>((r + 1) * n_slots))];
+        if (inside <= 20) CHECK(seen.size() == inside);
+    }
+}
+
+}  // namespace
+
+TEST(one_two_and_many_units_against_enumeration) {
+    check_against_enumeration(Problem({plain({3, 2, 2}, 1), plain({4}, 0)}, -1, 0.0));
+    check_against_enumeration(Problem(mixed(), -1, 0.0));
+    check_against_enumeration(Problem(mixed(), 10, 0.0));
+    check_against_enumeration(Problem(mixed(), 10, 1.0));
+    // Units of 8^4 rows and more: binned, and small enough to enumerate.
+    check_against_enumeration(
+        Problem({plain({30, 30}, 0), plain({25, 8}, 2), plain({3}, 1)}, -1, 0.0));
+}
+
+TEST(three_units_are_binned) {
+    const Problem problem({plain({100, 99}, 1), plain({100, 99}, 0), plain({90, 99}, 2)}, -1, 0.0);
+    const WindowSampler sampler(problem.space, problem.spec());
+    const std::size_t n_rows = 5000;
+    std::vector<std::uint8_t> rows(n_rows * 6);
+    std::vector<double> costs(n_rows);
+    problem.space.sample_uniform(1, rows, 1);
+    const CostTables tables(problem.spec());
+    tables.lookup(rows, costs, 1);
+    std::sort(costs.begin(), costs.end());
+    for (const double width : {1.0, 0.1, 1e-3, 1e-5}) {
+        const double low = costs[2500];
+        const double high = low + width * (costs.back() - costs.front());
+        const WindowCount count = sampler.count(low, high, 1);
+        CHECK(count.lower <= count.upper);
+        CHECK(count.upper > 0);
+        sampler.sample(low, high, 3, rows, 2);
+        problem.space.require_valid(rows, "rows", 1);
+        std::vector<double> found(n_rows);
+        tables.lookup(rows, found, 1);
+        CHECK(std::all_of(found.begin(), found.end(),
+                          [&](double c) { return c >= low && c <= high; }));
+    }
+}
+
+TEST(windows_that_hold_nothing_or_are_none) {
+    const Problem problem(mixed(), 10, 1.0);
+    const WindowSampler sampler(problem.space, problem.spec());
+    std::vector<std::uint8_t> rows(12 * 10);
+    const double inf = std::numeric_limits<double>::infinity();
+    CHECK_THROWS(sampler.sample(-5.0, -1.0, 0, rows, 1), InvalidInput, "costs reach from");
+    CHECK_THROWS(sampler.sample(1e9, 2e9, 0, rows, 1), InvalidInput, "no architecture costs");
+    CHECK_THROWS(sampler.sample(900.25, 900.75, 0, rows, 1), InvalidInput, "nearest");
+    CHECK_THROWS(sampler.sample(2.0, 1.0, 0, rows, 1), InvalidInput, "must not be above");
+    CHECK_THROWS(sampler.sample(-inf, 1.0, 0, rows, 1), InvalidInput, "finite");
+    CHECK_THROWS(sampler.sample(0.0, std::nan(""), 0, rows, 1), InvalidInput, "finite");
+    CHECK(sampler.count(900.25, 900.75, 1).upper == 0);
+    CHECK(sampler.count(-5.0, -1.0, 1).upper == 0);
+}
+
+TEST(tables_and_spaces_without_windows_are_refused) {
+    const Problem problem(mixed(), -1, 0.0);
+    {
+        CostSpec spec = problem.spec();
+        spec.use_max = {true};
+        CHECK_THROWS(WindowSampler(problem.space, spec), InvalidInput, "maximum");
+    }
+    {
+        CostSpec spec = problem.spec();
+        spec.n_codes[0] = 3;
+        CHECK_THROWS(WindowSampler(problem.space, spec), InvalidInput, "codes for slot 0");
+    }
+    {
+        Problem huge({plain({200, 200, 200, 200}, 0)}, -1, 0.0);
+        CHECK_THROWS(WindowSampler(huge.space, huge.spec()), InvalidInput, "split it");
+    }
+    {
+        // The same slots, all required, are as many units as needed.
+        const Problem flat({plain({200, 200, 200, 200}, 4), plain({200, 200, 200, 200}, 4)}, -1,
+                           0.0);
+        const WindowSampler sampler(flat.space, flat.spec());
+        std::vector<std::uint8_t> rows(8 * 100);
+        sampler.sample(flat.constants[0], 64.0, 1, rows, 1);
+        flat.space.require_valid(rows, "rows", 1);
+    }
+    {
+        Problem absent(mixed(), 11, 0.0);
+        CHECK_THROWS(WindowSampler(absent.space, absent.spec()), InvalidInput, "may be absent");
+    }
+}
+
+int main() {
+    return pnag::test::run_all();
+}
