@@ -2,7 +2,7 @@
 #include <vector>
 
 #include "../simd/kernels.hpp"
-#include "block_list.hpp"
+#include "cells.hpp"
 #include "ordering.hpp"
 #include "pnag/errors.hpp"
 #include "pnag/pareto.hpp"
@@ -122,12 +122,15 @@ void contributions_by_cutting(const Points& points, std::span<const std::size_t>
 }  // namespace
 
 void hypervolume_contributions(const Points& points, std::span<const double> reference,
-                               std::span<double> out) {
+                               std::span<double> out, const Execution& execution) {
     const auto rows = rows_inside(points, reference);
     if (out.size() != points.n) throw InvalidInput("out has the wrong size");
     std::fill(out.begin(), out.end(), 0.0);
     if (points.m == 2) return contributions_2d(points, rows, reference, out);
     if (points.m == 3) return contributions_3d(points, rows, reference, out);
+    if (points.m > 3 && points.m <= kMaxCellObjectives) {
+        return contributions_by_cells(points, rows, reference, out, execution);
+    }
     contributions_by_cutting(points, rows, reference, out);
 }
 

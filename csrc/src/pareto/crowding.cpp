@@ -23,7 +23,7 @@ double share(double below, double above, double low, double high) {
 
 }  // namespace
 
-void crowding_distance(const Points& points, std::span<double> out) {
+void crowding_distance(const Points& points, std::span<double> out, const Execution& execution) {
     require_points(points);
     if (out.size() != points.n) throw InvalidInput("out has the wrong size");
     constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -33,6 +33,7 @@ void crowding_distance(const Points& points, std::span<double> out) {
     }
     std::fill(out.begin(), out.end(), 0.0);
     for (std::size_t j = 0; j < points.m; ++j) {
+        execution.check();
         const auto order = column_order(points, j);
         const auto value = [&](std::size_t i) { return points.values[order[i] * points.m + j]; };
         const double low = value(0);

@@ -21,7 +21,8 @@ constexpr std::size_t kSmallProduct = 512 * 1024;
 // round no objective of a can be larger. So no step below has to think of ties.
 class Divider {
   public:
-    explicit Divider(const Points& points) : kernel_(simd::kernels()) {
+    Divider(const Points& points, const Execution& execution)
+        : kernel_(simd::kernels()), pacer_(execution) {
         const auto order = lexicographic_order(points);
         position_of_.resize(points.n);
         std::vector<std::uint32_t> representative;
@@ -181,6 +182,7 @@ class Divider {
     }
 
     void rank_within_small(Set set, std::size_t k) {
+        pacer_.spend(set.size() * set.size() / 8);
         gather(set, k);
         query_.resize(k);
         std::int32_t* fronts = gathered_.data() + k * set.size();
@@ -196,6 +198,7 @@ class Divider {
     }
 
     void rank_across_small(Set low, Set high, std::size_t k) {
+        pacer_.spend(low.size() * high.size() / 4);
         gather(low, k);
         query_.resize(k);
         const std::int32_t* fronts = gathered_.data() + k * low.size();
@@ -255,6 +258,7 @@ class Divider {
     }
 
     void sweep_within(Set set) {
+        pacer_.spend(32 * set.size());
         steps_.clear();
         for (const std::int32_t p : set) {
             raise_by_steps(p);
@@ -263,6 +267,7 @@ class Divider {
     }
 
     void sweep_across(Set low, Set high) {
+        pacer_.spend(32 * (low.size() + high.size()));
         steps_.clear();
         std::size_t next = 0;
         for (const std::int32_t p : high) {
@@ -274,6 +279,7 @@ class Divider {
     }
 
     const simd::Kernels& kernel_;
+    Pacer pacer_;
     std::size_t n_ = 0;
     std::vector<std::int32_t> position_of_;
     std::vector<std::int32_t> ranks_;
@@ -287,8 +293,9 @@ class Divider {
 
 }  // namespace
 
-void sort_by_dividing(const Points& points, std::span<std::int32_t> out, int) {
-    Divider(points).run(out);
+void sort_by_dividing(const Points& points, std::span<std::int32_t> out,
+                      const Execution& execution) {
+    Divider(points, execution).run(out);
 }
 
 }  // namespace pnag

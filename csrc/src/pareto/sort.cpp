@@ -98,17 +98,19 @@ bool sort_3d(const Points& points, std::span<std::int32_t> out) {
 
 }  // namespace
 
-void non_dominated_sort(const Points& points, std::span<std::int32_t> out, int threads) {
+void non_dominated_sort(const Points& points, std::span<std::int32_t> out,
+                        const Execution& execution) {
     require_points(points);
     if (out.size() != points.n) throw InvalidInput("out has the wrong size");
-    if (threads < 1) {
-        throw InvalidInput("threads is " + std::to_string(threads) + "; it must be at least 1");
+    if (execution.threads < 1) {
+        throw InvalidInput("threads is " + std::to_string(execution.threads) +
+                           "; it must be at least 1");
     }
     if (points.n == 0) return;
     if (points.m == 1) return sort_1d(points, out);
     if (points.m == 2) return sort_2d(points, out);
     if (points.m == 3 && sort_3d(points, out)) return;
-    sort_by_dividing(points, out, threads);
+    sort_by_dividing(points, out, execution);
 }
 
 }  // namespace pnag
