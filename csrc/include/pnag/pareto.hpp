@@ -61,14 +61,17 @@ void crowding_distance(const Points& points, std::span<double> out, const Execut
 ///
 /// m = 2: sweep, O(n log n). m = 3: sweep over a staircase, O(n log n) (Beume et al., IEEE TEC
 /// 2009). m = 4: sweep that adds what each point alone dominates in three objectives, O(n^2) in
-/// practice (after Guerreiro and Fonseca, IEEE TEC 2018). m >= 5: WFG (While, Bradstreet and
-/// Barone, IEEE TEC 2012) down to that; exponential in m at worst.
+/// practice (after Guerreiro and Fonseca, IEEE TEC 2018). 5 <= m <= 8: divide and conquer over
+/// cells, O(n^(m/2)) (Chan, FOCS 2013). m >= 9: WFG (While, Bradstreet and Barone, IEEE TEC 2012)
+/// down to m = 4; exponential in m at worst.
 double hypervolume(const Points& points, std::span<const double> reference,
                    const Execution& execution = 1);
 
 /// Volume that each point alone dominates, dominated points counting as others: 0 for dominated
-/// points and for duplicates. O(n log n) for m = 2, O(n^2) in practice for m = 3; above, for every
-/// point the volume that the others cover of its box.
+/// points and for duplicates. m = 2: sweep, O(n log n). m = 3: sweep over a staircase whose steps
+/// know their own areas, O(n log n) in practice (after Guerreiro and Fonseca, IEEE TEC 2018). 4 <=
+/// m <= 8: cells, O(n^(m/2)), for all points at once. m >= 9: for every point the volume that the
+/// others cover of its box.
 void hypervolume_contributions(const Points& points, std::span<const double> reference,
                                std::span<double> out, const Execution& execution = 1);
 

@@ -34,7 +34,7 @@ void crowding_distance(const Points& points, std::span<double> out, const Execut
     std::fill(out.begin(), out.end(), 0.0);
     for (std::size_t j = 0; j < points.m; ++j) {
         execution.check();
-        const auto order = column_order(points, j);
+        const auto order = column_order(points, j, execution);
         const auto value = [&](std::size_t i) { return points.values[order[i] * points.m + j]; };
         const double low = value(0);
         const double high = value(points.n - 1);

@@ -23,7 +23,7 @@ class Divider {
   public:
     Divider(const Points& points, const Execution& execution)
         : kernel_(simd::kernels()), pacer_(execution) {
-        const auto order = lexicographic_order(points);
+        const auto order = lexicographic_order(points, execution);
         position_of_.resize(points.n);
         std::vector<std::uint32_t> representative;
         for (std::size_t i = 0; i < order.size(); ++i) {
@@ -42,7 +42,7 @@ class Divider {
                 items[i] = {order_key(points.row(representative[i])[j + 1]),
                             static_cast<std::uint32_t>(i)};
             }
-            sort_by_key(items, scratch);
+            sort_by_key(items, scratch, execution);
             columns_[j].resize(n_);
             for (std::size_t i = 0; i < n_; ++i) {
                 columns_[j][items[i].index] = static_cast<std::int32_t>(i);

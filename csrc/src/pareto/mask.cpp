@@ -74,8 +74,8 @@ void mask_1d(const Points& points, std::span<std::uint8_t> out) {
 
 // In lexicographic order a point is dominated if and only if a different earlier one is not above
 // it in the second objective.
-void mask_2d(const Points& points, std::span<std::uint8_t> out) {
-    const auto order = lexicographic_order(points);
+void mask_2d(const Points& points, std::span<std::uint8_t> out, const Execution& execution) {
+    const auto order = lexicographic_order(points, execution);
     double lowest = kInfinity;
     const double* kept = nullptr;
     for (const std::uint32_t i : order) {
@@ -91,13 +91,15 @@ void mask_2d(const Points& points, std::span<std::uint8_t> out) {
     }
 }
 
-bool mask_3d(const Points& points, std::span<std::uint8_t> out) {
-    const auto order = lexicographic_order(points);
+bool mask_3d(const Points& points, std::span<std::uint8_t> out, const Execution& execution) {
+    const auto order = lexicographic_order(points, execution);
     Staircase<double, double> stairs;
     std::size_t moves_left = (std::size_t{1} << 20) + 512 * points.n;
     const double* last = nullptr;
     std::uint8_t keep = 0;
+    Pacer pacer(execution);
     for (const std::uint32_t i : order) {
+        pacer.spend(100);
         const double* point = points.row(i);
         if (last == nullptr || !equal_rows(point, last, 3)) {
             keep = stairs.covers(point[1], point[2]) ? 0 : 1;
@@ -125,7 +127,7 @@ void mask_by_sum(const Points& points, std::span<std::uint8_t> out, const Execut
     for (std::size_t i = 0; i < points.n; ++i) {
         items[i] = {order_key(normaliser.sum(points.row(i))), static_cast<std::uint32_t>(i)};
     }
-    sort_by_key(items, scratch);
+    sort_by_key(items, scratch, execution);
     // Rounding can give a point the sum of one that it dominates; it comes first lexicographically.
     for (std::size_t begin = 0; begin < points.n;) {
         std::size_t end = begin + 1;
@@ -144,7 +146,9 @@ void mask_by_sum(const Points& points, std::span<std::uint8_t> out, const Execut
     }
     BlockList kept(points.m);
     std::vector<std::uint32_t> rest;
+    Pacer pacer(execution);
     for (const KeyIndex& item : items) {
+        pacer.spend(kept.size() + 10);
         const double* point = points.row(item.index);
         const bool dominated = kept.dominates(kernel, point);
         out[item.index] = dominated ? 0 : 1;
@@ -166,8 +170,8 @@ void mask_by_sum(const Points& points, std::span<std::uint8_t> out, const Execut
 void mask_exactly(const Points& points, std::span<std::uint8_t> out, const Execution& execution) {
     if (points.n == 0) return;
     if (points.m == 1) return mask_1d(points, out);
-    if (points.m == 2) return mask_2d(points, out);
-    if (points.m == 3 && mask_3d(points, out)) return;
+    if (points.m == 2) return mask_2d(points, out, execution);
+    if (points.m == 3 && mask_3d(points, out, execution)) return;
     mask_by_sum(points, out, execution);
 }
 

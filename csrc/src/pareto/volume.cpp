@@ -105,39 +105,6 @@ double SpaceCover::add(double px, double py, double pz) {
     return volume;
 }
 
-void SpaceCover::assign(const Points& points, std::span<const std::size_t> rows) {
-    std::vector<KeyIndex> items(rows.size());
-    std::vector<KeyIndex> scratch;
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-        items[i] = {order_key(points.row(rows[i])[2]), static_cast<std::uint32_t>(i)};
-    }
-    sort_by_key(items, scratch);
-    place_of_.resize(rows.size());
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-        const double* point = points.row(rows[items[i].index]);
-        x_.push_back(point[0]);
-        y_.push_back(point[1]);
-        z_.push_back(point[2]);
-        place_of_[items[i].index] = i;
-    }
-}
-
-double SpaceCover::own_volume(std::size_t i) {
-    const std::size_t place = place_of_[i];
-    const double px = x_[place];
-    const double py = y_[place];
-    const double pz = z_[place];
-    const auto before =
-        static_cast<std::size_t>(std::upper_bound(z_.begin(), z_.end(), pz) - z_.begin());
-    // Out of the way of every filter, for as long as it is looked at itself.
-    x_[place] = kInfinity;
-    y_[place] = kInfinity;
-    const double volume = free_volume(px, py, pz, before);
-    x_[place] = px;
-    y_[place] = py;
-    return volume;
-}
-
 VolumeSolver::VolumeSolver(std::span<const double> reference)
     : kernel_(simd::kernels()),
       reference_(reference.begin(), reference.end()),
