@@ -170,9 +170,7 @@ def is_non_dominated(points: ArrayLike, /, *, threads: int | None = None) -> NDA
     return _core.is_non_dominated(array, _threads_for(array, threads))
 
 
-def crowding_distance(
-    points: ArrayLike, /, *, threads: int | None = None
-) -> NDArray[np.float64]:
+def crowding_distance(points: ArrayLike, /, *, threads: int | None = None) -> NDArray[np.float64]:
     """Return the crowding distance of NSGA-II of each point, all points as one front.
 
     For each objective, the gap between a point's two neighbours in sorted order is divided by the
@@ -220,9 +218,7 @@ def crowding_distance(
     return _core.crowding_distance(array, _threads_for(array, threads))
 
 
-def hypervolume(
-    points: ArrayLike, reference: ArrayLike, /, *, threads: int | None = None
-) -> float:
+def hypervolume(points: ArrayLike, reference: ArrayLike, /, *, threads: int | None = None) -> float:
     """Return the volume that the points dominate, bounded by a reference point.
 
     Points that are not below the reference in every objective add nothing.

@@ -232,11 +232,14 @@ void contributions_3d(const Points& points, std::span<const std::size_t> rows,
 
 // Own box less what the others cover of it.
 void contributions_by_cutting(const Points& points, std::span<const std::size_t> rows,
-                              std::span<const double> reference, std::span<double> out) {
+                              std::span<const double> reference, std::span<double> out,
+                              const Execution& execution) {
     const std::size_t m = points.m;
-    VolumeSolver solver(reference);
+    VolumeSolver solver(reference, execution);
+    Pacer pacer(execution);
     std::vector<double> cut;
     for (const std::size_t i : rows) {
+        pacer.spend(rows.size() * m);
         const double* point = points.row(i);
         cut.clear();
         bool covered = false;
@@ -273,7 +276,7 @@ void hypervolume_contributions(const Points& points, std::span<const double> ref
     if (points.m > 3 && points.m <= kMaxCellObjectives) {
         return contributions_by_cells(points, rows, reference, out, execution);
     }
-    contributions_by_cutting(points, rows, reference, out);
+    contributions_by_cutting(points, rows, reference, out, execution);
 }
 
 }  // namespace pnag

@@ -43,7 +43,9 @@ void crowding_distance(const Points& points, std::span<double> out, const Execut
         out[order.back()] = kInfinity;
         double below = low;
         double here = value(1);
+        Pacer pacer(execution);
         for (std::size_t i = 1; i + 1 < points.n; ++i) {
+            pacer.spend(10);
             const double above = value(i + 1);
             out[order[i]] += share(below, above, low, high);
             below = here;

@@ -5,6 +5,7 @@
 
 #include "../simd/kernels.hpp"
 #include "ordering.hpp"
+#include "staircase.hpp"
 
 namespace pnag {
 namespace {
@@ -231,7 +232,7 @@ class Divider {
         if (size == 0) return 0;
         while (size > 1) {
             const std::size_t half = size / 2;
-            base += base[half - 1].value < value ? half : 0;
+            base += half & all_if(base[half - 1].value < value);
             size -= half;
         }
         return static_cast<std::size_t>(base - steps_.data()) + (base->value < value ? 1 : 0);

@@ -87,7 +87,7 @@ double hypervolume(const Points& points, std::span<const double> reference,
     for (const std::size_t i : rows) {
         values.insert(values.end(), points.row(i), points.row(i) + points.m);
     }
-    VolumeSolver solver(reference);
+    VolumeSolver solver(reference, execution);
     return solver.volume(values);
 }
 

@@ -78,7 +78,9 @@ void mask_2d(const Points& points, std::span<std::uint8_t> out, const Execution&
     const auto order = lexicographic_order(points, execution);
     double lowest = kInfinity;
     const double* kept = nullptr;
+    Pacer pacer(execution);
     for (const std::uint32_t i : order) {
+        pacer.spend(10);
         const double* point = points.row(i);
         const bool equal = kept != nullptr && point[0] == kept[0] && point[1] == kept[1];
         // The first point is kept even at +inf, which `lowest` cannot be above.

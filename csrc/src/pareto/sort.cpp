@@ -33,7 +33,9 @@ void sort_2d(const Points& points, std::span<std::int32_t> out, const Execution&
     double last_y = 0.0;
     std::int32_t rank = -1;
     constexpr std::size_t kAhead = 16;
+    Pacer pacer(execution);
     for (std::size_t k = 0; k < order.size(); ++k) {
+        pacer.spend(20);
         // The order is random in memory; points are fetched before they are needed.
         if (k + kAhead < order.size()) __builtin_prefetch(points.row(order[k + kAhead]));
         const double* point = points.row(order[k]);
@@ -42,7 +44,7 @@ void sort_2d(const Points& points, std::span<std::int32_t> out, const Execution&
         if (rank < 0 || x != last_x || y != last_y) {
             const double* base = lowest.data();
             for (std::size_t half = lowest.size() / 2; half > 0; half /= 2) {
-                base += base[half - 1] <= y ? half : 0;
+                base += half & all_if(base[half - 1] <= y);
             }
             auto front = static_cast<std::size_t>(base - lowest.data());
             // +inf is not below the free places either; like any value that every front dominates,

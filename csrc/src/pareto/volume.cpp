@@ -105,8 +105,9 @@ double SpaceCover::add(double px, double py, double pz) {
     return volume;
 }
 
-VolumeSolver::VolumeSolver(std::span<const double> reference)
+VolumeSolver::VolumeSolver(std::span<const double> reference, const Execution& execution)
     : kernel_(simd::kernels()),
+      pacer_(execution),
       reference_(reference.begin(), reference.end()),
       levels_(reference.size() + 1),
       space_(kernel_) {}
@@ -184,6 +185,7 @@ double VolumeSolver::volume_4d(const double* values, std::size_t n) {
     double slice = 0.0;
     double height = values[3];
     for (std::size_t i = 0; i < n; ++i) {
+        pacer_.spend(i + 100);
         const double* point = values + 4 * i;
         const double added = space_.add(point[0], point[1], point[2]);
         if (added == 0.0) continue;
@@ -214,6 +216,7 @@ double VolumeSolver::volume_wfg(double* values, std::size_t n, std::size_t m) {
 
     double volume = 0.0;
     for (std::size_t i = 0; i < n; ++i) {
+        pacer_.spend(n * m);
         const double* point = values + i * m;
         const std::size_t rank = level.rank[i];
         double own = 1.0;
@@ -242,6 +245,7 @@ std::size_t VolumeSolver::keep_minimal(double* values, std::size_t n, std::size_
     level.kept.reset(m);
     std::size_t kept = 0;
     for (std::size_t i = 0; i < n; ++i) {
+        pacer_.spend(kept + 10);
         const double* row = values + i * m;
         if (level.kept.covers(kernel_, row)) continue;
         level.kept.add(row);

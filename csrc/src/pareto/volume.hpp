@@ -71,7 +71,7 @@ class SpaceCover {
 /// Keeps scratch memory between calls, of which WFG makes very many.
 class VolumeSolver {
   public:
-    explicit VolumeSolver(std::span<const double> reference);
+    VolumeSolver(std::span<const double> reference, const Execution& execution);
 
     /// Volume of finite points strictly better than the reference, (n, m) row-major; reorders them.
     double volume(std::vector<double>& values);
@@ -98,6 +98,7 @@ class VolumeSolver {
     void sort_rows(double* values, std::size_t n, std::size_t m, std::size_t column, Level& level);
 
     const simd::Kernels& kernel_;
+    Pacer pacer_;
     std::vector<double> reference_;
     std::vector<Level> levels_;  // by number of objectives
     std::vector<KeyIndex> scratch_;
