@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
 
 import moocore
 import numpy as np
@@ -15,6 +21,9 @@ from pnag_fast import pareto
 from pnag_fast.errors import InvalidInputError, InvalidTypeError, PnagError
 
 INF = np.inf
+
+# A machine that runs other tests too may wake us late.
+SLACK_S = 0.5
 
 # Few distinct values make ties, duplicates and equal columns common.
 coarse = st.integers(-3, 3).map(float)
@@ -330,6 +339,119 @@ def test_contributions_match_moocore_on_fronts(m, n):
     expected = moocore.hv_contributions(points, ref=reference)
     parts = pareto.hypervolume_contributions(points, reference)
     np.testing.assert_allclose(parts, expected, rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize(("m", "n"), [(2, 3000), (3, 3000), (4, 400), (5, 200), (6, 120), (8, 60)])
+def test_volumes_do_not_depend_on_threads(m, n):
+    rng = np.random.default_rng(m)
+    reference = np.full(m, 1.1)
+    for points in (rng.random((n, m)), sphere(rng, n, m), rng.integers(0, 5, (n, m)) / 5.0):
+        for function in (pareto.hypervolume, pareto.hypervolume_contributions):
+            one = function(points, reference, threads=1)
+            np.testing.assert_array_equal(function(points, reference, threads=3), one)
+        one = pareto.crowding_distance(points, threads=1)
+        np.testing.assert_array_equal(pareto.crowding_distance(points, threads=3), one)
+
+
+@pytest.mark.parametrize("m", range(2, 10))
+def test_contributions_by_their_definition(m):
+    # On a coarse grid all volumes are exact, so equality is meant.
+    rng = np.random.default_rng(m)
+    reference = np.full(m, 4.0)
+    for n in (1, 2, 9, 24):
+        for high in (3, 5):
+            points = rng.integers(0, high, (n, m)).astype(float)
+            whole = pareto.hypervolume(points, reference)
+            lost = [
+                whole - pareto.hypervolume(np.delete(points, i, axis=0), reference)
+                for i in range(n)
+            ]
+            parts = pareto.hypervolume_contributions(points, reference)
+            np.testing.assert_array_equal(parts, lost)
+
+
+def test_small_volumes_in_large_cells_keep_their_digits():
+    # The points lie near the corner in all objectives but one each: the cell that holds them is
+    # some 10^28 times their volume.
+    points = np.full((5, 5), 1 - 1e-7)
+    np.fill_diagonal(points, 0.0)
+    expected = 5e-28 - 4e-35
+    volume = pareto.hypervolume(points, np.ones(5))
+    assert volume == pytest.approx(expected, rel=1e-7)
+    assert pareto.hypervolume_contributions(points, np.ones(5)).sum() == pytest.approx(
+        5e-28 - 5e-35, rel=1e-7
+    )
+
+
+def test_random_fronts():
+    """Small random batches against brute force; PNAG_RANDOM_FRONTS sets how many."""
+    rng = np.random.default_rng(0)
+    for _ in range(int(os.environ.get("PNAG_RANDOM_FRONTS", "300"))):
+        m = int(rng.integers(1, 9))
+        n = int(np.floor(10 ** rng.uniform(0, 2))) - 1
+        batch = list(families(rng, max(n, 1), m)) if m > 1 else [("uniform", rng.random((n, 1)))]
+        name, points = batch[rng.integers(len(batch))]
+        expected = brute_force_ranks(points)
+        ranks = pareto.non_dominated_sort(points)
+        np.testing.assert_array_equal(ranks, expected, err_msg=name)
+        np.testing.assert_array_equal(pareto.is_non_dominated(points), expected == 0, err_msg=name)
+        if name in ("scales", "extremes"):
+            continue
+        reference = points.max(axis=0, initial=0.0) + 0.5
+        expected_volume = moocore.hypervolume(points, ref=reference)
+        volume = pareto.hypervolume(points, reference)
+        assert volume == pytest.approx(expected_volume, rel=1e-9), name
+        front = np.unique(points[ranks == 0], axis=0)
+        parts = pareto.hypervolume_contributions(front, reference)
+        if m > 1 and len(front) <= 12:
+            expected_parts = moocore.hv_contributions(front, ref=reference)
+            np.testing.assert_allclose(parts, expected_parts, rtol=1e-6, atol=1e-9 * volume)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals to a process")
+@pytest.mark.parametrize(
+    "call",
+    [
+        "pareto.hypervolume(sphere(20_000, 8), np.full(8, 1.1), threads=2)",
+        "pareto.hypervolume_contributions(sphere(20_000, 7), np.full(7, 1.1), threads=1)",
+        "pareto.hypervolume(sphere(3_000, 10), np.full(10, 1.1))",
+        "pareto.hypervolume_contributions(sphere(2_000, 9), np.full(9, 1.1))",
+        "pareto.non_dominated_sort(sphere(2_000_000, 8), threads=2)",
+        "pareto.is_non_dominated(sphere(2_000_000, 8), threads=2)",
+        "pareto.hypervolume(sphere(300_000, 4), np.full(4, 1.1))",
+    ],
+)
+def test_interrupts_are_answered(call):
+    program = f"""
+        import time
+        import numpy as np
+        from pnag_fast import pareto
+
+        def sphere(n, m):
+            points = np.abs(np.random.default_rng(0).normal(size=(n, m)))
+            points /= np.linalg.norm(points, axis=1, keepdims=True)
+            print("ready", flush=True)
+            return points
+
+        try:
+            {call}
+        except KeyboardInterrupt:
+            print(time.time(), flush=True)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.5)
+    assert process.poll() is None
+    asked = time.time()
+    process.send_signal(signal.SIGINT)
+    try:
+        answer, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert float(answer) - asked < 0.5 + SLACK_S
 
 
 # --- what goes in -------------------------------------------------------------------------------

@@ -6,22 +6,24 @@ namespace pnag::python {
 
 py::array checked_array(const py::object& object, const char* name, const py::dtype& dtype,
                         py::ssize_t n_dims) {
-    const std::string wanted = std::string(py::str(dtype)) + " array with " +
-                               std::to_string(n_dims) +
-                               (n_dims == 1 ? " dimension" : " dimensions");
+    // Made only for a message: it takes longer than a small kernel.
+    const auto wanted = [&] {
+        return std::string(py::str(dtype)) + " array with " + std::to_string(n_dims) +
+               (n_dims == 1 ? " dimension" : " dimensions");
+    };
     if (!py::isinstance<py::array>(object)) {
         throw InvalidType(std::string(name) + " is a " +
                           std::string(py::str(py::type::of(object).attr("__name__"))) +
-                          "; it must be a C-contiguous " + wanted);
+                          "; it must be a C-contiguous " + wanted());
     }
     auto array = py::reinterpret_borrow<py::array>(object);
-    if (!array.dtype().equal(dtype)) {
+    if (!array.dtype().is(dtype) && !array.dtype().equal(dtype)) {
         throw InvalidType(std::string(name) + " has dtype " + std::string(py::str(array.dtype())) +
-                          "; it must be a C-contiguous " + wanted);
+                          "; it must be a C-contiguous " + wanted());
     }
     if (array.ndim() != n_dims) {
         throw InvalidType(std::string(name) + " has " + std::to_string(array.ndim()) +
-                          " dimensions; it must be a C-contiguous " + wanted);
+                          " dimensions; it must be a C-contiguous " + wanted());
     }
     const bool aligned = (static_cast<unsigned>(array.flags()) &
                           static_cast<unsigned>(py::detail::npy_api::NPY_ARRAY_ALIGNED_)) != 0;

@@ -1,6 +1,7 @@
 #include "pnag/pareto.hpp"
 
 #include "arrays.hpp"
+#include "interruptible.hpp"
 #include "register.hpp"
 
 namespace pnag::python {
@@ -13,52 +14,49 @@ Points view(const Input<double>& input) {
 py::array sort(const py::object& points, int threads) {
     const Input<double> input(points, "points", 2);
     const Output<std::int32_t> out({input.extent(0)});
-    {
-        const py::gil_scoped_release release;
-        non_dominated_sort(view(input), out.values, threads);
-    }
+    run_interruptibly(threads, [&](const Execution& execution) {
+        non_dominated_sort(view(input), out.values, execution);
+    });
     return out.array;
 }
 
 py::array mask(const py::object& points, int threads) {
     const Input<double> input(points, "points", 2);
     const Output<bool> out({input.extent(0)});
-    {
-        const py::gil_scoped_release release;
+    run_interruptibly(threads, [&](const Execution& execution) {
         // numpy's bool is a byte of 0 or 1.
         static_assert(sizeof(bool) == 1);
         is_non_dominated(view(input),
                          {reinterpret_cast<std::uint8_t*>(out.values.data()), out.values.size()},
-                         threads);
-    }
+                         execution);
+    });
     return out.array;
 }
 
-py::array crowding(const py::object& points) {
+py::array crowding(const py::object& points, int threads) {
     const Input<double> input(points, "points", 2);
     const Output<double> out({input.extent(0)});
-    {
-        const py::gil_scoped_release release;
-        crowding_distance(view(input), out.values);
-    }
+    run_interruptibly(threads, [&](const Execution& execution) {
+        crowding_distance(view(input), out.values, execution);
+    });
     return out.array;
 }
 
-double volume(const py::object& points, const py::object& reference) {
+double volume(const py::object& points, const py::object& reference, int threads) {
     const Input<double> input(points, "points", 2);
     const Input<double> corner(reference, "reference", 1);
-    const py::gil_scoped_release release;
-    return hypervolume(view(input), corner.values);
+    return run_interruptibly(threads, [&](const Execution& execution) {
+        return hypervolume(view(input), corner.values, execution);
+    });
 }
 
-py::array contributions(const py::object& points, const py::object& reference) {
+py::array contributions(const py::object& points, const py::object& reference, int threads) {
     const Input<double> input(points, "points", 2);
     const Input<double> corner(reference, "reference", 1);
     const Output<double> out({input.extent(0)});
-    {
-        const py::gil_scoped_release release;
-        hypervolume_contributions(view(input), corner.values, out.values);
-    }
+    run_interruptibly(threads, [&](const Execution& execution) {
+        hypervolume_contributions(view(input), corner.values, out.values, execution);
+    });
     return out.array;
 }
 
@@ -67,10 +65,11 @@ py::array contributions(const py::object& points, const py::object& reference) {
 void register_pareto(py::module_& module) {
     module.def("non_dominated_sort", &sort, py::arg("points"), py::arg("threads"));
     module.def("is_non_dominated", &mask, py::arg("points"), py::arg("threads"));
-    module.def("crowding_distance", &crowding, py::arg("points"));
-    module.def("hypervolume", &volume, py::arg("points"), py::arg("reference"));
-    module.def("hypervolume_contributions", &contributions, py::arg("points"),
-               py::arg("reference"));
+    module.def("crowding_distance", &crowding, py::arg("points"), py::arg("threads") = 1);
+    module.def("hypervolume", &volume, py::arg("points"), py::arg("reference"),
+               py::arg("threads") = 1);
+    module.def("hypervolume_contributions", &contributions, py::arg("points"), py::arg("reference"),
+               py::arg("threads") = 1);
 }
 
 }  // namespace pnag::python

@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <functional>
 
+#include "pnag/execution.hpp"
+
 namespace pnag {
 
 /// Work on the rows [begin, end).
@@ -15,10 +17,12 @@ using RangeTask = std::function<void(std::size_t begin, std::size_t end)>;
 
 /// Call `task` on consecutive ranges of at most `grain` rows that together cover [0, n) once.
 ///
-/// At most `threads` threads run, the calling one included; work of a single grain never leaves the
-/// calling thread. Ranges start in order but may run in any order, so a task must give the same
-/// result for a row wherever it runs. If tasks throw, the exception of the lowest range that threw
-/// reaches the caller after all threads have ended. Throws InvalidInput if threads < 1.
-void parallel_for(std::size_t n, std::size_t grain, int threads, const RangeTask& task);
+/// At most `execution.threads` threads run, the calling one included; work of a single grain never
+/// leaves the calling thread. A request to stop is seen between ranges, and by a calling thread
+/// that waits for others. Ranges start in order but may run in any order, so a task must give the
+/// same result for a row wherever it runs. If tasks throw, the exception of the lowest range that
+/// threw reaches the caller after all threads have ended. Throws InvalidInput if threads < 1.
+void parallel_for(std::size_t n, std::size_t grain, const Execution& execution,
+                  const RangeTask& task);
 
 }  // namespace pnag

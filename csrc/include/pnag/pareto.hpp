@@ -1,13 +1,15 @@
 // Pareto kernels for minimisation. Points are row-major, (n, m).
 //
 // NaN is refused with its row and column, m == 0 is refused. Infinities are ordinary values, and
-// -0.0 equals 0.0. Results do not depend on `threads` or on the instruction set.
+// -0.0 equals 0.0. Results do not depend on the number of threads or on the instruction set.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
+
+#include "pnag/execution.hpp"
 
 namespace pnag {
 
@@ -31,7 +33,8 @@ void require_points(const Points& points);
 /// while staircases stay short. m >= 4: divide and conquer, O(n log^(m-1) n): Jensen, "Reducing the
 /// run-time complexity of multiobjective EAs" (IEEE TEC 2003), with the corrections of Fortin,
 /// Grenier and Parizeau (GECCO 2013) and Buzdalov and Shalyto (PPSN 2014).
-void non_dominated_sort(const Points& points, std::span<std::int32_t> out, int threads);
+void non_dominated_sort(const Points& points, std::span<std::int32_t> out,
+                        const Execution& execution = 1);
 
 /// 1 for points that no other point dominates, else 0; of equal points all are kept.
 ///
@@ -39,7 +42,8 @@ void non_dominated_sort(const Points& points, std::span<std::int32_t> out, int t
 /// sweep with a staircase (m = 3), or against the points kept so far in order of their sum, with
 /// divide and conquer for large fronts. Kung, Luccio and Preparata, "On finding the maxima of a set
 /// of vectors" (JACM 1975).
-void is_non_dominated(const Points& points, std::span<std::uint8_t> out, int threads);
+void is_non_dominated(const Points& points, std::span<std::uint8_t> out,
+                      const Execution& execution = 1);
 
 /// Crowding distance of NSGA-II (Deb et al., IEEE TEC 2002): per objective the gap between the two
 /// neighbours in sorted order over the range, summed over objectives in order; the first and last
@@ -49,7 +53,7 @@ void is_non_dominated(const Points& points, std::span<std::uint8_t> out, int thr
 /// whose values are all equal contributes 0, to its ends too. Gaps are 0 between equal infinities.
 /// With an infinite range a gap counts inf / inf = 1 if it is infinite itself, else 0.
 /// O(m n log n).
-void crowding_distance(const Points& points, std::span<double> out);
+void crowding_distance(const Points& points, std::span<double> out, const Execution& execution = 1);
 
 /// Volume dominated by the points and bounded by `reference`. Points that are not better than the
 /// reference in every objective add nothing. -inf in a point and a reference that is not finite are
@@ -57,14 +61,18 @@ void crowding_distance(const Points& points, std::span<double> out);
 ///
 /// m = 2: sweep, O(n log n). m = 3: sweep over a staircase, O(n log n) (Beume et al., IEEE TEC
 /// 2009). m = 4: sweep that adds what each point alone dominates in three objectives, O(n^2) in
-/// practice (after Guerreiro and Fonseca, IEEE TEC 2018). m >= 5: WFG (While, Bradstreet and
-/// Barone, IEEE TEC 2012) down to that; exponential in m at worst.
-double hypervolume(const Points& points, std::span<const double> reference);
+/// practice (after Guerreiro and Fonseca, IEEE TEC 2018). 5 <= m <= 8: divide and conquer over
+/// cells, O(n^(m/2)) (Chan, FOCS 2013). m >= 9: WFG (While, Bradstreet and Barone, IEEE TEC 2012)
+/// down to m = 4; exponential in m at worst.
+double hypervolume(const Points& points, std::span<const double> reference,
+                   const Execution& execution = 1);
 
 /// Volume that each point alone dominates, dominated points counting as others: 0 for dominated
-/// points and for duplicates. O(n log n) for m = 2, O(n^2) in practice for m = 3; above, for every
-/// point the volume that the others cover of its box.
+/// points and for duplicates. m = 2: sweep, O(n log n). m = 3: sweep over a staircase whose steps
+/// know their own areas, O(n log n) in practice (after Guerreiro and Fonseca, IEEE TEC 2018). 4 <=
+/// m <= 8: cells, O(n^(m/2)), for all points at once. m >= 9: for every point the volume that the
+/// others cover of its box.
 void hypervolume_contributions(const Points& points, std::span<const double> reference,
-                               std::span<double> out);
+                               std::span<double> out, const Execution& execution = 1);
 
 }  // namespace pnag

@@ -1,8 +1,8 @@
 #include <algorithm>
+#include <limits>
 #include <vector>
 
-#include "../simd/kernels.hpp"
-#include "block_list.hpp"
+#include "cells.hpp"
 #include "ordering.hpp"
 #include "pnag/errors.hpp"
 #include "pnag/pareto.hpp"
@@ -79,22 +79,167 @@ void contributions_2d(const Points& points, std::span<const std::size_t> rows,
     }
 }
 
+// Sweep by z over the staircase of x and y, after HVC3D (Guerreiro and Fonseca, "Computing and
+// updating hypervolume contributions in up to four dimensions", IEEE TEC 2018). Every step knows
+// the area that it alone covers: its own rectangle, up to its neighbours, less what the points
+// cover that no other step covers. Those are the *inner* points of the step: steps that it
+// replaced, and points that it alone dominates. O(n log n) while steps have few inner points and
+// insertion moves few steps.
+class ContributionSweep {
+  public:
+    ContributionSweep(std::span<const double> reference, std::size_t n)
+        // Two guards: nothing lies beyond them, and they are never replaced.
+        : steps_{{-kInfinity, reference[1], kNone}, {reference[0], -kInfinity, kNone}},
+          owners_(n) {}
+
+    void add(double x, double y, double z, std::uint32_t id) {
+        // The first step right of x; steps before it are at or left of x.
+        const auto after = static_cast<std::size_t>(
+            std::upper_bound(steps_.begin(), steps_.end(), x,
+                             [](double value, const Step& step) { return value < step.x; }) -
+            steps_.begin());
+        const std::size_t last = after - 1;
+        if (steps_[last].id != kNone && steps_[last].y <= y) {
+            // Covered. Only the step's own area loses, and only if no other step covers the point.
+            if (steps_[last - 1].y > y) add_inner(last, x, y, z);
+            return;
+        }
+        // Steps [first, stop) lie in the point's quadrant and become its inner points.
+        const std::size_t first = steps_[last].x == x ? last : after;
+        std::size_t stop = first;
+        Owner& owner = owners_[id];
+        owner.z = z;
+        while (steps_[stop].y >= y) {
+            settle(stop, z);
+            const Step& step = steps_[stop++];
+            owner.inner.push_back({step.x, step.y});
+            owners_[step.id].inner = {};
+        }
+        if (first == stop) {
+            steps_.insert(steps_.begin() + static_cast<std::ptrdiff_t>(first), {x, y, id});
+        } else {
+            steps_[first] = {x, y, id};
+            steps_.erase(steps_.begin() + static_cast<std::ptrdiff_t>(first) + 1,
+                         steps_.begin() + static_cast<std::ptrdiff_t>(stop));
+        }
+        measure(first);
+        // Neighbours end where the new step begins; what lies beyond is covered twice.
+        for (const std::size_t neighbour : {first - 1, first + 1}) {
+            if (steps_[neighbour].id == kNone) continue;
+            settle(neighbour, z);
+            measure(neighbour);
+        }
+    }
+
+    void finish(double z) {
+        for (std::size_t i = 1; i + 1 < steps_.size(); ++i)
+            settle(i, z);
+    }
+
+    [[nodiscard]] double volume(std::uint32_t id) const { return owners_[id].volume; }
+
+  private:
+    static constexpr double kInfinity = std::numeric_limits<double>::infinity();
+    static constexpr std::uint32_t kNone = 0xFFFFFFFFU;
+
+    struct Step {
+        double x;
+        double y;
+        std::uint32_t id;
+    };
+    struct Corner {
+        double x;
+        double y;
+    };
+    struct Owner {
+        std::vector<Corner> inner;  // a staircase: x rising, y falling
+        double area = 0.0;
+        double z = 0.0;  // up to here the volume is counted
+        double volume = 0.0;
+    };
+
+    void settle(std::size_t at, double z) {
+        Owner& owner = owners_[steps_[at].id];
+        owner.volume += owner.area * (z - owner.z);
+        owner.z = z;
+    }
+
+    void add_inner(std::size_t at, double x, double y, double z) {
+        std::vector<Corner>& inner = owners_[steps_[at].id].inner;
+        const auto after =
+            std::upper_bound(inner.begin(), inner.end(), x,
+                             [](double value, const Corner& corner) { return value < corner.x; });
+        auto first = after;
+        if (first != inner.begin() && (first - 1)->y <= y) return;
+        if (first != inner.begin() && (first - 1)->x == x) --first;
+        auto stop = first;
+        while (stop != inner.end() && stop->y >= y)
+            ++stop;
+        settle(at, z);
+        inner.insert(inner.erase(first, stop), {x, y});
+        measure(at);
+    }
+
+    // Areas are added, never subtracted, so that nothing cancels.
+    void measure(std::size_t at) {
+        const Step& step = steps_[at];
+        const double right = steps_[at + 1].x;
+        Owner& owner = owners_[step.id];
+        // The left guard stands at the top of the plane; inner points at or above the step before
+        // are covered by it, and those at or beyond the step after by that one.
+        double top = steps_[at - 1].y;
+        auto& inner = owner.inner;
+        const auto kept = std::remove_if(inner.begin(), inner.end(), [&](const Corner& corner) {
+            return corner.x >= right || corner.y >= top;
+        });
+        inner.erase(kept, inner.end());
+        double x = step.x;
+        double area = 0.0;
+        for (const Corner& corner : inner) {
+            area += (corner.x - x) * (top - step.y);
+            x = corner.x;
+            top = corner.y;
+        }
+        owner.area = area + (right - x) * (top - step.y);
+    }
+
+    std::vector<Step> steps_;
+    std::vector<Owner> owners_;
+};
+
 void contributions_3d(const Points& points, std::span<const std::size_t> rows,
-                      std::span<const double> reference, std::span<double> out) {
-    SpaceCover cover(simd::kernels());
-    cover.reset(reference.data());
-    cover.assign(points, rows);
+                      std::span<const double> reference, std::span<double> out,
+                      const Execution& execution) {
+    // By z, then x, then y: whatever dominates a point comes before it.
+    std::vector<double> turned;
+    turned.reserve(3 * rows.size());
+    for (const std::size_t i : rows) {
+        const double* point = points.row(i);
+        turned.insert(turned.end(), {point[2], point[0], point[1]});
+    }
+    const auto order = lexicographic_order({turned, rows.size(), 3});
+    ContributionSweep sweep(reference, rows.size());
+    Pacer pacer(execution);
+    for (const std::uint32_t i : order) {
+        pacer.spend(100);
+        const double* point = turned.data() + 3 * static_cast<std::size_t>(i);
+        sweep.add(point[1], point[2], point[0], i);
+    }
+    sweep.finish(reference[2]);
     for (std::size_t i = 0; i < rows.size(); ++i)
-        out[rows[i]] = cover.own_volume(i);
+        out[rows[i]] = sweep.volume(static_cast<std::uint32_t>(i));
 }
 
 // Own box less what the others cover of it.
 void contributions_by_cutting(const Points& points, std::span<const std::size_t> rows,
-                              std::span<const double> reference, std::span<double> out) {
+                              std::span<const double> reference, std::span<double> out,
+                              const Execution& execution) {
     const std::size_t m = points.m;
-    VolumeSolver solver(reference);
+    VolumeSolver solver(reference, execution);
+    Pacer pacer(execution);
     std::vector<double> cut;
     for (const std::size_t i : rows) {
+        pacer.spend(rows.size() * m);
         const double* point = points.row(i);
         cut.clear();
         bool covered = false;
@@ -122,13 +267,16 @@ void contributions_by_cutting(const Points& points, std::span<const std::size_t>
 }  // namespace
 
 void hypervolume_contributions(const Points& points, std::span<const double> reference,
-                               std::span<double> out) {
+                               std::span<double> out, const Execution& execution) {
     const auto rows = rows_inside(points, reference);
     if (out.size() != points.n) throw InvalidInput("out has the wrong size");
     std::fill(out.begin(), out.end(), 0.0);
     if (points.m == 2) return contributions_2d(points, rows, reference, out);
-    if (points.m == 3) return contributions_3d(points, rows, reference, out);
-    contributions_by_cutting(points, rows, reference, out);
+    if (points.m == 3) return contributions_3d(points, rows, reference, out, execution);
+    if (points.m > 3 && points.m <= kMaxCellObjectives) {
+        return contributions_by_cells(points, rows, reference, out, execution);
+    }
+    contributions_by_cutting(points, rows, reference, out, execution);
 }
 
 }  // namespace pnag

@@ -23,7 +23,7 @@ double share(double below, double above, double low, double high) {
 
 }  // namespace
 
-void crowding_distance(const Points& points, std::span<double> out) {
+void crowding_distance(const Points& points, std::span<double> out, const Execution& execution) {
     require_points(points);
     if (out.size() != points.n) throw InvalidInput("out has the wrong size");
     constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -33,7 +33,8 @@ void crowding_distance(const Points& points, std::span<double> out) {
     }
     std::fill(out.begin(), out.end(), 0.0);
     for (std::size_t j = 0; j < points.m; ++j) {
-        const auto order = column_order(points, j);
+        execution.check();
+        const auto order = column_order(points, j, execution);
         const auto value = [&](std::size_t i) { return points.values[order[i] * points.m + j]; };
         const double low = value(0);
         const double high = value(points.n - 1);
@@ -42,7 +43,9 @@ void crowding_distance(const Points& points, std::span<double> out) {
         out[order.back()] = kInfinity;
         double below = low;
         double here = value(1);
+        Pacer pacer(execution);
         for (std::size_t i = 1; i + 1 < points.n; ++i) {
+            pacer.spend(10);
             const double above = value(i + 1);
             out[order[i]] += share(below, above, low, high);
             below = here;

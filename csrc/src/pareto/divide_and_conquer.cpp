@@ -5,6 +5,7 @@
 
 #include "../simd/kernels.hpp"
 #include "ordering.hpp"
+#include "staircase.hpp"
 
 namespace pnag {
 namespace {
@@ -21,8 +22,9 @@ constexpr std::size_t kSmallProduct = 512 * 1024;
 // round no objective of a can be larger. So no step below has to think of ties.
 class Divider {
   public:
-    explicit Divider(const Points& points) : kernel_(simd::kernels()) {
-        const auto order = lexicographic_order(points);
+    Divider(const Points& points, const Execution& execution)
+        : kernel_(simd::kernels()), pacer_(execution) {
+        const auto order = lexicographic_order(points, execution);
         position_of_.resize(points.n);
         std::vector<std::uint32_t> representative;
         for (std::size_t i = 0; i < order.size(); ++i) {
@@ -41,7 +43,7 @@ class Divider {
                 items[i] = {order_key(points.row(representative[i])[j + 1]),
                             static_cast<std::uint32_t>(i)};
             }
-            sort_by_key(items, scratch);
+            sort_by_key(items, scratch, execution);
             columns_[j].resize(n_);
             for (std::size_t i = 0; i < n_; ++i) {
                 columns_[j][items[i].index] = static_cast<std::int32_t>(i);
@@ -181,6 +183,7 @@ class Divider {
     }
 
     void rank_within_small(Set set, std::size_t k) {
+        pacer_.spend(set.size() * set.size() / 8);
         gather(set, k);
         query_.resize(k);
         std::int32_t* fronts = gathered_.data() + k * set.size();
@@ -196,6 +199,7 @@ class Divider {
     }
 
     void rank_across_small(Set low, Set high, std::size_t k) {
+        pacer_.spend(low.size() * high.size() / 4);
         gather(low, k);
         query_.resize(k);
         const std::int32_t* fronts = gathered_.data() + k * low.size();
@@ -228,7 +232,7 @@ class Divider {
         if (size == 0) return 0;
         while (size > 1) {
             const std::size_t half = size / 2;
-            base += base[half - 1].value < value ? half : 0;
+            base += half & all_if(base[half - 1].value < value);
             size -= half;
         }
         return static_cast<std::size_t>(base - steps_.data()) + (base->value < value ? 1 : 0);
@@ -255,6 +259,7 @@ class Divider {
     }
 
     void sweep_within(Set set) {
+        pacer_.spend(32 * set.size());
         steps_.clear();
         for (const std::int32_t p : set) {
             raise_by_steps(p);
@@ -263,6 +268,7 @@ class Divider {
     }
 
     void sweep_across(Set low, Set high) {
+        pacer_.spend(32 * (low.size() + high.size()));
         steps_.clear();
         std::size_t next = 0;
         for (const std::int32_t p : high) {
@@ -274,6 +280,7 @@ class Divider {
     }
 
     const simd::Kernels& kernel_;
+    Pacer pacer_;
     std::size_t n_ = 0;
     std::vector<std::int32_t> position_of_;
     std::vector<std::int32_t> ranks_;
@@ -287,8 +294,9 @@ class Divider {
 
 }  // namespace
 
-void sort_by_dividing(const Points& points, std::span<std::int32_t> out, int) {
-    Divider(points).run(out);
+void sort_by_dividing(const Points& points, std::span<std::int32_t> out,
+                      const Execution& execution) {
+    Divider(points, execution).run(out);
 }
 
 }  // namespace pnag

@@ -9,6 +9,7 @@
 namespace pnag {
 
 /// Any m >= 2, any n < 2^31; points are free of NaN.
-void sort_by_dividing(const Points& points, std::span<std::int32_t> out, int threads);
+void sort_by_dividing(const Points& points, std::span<std::int32_t> out,
+                      const Execution& execution);
 
 }  // namespace pnag

@@ -4,11 +4,35 @@
 #include <string>
 #include <vector>
 
+#include "cells.hpp"
 #include "pnag/errors.hpp"
 #include "pnag/pareto.hpp"
 #include "volume.hpp"
 
 namespace pnag {
+namespace {
+
+// Points that no other dominates; a volume needs no others.
+std::vector<std::size_t> minimal_rows(const Points& points, const std::vector<std::size_t>& rows,
+                                      const Execution& execution) {
+    std::vector<double> values;
+    values.reserve(rows.size() * points.m);
+    for (const std::size_t i : rows) {
+        values.insert(values.end(), points.row(i), points.row(i) + points.m);
+    }
+    std::vector<std::uint8_t> keep(rows.size());
+    is_non_dominated({values, rows.size(), points.m}, keep, execution);
+    std::vector<std::size_t> minimal;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        if (keep[i] != 0) minimal.push_back(rows[i]);
+    }
+    return minimal;
+}
+
+// From here on cells are faster than sweeps.
+constexpr std::size_t kCellObjectives = 5;
+
+}  // namespace
 
 std::vector<std::size_t> rows_inside(const Points& points, std::span<const double> reference) {
     require_points(points);
@@ -52,14 +76,18 @@ std::vector<std::size_t> rows_inside(const Points& points, std::span<const doubl
     return rows;
 }
 
-double hypervolume(const Points& points, std::span<const double> reference) {
+double hypervolume(const Points& points, std::span<const double> reference,
+                   const Execution& execution) {
     const auto rows = rows_inside(points, reference);
+    if (points.m >= kCellObjectives && points.m <= kMaxCellObjectives) {
+        return volume_by_cells(points, minimal_rows(points, rows, execution), reference, execution);
+    }
     std::vector<double> values;
     values.reserve(rows.size() * points.m);
     for (const std::size_t i : rows) {
         values.insert(values.end(), points.row(i), points.row(i) + points.m);
     }
-    VolumeSolver solver(reference);
+    VolumeSolver solver(reference, execution);
     return solver.volume(values);
 }
 

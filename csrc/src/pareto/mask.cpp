@@ -74,11 +74,13 @@ void mask_1d(const Points& points, std::span<std::uint8_t> out) {
 
 // In lexicographic order a point is dominated if and only if a different earlier one is not above
 // it in the second objective.
-void mask_2d(const Points& points, std::span<std::uint8_t> out) {
-    const auto order = lexicographic_order(points);
+void mask_2d(const Points& points, std::span<std::uint8_t> out, const Execution& execution) {
+    const auto order = lexicographic_order(points, execution);
     double lowest = kInfinity;
     const double* kept = nullptr;
+    Pacer pacer(execution);
     for (const std::uint32_t i : order) {
+        pacer.spend(10);
         const double* point = points.row(i);
         const bool equal = kept != nullptr && point[0] == kept[0] && point[1] == kept[1];
         // The first point is kept even at +inf, which `lowest` cannot be above.
@@ -91,13 +93,15 @@ void mask_2d(const Points& points, std::span<std::uint8_t> out) {
     }
 }
 
-bool mask_3d(const Points& points, std::span<std::uint8_t> out) {
-    const auto order = lexicographic_order(points);
+bool mask_3d(const Points& points, std::span<std::uint8_t> out, const Execution& execution) {
+    const auto order = lexicographic_order(points, execution);
     Staircase<double, double> stairs;
     std::size_t moves_left = (std::size_t{1} << 20) + 512 * points.n;
     const double* last = nullptr;
     std::uint8_t keep = 0;
+    Pacer pacer(execution);
     for (const std::uint32_t i : order) {
+        pacer.spend(100);
         const double* point = points.row(i);
         if (last == nullptr || !equal_rows(point, last, 3)) {
             keep = stairs.covers(point[1], point[2]) ? 0 : 1;
@@ -116,7 +120,7 @@ bool mask_3d(const Points& points, std::span<std::uint8_t> out) {
 // Points in order of their normalised sum, each against the kept ones before it. Once kMaxKept are
 // kept, the rest is only filtered by these and then divided: nothing can dominate a kept point, so
 // the rest decides among itself.
-void mask_by_sum(const Points& points, std::span<std::uint8_t> out, int threads) {
+void mask_by_sum(const Points& points, std::span<std::uint8_t> out, const Execution& execution) {
     constexpr std::size_t kMaxKept = 1024;
     const simd::Kernels& kernel = simd::kernels();
     const Normaliser normaliser(points);
@@ -125,7 +129,7 @@ void mask_by_sum(const Points& points, std::span<std::uint8_t> out, int threads)
     for (std::size_t i = 0; i < points.n; ++i) {
         items[i] = {order_key(normaliser.sum(points.row(i))), static_cast<std::uint32_t>(i)};
     }
-    sort_by_key(items, scratch);
+    sort_by_key(items, scratch, execution);
     // Rounding can give a point the sum of one that it dominates; it comes first lexicographically.
     for (std::size_t begin = 0; begin < points.n;) {
         std::size_t end = begin + 1;
@@ -144,7 +148,9 @@ void mask_by_sum(const Points& points, std::span<std::uint8_t> out, int threads)
     }
     BlockList kept(points.m);
     std::vector<std::uint32_t> rest;
+    Pacer pacer(execution);
     for (const KeyIndex& item : items) {
+        pacer.spend(kept.size() + 10);
         const double* point = points.row(item.index);
         const bool dominated = kept.dominates(kernel, point);
         out[item.index] = dominated ? 0 : 1;
@@ -158,28 +164,30 @@ void mask_by_sum(const Points& points, std::span<std::uint8_t> out, int threads)
     if (rest.empty()) return;
     std::vector<double> storage;
     std::vector<std::int32_t> ranks(rest.size());
-    sort_by_dividing(select(points, rest, storage), ranks, threads);
+    sort_by_dividing(select(points, rest, storage), ranks, execution);
     for (std::size_t i = 0; i < rest.size(); ++i)
         out[rest[i]] = ranks[i] == 0 ? 1 : 0;
 }
 
-void mask_exactly(const Points& points, std::span<std::uint8_t> out, int threads) {
+void mask_exactly(const Points& points, std::span<std::uint8_t> out, const Execution& execution) {
     if (points.n == 0) return;
     if (points.m == 1) return mask_1d(points, out);
-    if (points.m == 2) return mask_2d(points, out);
-    if (points.m == 3 && mask_3d(points, out)) return;
-    mask_by_sum(points, out, threads);
+    if (points.m == 2) return mask_2d(points, out, execution);
+    if (points.m == 3 && mask_3d(points, out, execution)) return;
+    mask_by_sum(points, out, execution);
 }
 
 }  // namespace
 
-void is_non_dominated(const Points& points, std::span<std::uint8_t> out, int threads) {
+void is_non_dominated(const Points& points, std::span<std::uint8_t> out,
+                      const Execution& execution) {
     require_points(points);
     if (out.size() != points.n) throw InvalidInput("out has the wrong size");
-    if (threads < 1) {
-        throw InvalidInput("threads is " + std::to_string(threads) + "; it must be at least 1");
+    if (execution.threads < 1) {
+        throw InvalidInput("threads is " + std::to_string(execution.threads) +
+                           "; it must be at least 1");
     }
-    if (points.n < kPrefilterMin || points.m == 1) return mask_exactly(points, out, threads);
+    if (points.n < kPrefilterMin || points.m == 1) return mask_exactly(points, out, execution);
 
     // Strong points of a sample, those with the smallest sums, rule out most of a random batch.
     std::vector<std::uint32_t> sample;
@@ -201,7 +209,7 @@ void is_non_dominated(const Points& points, std::span<std::uint8_t> out, int thr
         const double* point = sampled.row(by_sum[i].index);
         if (!pivots.dominates(kernel, point)) pivots.add(point);
     }
-    parallel_for(points.n, kGrain, threads, [&](std::size_t begin, std::size_t end) {
+    parallel_for(points.n, kGrain, execution, [&](std::size_t begin, std::size_t end) {
         for (std::size_t i = begin; i < end; ++i) {
             out[i] = pivots.dominates(kernel, points.row(i)) ? 0 : 1;
         }
@@ -213,7 +221,7 @@ void is_non_dominated(const Points& points, std::span<std::uint8_t> out, int thr
     std::vector<double> storage;
     const Points rest = select(points, rows, storage);
     std::vector<std::uint8_t> keep(rows.size());
-    mask_exactly(rest, keep, threads);
+    mask_exactly(rest, keep, execution);
     for (std::size_t i = 0; i < rows.size(); ++i)
         out[rows[i]] = keep[i];
 }

@@ -27,14 +27,18 @@ struct KeyIndex {
 /// Sort by key, equal keys by index; `items` must come in with rising indices.
 ///
 /// Radix passes over the leading bits that tell n items apart, then insertion within runs that
-/// share them: O(n) for spread keys, O(n log n) at worst.
-void sort_by_key(std::vector<KeyIndex>& items, std::vector<KeyIndex>& scratch);
+/// share them; long batches go into buckets that fit in a cache first. O(n) for spread keys, O(n
+/// log n) at worst.
+void sort_by_key(std::vector<KeyIndex>& items, std::vector<KeyIndex>& scratch,
+                 const Execution& execution = 1);
 
 /// Rows in lexicographic order, equal rows by index.
-std::vector<std::uint32_t> lexicographic_order(const Points& points);
+std::vector<std::uint32_t> lexicographic_order(const Points& points,
+                                               const Execution& execution = 1);
 
 /// Rows ordered by one column, equal values by index.
-std::vector<std::uint32_t> column_order(const Points& points, std::size_t column);
+std::vector<std::uint32_t> column_order(const Points& points, std::size_t column,
+                                        const Execution& execution = 1);
 
 inline bool equal_rows(const double* a, const double* b, std::size_t m) {
     for (std::size_t j = 0; j < m; ++j) {

@@ -12,8 +12,8 @@
 namespace pnag {
 namespace {
 
-void sort_1d(const Points& points, std::span<std::int32_t> out) {
-    const auto order = column_order(points, 0);
+void sort_1d(const Points& points, std::span<std::int32_t> out, const Execution& execution) {
+    const auto order = column_order(points, 0, execution);
     std::int32_t rank = 0;
     for (std::size_t i = 0; i < order.size(); ++i) {
         if (i > 0 && points.values[order[i]] != points.values[order[i - 1]]) ++rank;
@@ -23,8 +23,8 @@ void sort_1d(const Points& points, std::span<std::int32_t> out) {
 
 // In lexicographic order a point is dominated by a front if and only if the front's lowest second
 // objective, that of its last point, is not above the point's. These values rise with the front.
-void sort_2d(const Points& points, std::span<std::int32_t> out) {
-    const auto order = lexicographic_order(points);
+void sort_2d(const Points& points, std::span<std::int32_t> out, const Execution& execution) {
+    const auto order = lexicographic_order(points, execution);
     // The free fronts after the last hold +inf in a power of two of places, so that the search
     // below always takes the same number of steps and none of them is a branch.
     std::vector<double> lowest(64, std::numeric_limits<double>::infinity());
@@ -33,7 +33,9 @@ void sort_2d(const Points& points, std::span<std::int32_t> out) {
     double last_y = 0.0;
     std::int32_t rank = -1;
     constexpr std::size_t kAhead = 16;
+    Pacer pacer(execution);
     for (std::size_t k = 0; k < order.size(); ++k) {
+        pacer.spend(20);
         // The order is random in memory; points are fetched before they are needed.
         if (k + kAhead < order.size()) __builtin_prefetch(points.row(order[k + kAhead]));
         const double* point = points.row(order[k]);
@@ -42,7 +44,7 @@ void sort_2d(const Points& points, std::span<std::int32_t> out) {
         if (rank < 0 || x != last_x || y != last_y) {
             const double* base = lowest.data();
             for (std::size_t half = lowest.size() / 2; half > 0; half /= 2) {
-                base += base[half - 1] <= y ? half : 0;
+                base += half & all_if(base[half - 1] <= y);
             }
             auto front = static_cast<std::size_t>(base - lowest.data());
             // +inf is not below the free places either; like any value that every front dominates,
@@ -65,13 +67,15 @@ void sort_2d(const Points& points, std::span<std::int32_t> out) {
 // As in two objectives, with a staircase of the other two objectives for every front. Returns
 // false, with `out` unspecified, when staircases grow so long that moving their steps costs too
 // much.
-bool sort_3d(const Points& points, std::span<std::int32_t> out) {
-    const auto order = lexicographic_order(points);
+bool sort_3d(const Points& points, std::span<std::int32_t> out, const Execution& execution) {
+    const auto order = lexicographic_order(points, execution);
     std::vector<Staircase<double, double>> fronts;
     std::size_t moves_left = (std::size_t{1} << 20) + 512 * points.n;
     const double* last = nullptr;
     std::int32_t rank = 0;
+    Pacer pacer(execution);
     for (const std::uint32_t i : order) {
+        pacer.spend(300);
         const double* point = points.row(i);
         if (last == nullptr || !equal_rows(point, last, 3)) {
             std::size_t low = 0;
@@ -98,17 +102,19 @@ bool sort_3d(const Points& points, std::span<std::int32_t> out) {
 
 }  // namespace
 
-void non_dominated_sort(const Points& points, std::span<std::int32_t> out, int threads) {
+void non_dominated_sort(const Points& points, std::span<std::int32_t> out,
+                        const Execution& execution) {
     require_points(points);
     if (out.size() != points.n) throw InvalidInput("out has the wrong size");
-    if (threads < 1) {
-        throw InvalidInput("threads is " + std::to_string(threads) + "; it must be at least 1");
+    if (execution.threads < 1) {
+        throw InvalidInput("threads is " + std::to_string(execution.threads) +
+                           "; it must be at least 1");
     }
     if (points.n == 0) return;
-    if (points.m == 1) return sort_1d(points, out);
-    if (points.m == 2) return sort_2d(points, out);
-    if (points.m == 3 && sort_3d(points, out)) return;
-    sort_by_dividing(points, out, threads);
+    if (points.m == 1) return sort_1d(points, out, execution);
+    if (points.m == 2) return sort_2d(points, out, execution);
+    if (points.m == 3 && sort_3d(points, out, execution)) return;
+    sort_by_dividing(points, out, execution);
 }
 
 }  // namespace pnag

@@ -105,41 +105,9 @@ double SpaceCover::add(double px, double py, double pz) {
     return volume;
 }
 
-void SpaceCover::assign(const Points& points, std::span<const std::size_t> rows) {
-    std::vector<KeyIndex> items(rows.size());
-    std::vector<KeyIndex> scratch;
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-        items[i] = {order_key(points.row(rows[i])[2]), static_cast<std::uint32_t>(i)};
-    }
-    sort_by_key(items, scratch);
-    place_of_.resize(rows.size());
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-        const double* point = points.row(rows[items[i].index]);
-        x_.push_back(point[0]);
-        y_.push_back(point[1]);
-        z_.push_back(point[2]);
-        place_of_[items[i].index] = i;
-    }
-}
-
-double SpaceCover::own_volume(std::size_t i) {
-    const std::size_t place = place_of_[i];
-    const double px = x_[place];
-    const double py = y_[place];
-    const double pz = z_[place];
-    const auto before =
-        static_cast<std::size_t>(std::upper_bound(z_.begin(), z_.end(), pz) - z_.begin());
-    // Out of the way of every filter, for as long as it is looked at itself.
-    x_[place] = kInfinity;
-    y_[place] = kInfinity;
-    const double volume = free_volume(px, py, pz, before);
-    x_[place] = px;
-    y_[place] = py;
-    return volume;
-}
-
-VolumeSolver::VolumeSolver(std::span<const double> reference)
+VolumeSolver::VolumeSolver(std::span<const double> reference, const Execution& execution)
     : kernel_(simd::kernels()),
+      pacer_(execution),
       reference_(reference.begin(), reference.end()),
       levels_(reference.size() + 1),
       space_(kernel_) {}
@@ -217,6 +185,7 @@ double VolumeSolver::volume_4d(const double* values, std::size_t n) {
     double slice = 0.0;
     double height = values[3];
     for (std::size_t i = 0; i < n; ++i) {
+        pacer_.spend(i + 100);
         const double* point = values + 4 * i;
         const double added = space_.add(point[0], point[1], point[2]);
         if (added == 0.0) continue;
@@ -247,6 +216,7 @@ double VolumeSolver::volume_wfg(double* values, std::size_t n, std::size_t m) {
 
     double volume = 0.0;
     for (std::size_t i = 0; i < n; ++i) {
+        pacer_.spend(n * m);
         const double* point = values + i * m;
         const std::size_t rank = level.rank[i];
         double own = 1.0;
@@ -275,6 +245,7 @@ std::size_t VolumeSolver::keep_minimal(double* values, std::size_t n, std::size_
     level.kept.reset(m);
     std::size_t kept = 0;
     for (std::size_t i = 0; i < n; ++i) {
+        pacer_.spend(kept + 10);
         const double* row = values + i * m;
         if (level.kept.covers(kernel_, row)) continue;
         level.kept.add(row);

@@ -43,7 +43,7 @@ class PlaneCover {
     std::vector<Step> steps_;
 };
 
-/// Points sorted by z and what each alone dominates in three objectives.
+/// Points sorted by z, and what a new one adds to them in three objectives.
 class SpaceCover {
   public:
     explicit SpaceCover(const simd::Kernels& kernel) : kernel_(&kernel) {}
@@ -53,12 +53,6 @@ class SpaceCover {
     /// Add a point; returns the volume that was not covered before. O(n) vectorised, and the events
     /// within the point's own box.
     double add(double x, double y, double z);
-
-    /// Fill with points, covered ones included, for own_volume.
-    void assign(const Points& points, std::span<const std::size_t> rows);
-
-    /// Volume that the i-th row of `assign` alone covers.
-    double own_volume(std::size_t i);
 
   private:
     /// Volume of the box of (x, y, z) that no member covers; the first `before` members have z <=
@@ -70,7 +64,6 @@ class SpaceCover {
     std::vector<double> x_;
     std::vector<double> y_;
     std::vector<double> z_;
-    std::vector<std::size_t> place_of_;
     std::vector<std::uint32_t> events_;
     PlaneCover plane_;
 };
@@ -78,7 +71,7 @@ class SpaceCover {
 /// Keeps scratch memory between calls, of which WFG makes very many.
 class VolumeSolver {
   public:
-    explicit VolumeSolver(std::span<const double> reference);
+    VolumeSolver(std::span<const double> reference, const Execution& execution);
 
     /// Volume of finite points strictly better than the reference, (n, m) row-major; reorders them.
     double volume(std::vector<double>& values);
@@ -105,6 +98,7 @@ class VolumeSolver {
     void sort_rows(double* values, std::size_t n, std::size_t m, std::size_t column, Level& level);
 
     const simd::Kernels& kernel_;
+    Pacer pacer_;
     std::vector<double> reference_;
     std::vector<Level> levels_;  // by number of objectives
     std::vector<KeyIndex> scratch_;

@@ -28,6 +28,22 @@ inline constexpr std::size_t kTileRows = 64;
 /// The lookup kernel keeps the code pairs of at least one row on its stack.
 inline constexpr std::size_t kMaxLookupSlots = 16384;
 
+/// Doubles in a row of the cell kernels: up to 8 objectives, the rest padding that is 0 in rows and
+/// lower corners and 1 in upper corners.
+inline constexpr unsigned kCellWidth = 8;
+
+/// Most rows that union_of_rows takes.
+inline constexpr std::size_t kMaxCellRows = 8;
+
+/// What clip_cell found besides the rows it kept.
+struct CellSummary {
+    std::uint32_t covers;             // rows that cover the whole cell; counting stops early
+    std::uint32_t cover;              // the id of one that does
+    std::uint32_t count[kCellWidth];  // by objective, kept rows that start inside the cell
+    std::uint32_t slab[kCellWidth];   // by objective, the id of the lowest slab, or 2^32 - 1
+    double slab_at[kCellWidth];       // where it starts
+};
+
 struct Kernels {
     const char* name;
 
@@ -83,6 +99,20 @@ struct Kernels {
 
     /// Is there an i < n with x[i] >= px and y[i] >= py?
     bool (*any_at_or_above)(const double* x, const double* y, std::size_t n, double px, double py);
+
+    /// Cut orthants [row, inf) to the cell [lower, upper) and keep those whose cut starts inside
+    /// the cell in two objectives or more; returns how many. `out` and `out_ids` have room for n.
+    ///
+    /// A *slab* starts inside the cell in one objective only. Without ids every slab lowers `upper`
+    /// to its start, and the first row that covers the cell ends the call with covers = 1. With ids
+    /// `upper` is lowered to the second slab of an objective, the first goes to the summary, and
+    /// the second row that covers the cell ends the call with covers = 2.
+    std::size_t (*clip_cell)(const double* rows, const std::uint32_t* ids, std::size_t n,
+                             const double* lower, double* upper, double* out,
+                             std::uint32_t* out_ids, CellSummary* summary);
+
+    /// Volume of the union of n <= kMaxCellRows boxes [row, upper) in m <= 8 objectives.
+    double (*union_of_rows)(const double* rows, std::size_t n, unsigned m, const double* upper);
 };
 
 /// Points per block of find_dominator.

@@ -1,0 +1,266 @@
+"""Print how the kernels compare with other libraries: one process, same input, equal results.
+
+    python bench/kernels/compare.py [--quick] [--only TEXT] [--json FILE]
+
+Every row first compares results, then runs ours and the peers in turn, round after round, so that a
+machine that slows down slows all of them; what is shown is the median. Peers that are not installed
+are marked absent. Rows of other modules in this folder named `compare_*.py` are added if they
+define `rows(quick: bool) -> Iterable[Row]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pnag_fast import _core, pareto
+
+Points = NDArray[np.float64]
+Run = Callable[[], Any]
+
+PEERS = ("moocore", "pymoo", "pygmo", "numpy")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    `ours` takes the number of threads. A peer is a function to time, or None where the library is
+    absent. `same(ours, peer)` compares results; a peer that only marks a limit has no comparison.
+    """
+
+    kernel: str
+    case: str
+    ours: Callable[[int], Any]
+    peers: dict[str, Run | None] = field(default_factory=dict)
+    same: Callable[[Any, Any], bool] | None = None
+
+
+def load(name: str) -> Any:
+    """Return the module, or None where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def sphere(rng: np.random.Generator, n: int, m: int) -> Points:
+    """Points of which none dominates another."""
+    points = np.abs(rng.normal(size=(n, m)))
+    return np.asarray(points / np.linalg.norm(points, axis=1, keepdims=True))
+
+
+FAMILIES: dict[str, Callable[[np.random.Generator, int, int], Points]] = {
+    "uniform": lambda rng, n, m: rng.random((n, m)),
+    "sphere": sphere,
+    "integers": lambda rng, n, m: rng.integers(0, 30, (n, m)) / 30.0,
+}
+
+
+def call(module: Any, name: str, *arguments: Any, **options: Any) -> Run | None:
+    """Bind a function of a library, or return None where the library is absent."""
+    return None if module is None else partial(getattr(module, name), *arguments, **options)
+
+
+def with_threads(function: Callable[..., Any], *arguments: Any) -> Callable[[int], Any]:
+    """Bind all arguments but the number of threads."""
+    return lambda threads: function(*arguments, threads=threads)
+
+
+def equal(a: Any, b: Any) -> bool:
+    return bool(np.array_equal(a, b))
+
+
+def close(a: Any, b: Any) -> bool:
+    return bool(np.allclose(a, b, rtol=1e-9, atol=1e-12))
+
+
+def pymoo_ranks(sorting: Any, points: Points) -> Any:
+    return sorting.NonDominatedSorting().do(points, return_rank=True)[1]
+
+
+def pymoo_crowding(metrics: Any, points: Points) -> Any:
+    """Crowding as NSGA-II defines it; pymoo divides it by the number of objectives."""
+    return metrics.calc_crowding_distance(points) * points.shape[1]
+
+
+def pygmo_ranks(pygmo: Any, points: Points) -> Any:
+    return pygmo.fast_non_dominated_sorting(points)[3]
+
+
+def pygmo_volume(pygmo: Any, points: Points, reference: Points) -> Any:
+    return pygmo.hypervolume(points).compute(reference)
+
+
+def pygmo_contributions(pygmo: Any, points: Points, reference: Points) -> Any:
+    return pygmo.hypervolume(points).contributions(reference)
+
+
+def pareto_rows(quick: bool) -> Iterator[Row]:
+    """Rows of the Pareto kernels."""
+    moocore, pygmo = load("moocore"), load("pygmo")
+    sorting = load("pymoo.util.nds.non_dominated_sorting")
+    metrics = load("pymoo.operators.survival.rank_and_crowding.metrics")
+    rng = np.random.default_rng(0)
+
+    def of_pygmo(function: Callable[..., Any], *arguments: Any) -> Run | None:
+        return None if pygmo is None else partial(function, pygmo, *arguments)
+
+    sorts = [("uniform", 1_000, 2), ("uniform", 1_000_000, 2), ("uniform", 100_000, 3)]
+    sorts += [("uniform", 10_000, 4), ("uniform", 10_000, 6), ("sphere", 10_000, 6)]
+    sorts += [("integers", 100_000, 3), ("integers", 10_000, 6)]
+    if not quick:
+        sorts += [("uniform", 1_000_000, 3), ("uniform", 100_000, 4)]
+    for family, n, m in sorts:
+        points = FAMILIES[family](rng, n, m)
+        peers = {"moocore": call(moocore, "pareto_rank", points)}
+        peers["numpy"] = partial(np.argsort, points[:, 0])
+        if n <= 10_000:  # quadratic, minutes on more
+            peers["pymoo"] = None if sorting is None else partial(pymoo_ranks, sorting, points)
+            peers["pygmo"] = of_pygmo(pygmo_ranks, points)
+        ours = with_threads(pareto.non_dominated_sort, points)
+        yield Row("non_dominated_sort", f"{family} {n} x {m}", ours, peers, equal)
+
+    masks = [(10_000, 2), (10_000, 4), (10_000, 6), (1_000_000, 2), (1_000_000, 3)]
+    for n, m in masks + ([] if quick else [(1_000_000, 4), (1_000_000, 6)]):
+        points = FAMILIES["uniform"](rng, n, m)
+        peers = {"moocore": call(moocore, "is_nondominated", points, keep_weakly=True)}
+        ours = with_threads(pareto.is_non_dominated, points)
+        yield Row("is_non_dominated", f"uniform {n} x {m}", ours, peers, equal)
+
+    for n, m in [(1_000, 2), (100_000, 3)] + ([] if quick else [(1_000_000, 2)]):
+        points = FAMILIES["uniform"](rng, n, m)
+        peers = {
+            "pymoo": None if metrics is None else partial(pymoo_crowding, metrics, points),
+            "pygmo": call(pygmo, "crowding_distance", points),
+        }
+        ours = with_threads(pareto.crowding_distance, points)
+        yield Row("crowding_distance", f"uniform {n} x {m}", ours, peers, close)
+
+    volumes = [(n, m) for m in (2, 3, 4) for n in (100, 1_000, 10_000)]
+    volumes += [(100, 5), (1_000, 5), (100, 6), (400, 6)] + ([] if quick else [(1_000, 6)])
+    for n, m in volumes:
+        for family, make in FAMILIES.items():
+            points, reference = make(rng, n, m), np.full(m, 1.1)
+            peers = {"moocore": call(moocore, "hypervolume", points, ref=reference)}
+            if n <= 1_000:
+                peers["pygmo"] = of_pygmo(pygmo_volume, points, reference)
+            ours = with_threads(pareto.hypervolume, points, reference)
+            yield Row("hypervolume", f"{family} {n} x {m}", ours, peers, close)
+
+    for n, m in [(1_000, 2), (1_000, 3), (10_000, 3), (200, 4), (100, 5), (200, 5), (100, 6)]:
+        points, reference = sphere(rng, n, m), np.full(m, 1.1)
+        peers = {"moocore": call(moocore, "hv_contributions", points, ref=reference)}
+        if n <= 1_000:
+            peers["pygmo"] = of_pygmo(pygmo_contributions, points, reference)
+        ours = with_threads(pareto.hypervolume_contributions, points, reference)
+        yield Row("hypervolume_contributions", f"sphere {n} x {m}", ours, peers, close)
+
+
+def all_rows(quick: bool) -> Iterator[Row]:
+    """Rows of this module, then of the others in this folder."""
+    yield from pareto_rows(quick)
+    folder = Path(__file__).parent
+    sys.path.insert(0, str(folder))
+    for path in sorted(folder.glob("compare_*.py")):
+        rows: Iterable[Row] = importlib.import_module(path.stem).rows(quick)
+        yield from rows
+
+
+def median_times(runs: dict[str, Run], seconds: float) -> dict[str, float]:
+    """Run all in turn until time is up, three rounds at least unless one run takes longer."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    end = time.perf_counter() + seconds
+    rounds = 0
+    while rounds == 0 or (time.perf_counter() < end and rounds < 10_000):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+        rounds += 1
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def processor() -> str:
+    """Name the processor, where the system tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def shown(seconds: float) -> str:
+    """Format a time with its unit."""
+    for unit, scale in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
+        if seconds * scale >= 1.0:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds * 1e6:.2g} us"
+
+
+def main() -> int:
+    """Print the table; exit code 1 if results differ."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="smaller inputs, shorter rounds")
+    parser.add_argument("--only", default="", help="rows whose kernel and case contain this text")
+    parser.add_argument("--json", type=Path, help="write the table to this file as well")
+    arguments = parser.parse_args()
+
+    info = _core.build_info()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    print(f"machine: {processor()}, {cores} usable cores, {platform.platform()}")
+    print(f"build: {info['compiler']}, {info['build_type']}, instruction set {info['simd_used']}")
+    header = f"{'kernel':26} {'case':24} {'1 thread':>9} {'2 threads':>9}"
+    print(header + "".join(f" {name + ' (x)':>20}" for name in PEERS))
+    records: list[dict[str, Any]] = []
+    wrong = 0
+    for row in all_rows(arguments.quick):
+        if arguments.only not in f"{row.kernel} {row.case}":
+            continue
+        mine = row.ours(1)
+        verdict = ""
+        if not equal(mine, row.ours(2)):
+            verdict = "THREADS CHANGE THE RESULT"
+        present = {name: run for name, run in row.peers.items() if run is not None}
+        for name, run in present.items():
+            if name == "numpy" or row.same is None:
+                continue
+            if not row.same(mine, run()):
+                verdict = f"{verdict} DIFFERS FROM {name}".strip()
+        wrong += 1 if verdict else 0
+        runs: dict[str, Run] = {"1": partial(row.ours, 1), "2": partial(row.ours, 2)}
+        times = median_times(runs | present, 0.3 if arguments.quick else 2.0)
+        line = f"{row.kernel:26} {row.case:24} {shown(times['1']):>9} {shown(times['2']):>9}"
+        for name in PEERS:
+            if name in times:
+                cell = f"{shown(times[name])} ({times[name] / times['1']:.1f})"
+            else:
+                cell = "absent" if name in row.peers else "-"
+            line += f" {cell:>20}"
+        print(line, verdict, flush=True)
+        records.append({"kernel": row.kernel, "case": row.case, "seconds": times, "note": verdict})
+    if arguments.json:
+        arguments.json.write_text(
+            json.dumps({"machine": processor(), "build": info, "rows": records}, indent=1),
+            encoding="utf-8",
+        )
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
