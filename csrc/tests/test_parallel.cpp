@@ -1,6 +1,9 @@
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <stdexcept>
+#include <string>
+#include <thread>
 #include <vector>
 
 #include "check.hpp"
@@ -42,6 +45,38 @@ TEST(threads_below_one_are_refused) {
                  "threads is 0");
     CHECK_THROWS(parallel_for(10, 1, -3, [](std::size_t, std::size_t) {}), InvalidInput,
                  "threads is -3");
+}
+
+TEST(whoever_asks_to_stop_is_heard) {
+    for (const int threads : {1, 3}) {
+        int asked = 0;
+        Cancellation cancellation([&] {
+            if (++asked == 2) throw std::runtime_error("stop");
+        });
+        std::atomic<int> done{0};
+        CHECK_THROWS(parallel_for(100000, 1, Execution(threads, &cancellation),
+                                  [&](std::size_t, std::size_t) {
+                                      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+                                      ++done;
+                                  }),
+                     std::runtime_error, "stop");
+        CHECK(done < 10000);
+    }
+}
+
+TEST(who_waits_for_others_is_heard_too) {
+    Cancellation cancellation([] { throw std::runtime_error("stop"); });
+    const Execution execution(2, &cancellation);
+    const auto owner = std::this_thread::get_id();
+    // The other thread works until it is told; this one has nothing left to do.
+    const auto work = [&](std::size_t, std::size_t) {
+        while (std::this_thread::get_id() != owner) {
+            execution.check();
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    };
+    CHECK_THROWS(parallel_for(20, 1, execution, work), std::runtime_error, "stop");
 }
 
 int main() {

@@ -245,6 +245,26 @@ TEST(hostile_input_is_refused) {
     CHECK_THROWS(hypervolume(wide.view(), std::vector<double>{0, 0}), InvalidInput, "overflows");
 }
 
+TEST(threads_change_no_bit) {
+    for (const std::size_t m : {2UL, 4UL, 5UL}) {
+        const std::size_t n = m == 2 ? 200000 : 300;
+        const Batch batch = make(Shape::uniform, n, m, 7);
+        const Points points = batch.view();
+        const std::vector<double> reference(m, 1.1);
+        std::vector<double> one(n);
+        std::vector<double> four(n);
+        hypervolume_contributions(points, reference, one, 1);
+        hypervolume_contributions(points, reference, four, 4);
+        CHECK(one == four);
+        CHECK(hypervolume(points, reference, 1) == hypervolume(points, reference, 4));
+        std::vector<std::int32_t> ranks(n);
+        std::vector<std::int32_t> again(n);
+        non_dominated_sort(points, ranks, 1);
+        non_dominated_sort(points, again, 4);
+        CHECK(ranks == again);
+    }
+}
+
 int main() {
     return pnag::test::run_all();
 }
