@@ -1,11 +1,10 @@
 """Print how the kernels compare with other libraries: one process, same input, equal results.
 
-    python bench/kernels/compare.py [--quick] [--only TEXT] [--json FILE]
+    python bench/kernels/compare_pareto.py [--quick] [--only TEXT] [--json FILE]
 
 Every row first compares results, then runs ours and the peers in turn, round after round, so that a
 machine that slows down slows all of them; what is shown is the median. Peers that are not installed
-are marked absent. Rows of other modules in this folder named `compare_*.py` are added if they
-define `rows(quick: bool) -> Iterable[Row]`.
+are marked absent.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -171,16 +170,6 @@ def pareto_rows(quick: bool) -> Iterator[Row]:
         yield Row("hypervolume_contributions", f"sphere {n} x {m}", ours, peers, close)
 
 
-def all_rows(quick: bool) -> Iterator[Row]:
-    """Rows of this module, then of the others in this folder."""
-    yield from pareto_rows(quick)
-    folder = Path(__file__).parent
-    sys.path.insert(0, str(folder))
-    for path in sorted(folder.glob("compare_*.py")):
-        rows: Iterable[Row] = importlib.import_module(path.stem).rows(quick)
-        yield from rows
-
-
 def median_times(runs: dict[str, Run], seconds: float) -> dict[str, float]:
     """Run all in turn until time is up, once at least; returns medians."""
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -232,7 +221,7 @@ def main() -> int:
     print(header + "".join(f" {name + ' (x)':>20}" for name in PEERS))
     records: list[dict[str, Any]] = []
     wrong = 0
-    for row in all_rows(arguments.quick):
+    for row in pareto_rows(arguments.quick):
         if arguments.only not in f"{row.kernel} {row.case}":
             continue
         mine = row.ours(1)
