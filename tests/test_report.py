@@ -20,6 +20,7 @@ def answer(budget=1.0, predicted=0.9, measured=0.95, top1=0.9, validation=0.91, 
         predicted_top1_std=0.01,
         top1_validation=validation,
         top1_test=test,
+        evaluated_top1_test=0.87,
         macs=123456,
         parameters=7890,
         onnx="networks/a.onnx",
@@ -51,7 +52,8 @@ def test_findings_say_how_far_predictions_were_off(report):
     assert "-2.0 points" in text
     assert "the device ran +10.0 % slower" in text
     assert "1 of 2 answers meet their budget by the table but measured above it, by 3.1 %" in text
-    assert "1 of 2 answers are at least as accurate as the best of the 4 evaluated" in text
+    assert "the best of the 4 evaluated architectures" in text
+    assert "+1.0 points on test images on average, and at least as accurate in 2 of 2" in text
 
 
 def test_files_round_trip(report, tmp_path):
