@@ -56,6 +56,11 @@ clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 
 $(VENV)/bin/python:
+	@command -v $${CXX:-c++} >/dev/null || { echo "No C++ compiler found: install one \
+	(Debian: apt-get install g++) or name it in CXX." >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; \
+	sys.exit(None if os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")) else \
+	"The headers of Python are missing: install them (Debian: apt-get install python3-dev).")'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: $(VENV)/bin/python $(SOURCES)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measure a latency table on this processor, and say how good it and the compiled code are.
 
-python bench/targets/cpu.py --space mbv3-tiny --work-dir /tmp/cpu --out cpu.json
-python bench/targets/cpu.py --space ofa-mbv3 --resolution 224 --work-dir /tmp/cpu --no-torch
+python bench/targets/cpu.py --space mbv3-tiny --work-dir work --out cpu.json
+python bench/targets/cpu.py --space ofa-mbv3 --resolution 224 --work-dir work --no-torch
 
 Prints the machine, a line per block (TVM beside torch eager, both on one thread), and how well the
 table predicts whole networks that were not used to correct it. A second run with the same work
