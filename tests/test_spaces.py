@@ -247,6 +247,10 @@ def test_a_user_writes_a_space(tmp_path):
         (lambda d: d["space"]["stages"][1].update(rows=[[0, 1]]), "row"),
         (lambda d: d["space"]["stages"][0]["slots"][1].update(choices=["x", "x"]), "distinct"),
         (lambda d: d["space"]["stages"][0]["slots"][1].update(name="a"), "more than once"),
+        (
+            lambda d: d["space"]["stages"][0]["slots"][0].update(factors=[["w", [1]], ["w", [2]]]),
+            "same name",
+        ),
     ],
 )
 def test_bad_space_files_are_refused(tmp_path, change, message):

@@ -626,6 +626,8 @@ def _generic_slot(slot: object, where: str, default_name: str) -> Slot:
                 f"{where}: a factor is [name, [distinct values]], found {factor!r}"
             )
         parsed.append((factor[0], tuple(factor[1])))
+    if len({factor_name for factor_name, _ in parsed}) != len(parsed):
+        raise FileFormatError(f"{where}: two factors have the same name")
     return Slot(name, tuple(parsed))
 
 
