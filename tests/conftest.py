@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def one_torch_thread():
-    """Two threads of torch that wait for a busy core take many times as long as one."""
+    """Small networks gain little from two threads, which on busy cores wait for each other."""
     try:
         import torch
     except ImportError:

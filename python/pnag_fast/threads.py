@@ -65,7 +65,7 @@ def torch_threads(threads: int | None) -> Iterator[None]:
     """Let torch use so many threads inside a ``with`` block; None leaves it as it is.
 
     Networks of a few million multiply-adds gain little from a second thread, and where other
-    programs use the same cores the threads stall each other: training then takes ten times as long.
+    programs use the same cores its threads wait for each other at every operation.
     """
     if threads is None:
         yield
