@@ -277,15 +277,21 @@ def _show_report(report: FrontReport, folder: Path, as_json: bool) -> None:
 @_space_options
 @click.option("--out", type=ANY_PATH, required=True, help="Cost table to write (JSON).")
 @click.option("--target", default="llvm", show_default=True, help="TVM target.")
-@click.option("--runner", default="local", show_default=True, help="Where to measure.")
+@click.option(
+    "--runner",
+    default="local",
+    show_default=True,
+    help="Where to measure: 'local', or rpc://HOST:PORT/KEY for the devices of a TVM tracker.",
+)
 @click.option(
     "--trials",
     type=click.IntRange(0),
-    default=0,
+    default=1400,
     show_default=True,
-    help="Tuning trials; 0 measures the code that fixed rules give.",
+    help="Schedules to measure in all; 0 measures the code that fixed rules give. What is already "
+    "tuned is kept, and more trials add to it.",
 )
-@click.option("--work-dir", type=ANY_PATH, help="Journal of measurements [default: OUT.work].")
+@click.option("--work-dir", type=ANY_PATH, help="Tuning database and journal [default: OUT.work].")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @_seed_option
 @_json_option

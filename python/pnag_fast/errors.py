@@ -57,3 +57,7 @@ class MissingDependencyError(PnagError, ImportError):
         )
         self.module = module
         self.extra = extra
+        self.purpose = purpose
+
+    def __reduce__(self) -> tuple[type[MissingDependencyError], tuple[str, str, str]]:
+        return type(self), (self.module, self.extra, self.purpose)

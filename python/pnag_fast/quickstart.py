@@ -358,6 +358,9 @@ def _measure(
     table = latency.measure(
         space,
         target=settings.target,
+        # The rules' schedules of so small a space are close to tuned ones, and tuning takes longer
+        # than everything else here together.
+        tuning_trials=0,
         work_dir=folder / "work" / "latency",
         seed=settings.seed,
         progress=progress,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pnag_fast.errors import MeasurementError
+from pnag_fast.latency.tiles import Machine
 from pnag_fast.spaces.mobilenetv3 import MobileNetV3, mobilenetv3_space
 
 
@@ -29,6 +30,8 @@ class FakeDevice:
     """A device whose time is arithmetic: a microsecond for each 1000 products, and overheads."""
 
     name = "fake"
+    count = 1
+    machine = Machine(lanes=16, accumulators=24, threads=1)
 
     def __init__(self, *, conditions=None, broken=(), times=None, die_after=None):
         self.conditions = {"target": "fake", "threads": 1, **(conditions or {})}
@@ -37,11 +40,13 @@ class FakeDevice:
         self.die_after = die_after  # runs until the process is interrupted
         self.compiled = []
         self.runs = 0
+        self.programs = {}
+        self.failures = {}
 
     def compile(self, programs, parameters, progress):
         self.compiled.append(set(programs))
-        self.programs = programs
-        self.failures = {n: "does not compile" for n in programs if n in self.broken}
+        self.programs = {**self.programs, **programs}
+        self.failures |= {n: "does not compile" for n in programs if n in self.broken}
         for name, program in programs.items():
             given = parameters.get(name, {})
             assert {key: value.shape for key, value in given.items()} == dict(program.parameters)
@@ -65,6 +70,12 @@ class FakeDevice:
         )
         # Each kernel inside a program costs a little, entering the program costs more.
         return 1e-9 * products + 1e-7 * len(program.steps) + 1e-6
+
+    def unload(self):
+        pass
+
+    def close(self):
+        pass
 
     def run(self, name, image):
         raise NotImplementedError

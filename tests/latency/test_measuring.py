@@ -7,6 +7,7 @@ import pytest
 
 import pnag_fast as pf
 from pnag_fast.errors import InvalidInputError, MeasurementError, UnsupportedSpaceError
+from pnag_fast.latency.fleet import Fleet
 from pnag_fast.latency.measuring import (
     JOURNAL_FILE,
     choose_networks,
@@ -32,15 +33,29 @@ class Notes:
         return any(text in line for line in self.lines)
 
 
-def measure(space, device, work_dir, progress=None, protocol=PROTOCOL, n_networks=6):
+def measure(space, device, work_dir, progress=None, protocol=PROTOCOL, n_networks=6, trials=0):
     return measure_table(
         space,
-        device,
+        Fleet([device], patience_s=0.5),
         protocol,
         work_dir=work_dir,
+        trials=trials,
         n_networks=n_networks,
         seed=0,
         progress=progress or Notes(),
+    )
+
+
+def networks(space, archs, device):
+    return measure_archs(
+        space,
+        archs,
+        Fleet([device]),
+        PROTOCOL,
+        weights=None,
+        tiles=None,
+        work_dir=None,
+        progress=Notes(),
     )
 
 
@@ -63,9 +78,7 @@ def test_the_table_is_the_corrected_sum_of_blocks(mini, tmp_path, fake_device):
     table = measure(mini, device, tmp_path)
     assert (table.metric, table.unit, table.device) == ("latency", "ms", "fake")
     archs = mini.enumerate()
-    truth = measure_archs(
-        mini, archs, fake_device(), PROTOCOL, weights=None, work_dir=None, progress=Notes()
-    )
+    truth = networks(mini, archs, fake_device())
     # On the fake device the network is the sum of its blocks, entered once.
     np.testing.assert_allclose(table(archs), truth.ms, rtol=1e-9)
     assert table.provenance["reference_ms"] == truth.reference_ms
@@ -132,7 +145,7 @@ def test_only_what_is_missing_is_compiled(mini, tmp_path, fake_device):
     (tmp_path / JOURNAL_FILE).write_text("".join(kept))
     device = fake_device()
     measure(mini, device, tmp_path)
-    assert device.compiled == [{victim, "call", "reference"}]
+    assert device.compiled == [{victim, "reference"}]
 
 
 def test_more_passes_extend_what_is_there(mini, tmp_path, fake_device):
@@ -229,16 +242,12 @@ def test_the_correction_is_not_optional(mini, tmp_path, fake_device, n_networks)
 def test_equal_networks_are_measured_once(mini, fake_device):
     archs = mini.sample(3, seed=0)[[0, 1, 0, 2]]
     device = fake_device()
-    times = measure_archs(
-        mini, archs, device, PROTOCOL, weights=None, work_dir=None, progress=Notes()
-    )
+    times = networks(mini, archs, device)
     assert times.ms.shape == (4,)
     assert times.ms[0] == times.ms[2]
     assert len(device.compiled[0]) == 2 + len(np.unique(archs, axis=0))
 
 
 def test_no_networks_take_no_time(mini, fake_device):
-    times = measure_archs(
-        mini, mini.sample(0), fake_device(), PROTOCOL, weights=None, work_dir=None, progress=Notes()
-    )
+    times = networks(mini, mini.sample(0), fake_device())
     assert times.ms.shape == (0,)

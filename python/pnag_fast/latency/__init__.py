@@ -3,12 +3,14 @@
 Importing this module loads neither TVM nor torch; the functions that measure load TVM.
 
 Blocks are compiled with Relax from kernels whose fusion and loops are chosen by rule (channels
-last, vectors over channels, an output tile in registers); nothing is tuned. See
-`pnag_fast.latency.measure` for how the numbers come about.
+last, vectors over channels, an output tile in registers); the tile can be tuned. TVM runs in child
+processes, so that what crashes or hangs there is one recorded failure. See
+`pnag_fast.latency.measure` for how the numbers come about, and docs/latency.md for the rest.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,11 +18,11 @@ import numpy.typing as npt
 
 from .. import files
 from ..costs import CostTable
-from ..errors import InvalidInputError, InvalidTypeError, MeasurementError
+from ..errors import FileFormatError, InvalidInputError, InvalidTypeError, MeasurementError
 from ..progress import ProgressCallback, ignore_progress
 from ..spaces import Archs, SearchSpace
 from .correction import Correction, fit_correction
-from .device import Device, Loaded, open_device
+from .device import Device, Loaded
 from .doctor import Finding, check_tvm
 from .measuring import NetworkTimes, measure_archs, measure_table, space_blocks
 from .networks import (
@@ -32,6 +34,8 @@ from .networks import (
     weight_shapes,
 )
 from .protocol import Protocol
+from .runners import PATIENCE_S, TIMEOUT_S, open_device, open_fleet
+from .tiles import Tile
 
 __all__ = [
     "CompiledNetwork",
@@ -47,8 +51,13 @@ __all__ = [
     "measure_networks",
     "random_weights",
     "space_blocks",
+    "tuned_tiles",
     "weight_shapes",
 ]
+
+# Enough for the 186 kernels of the Once-for-All space at one resolution.
+DEFAULT_TRIALS = 1400
+_MAX_TRIALS = 1_000_000
 
 _PROGRAM = "network"
 
@@ -58,47 +67,62 @@ def measure(
     *,
     target: str = "llvm",
     runner: str = "local",
-    tuning_trials: int = 0,
+    tuning_trials: int = DEFAULT_TRIALS,
     work_dir: files.StrPath,
     threads: int = 1,
-    n_networks: int = 12,
+    n_networks: int = 20,
     passes: int = 10,
     seed: int = 0,
+    timeout_s: float = TIMEOUT_S,
+    patience_s: float = PATIENCE_S,
     progress: ProgressCallback = ignore_progress,
 ) -> CostTable:
-    """Measure every distinct block of a space, and make a latency table.
+    """Tune and measure every distinct block of a space, and make a latency table.
 
-    Each block is compiled with TVM and timed in `passes` interleaved passes (`Protocol`). The sum
-    of blocks is not the latency of a network, in which nothing is warm; `n_networks` whole networks
-    spread over the range are therefore timed in the same passes, an offset and a scale are fitted,
-    and both are applied to the entries. The table's provenance has every block's time and spread,
-    the conditions, and how well the table predicts networks that were not in the fit.
+    Each kernel of the space is tuned by measuring up to `tuning_trials` schedules in all. Each
+    block is then compiled and timed in `passes` interleaved passes (`Protocol`). The sum of blocks
+    is not the latency of a network, in which nothing is warm; `n_networks` whole networks spread
+    over the range are therefore timed in the same passes, and a correction is fitted and applied
+    to the entries. The table's provenance has every block's time and spread, the conditions, the
+    tiles that tuning chose, and how well the table predicts networks that were not in the fit.
 
-    Every measurement is written to a journal in `work_dir` at once. A run that was interrupted in
-    any way goes on where it stopped; a finished one is read back. Measurements made under other
-    conditions (target, processor, threads, versions) stay in the file and are not used.
+    Everything measured is written to `work_dir` at once: schedules to a tuning database, blocks and
+    networks to a journal. A run that was interrupted in any way goes on where it stopped; more
+    trials add to those that are there. Measurements made under other conditions (target,
+    processor, threads, versions) stay in the files and are not used.
+
+    Devices are used from child processes. One that dies or is silent for too long is replaced, and
+    what it was doing is tried again, three times in all, before it counts as failed.
 
     Parameters
     ----------
     space : SearchSpace
         A space with a network behind it, at all of its resolutions.
     target : str
-        ``"llvm"`` is this processor with all of its instructions; or TVM's JSON form, or
-        ``"llvm -mcpu=... -mattr=..."``.
+        ``"llvm"`` or ``"cpu"`` is this processor with all of its instructions; or TVM's JSON form,
+        or ``"llvm -mcpu=... -mattr=..."``; for devices of a tracker, one that names their
+        processor, such as ``"llvm -mtriple=aarch64-linux-gnu -mattr=+neon"``.
     runner : str
-        ``"local"``, this machine.
+        ``"local"``, this machine, or ``"rpc://HOST:PORT/KEY"``, all devices that a TVM RPC tracker
+        knows under a key, which share the work.
     tuning_trials : int
-        0: schedules are chosen by rule.
+        Schedules to measure, for all kernels together; about 8 for each kernel are well spent. 0:
+        schedules are chosen by rule alone, and tuning that was done before is not used.
     work_dir : path
-        Folder for the journal; made if absent. It serves any number of spaces and targets.
+        Folder for the database and the journal; made if absent. It serves any number of spaces
+        and targets.
     threads : int
-        Threads that a network runs on. With 1, time is CPU time of the thread.
+        Threads that a network runs on. With 1, time on this machine is CPU time of the thread.
     n_networks : int
         At least 4; fewer are measured where the space has fewer.
     passes : int
         At least 3.
     seed : int
         For the choice of networks, their weights and the order of measuring.
+    timeout_s : float
+        Longest silence of a device, in seconds.
+    patience_s : float
+        How long to wait for a device, in seconds, when none is left.
     progress : callable
         Called with a description, the finished steps and their total.
 
@@ -112,27 +136,37 @@ def measure(
     MissingDependencyError
         If TVM is not installed.
     MeasurementError
-        If a block cannot be compiled or run; it names which, and all others are in the journal.
+        If there is no device, or a block cannot be compiled or run; it names which, and all others
+        are in the journal.
     InvalidInputError, UnsupportedSpaceError
         For an option that is not supported, or a space without a network.
     """
     _check_space(space)
     space.require_network("measuring latency")
-    if isinstance(tuning_trials, bool) or tuning_trials != 0:
+    if (
+        isinstance(tuning_trials, bool)
+        or not isinstance(tuning_trials, int)
+        or not 0 <= tuning_trials <= _MAX_TRIALS
+    ):
         raise InvalidInputError(
-            f"tuning_trials should be 0 (schedules are chosen by rule), found {tuning_trials!r}"
+            f"tuning_trials should be an integer from 0 to {_MAX_TRIALS}, found {tuning_trials!r}"
         )
     protocol = Protocol(passes=passes)
-    device = open_device(target, runner=runner, threads=threads)
-    return measure_table(
-        space,
-        device,
-        protocol,
-        work_dir=work_dir,
-        n_networks=n_networks,
-        seed=seed,
-        progress=progress,
-    )
+    with contextlib.closing(
+        open_fleet(
+            target, runner=runner, threads=threads, timeout_s=timeout_s, patience_s=patience_s
+        )
+    ) as fleet:
+        return measure_table(
+            space,
+            fleet,
+            protocol,
+            work_dir=work_dir,
+            trials=tuning_trials,
+            n_networks=n_networks,
+            seed=seed,
+            progress=progress,
+        )
 
 
 def measure_networks(
@@ -140,10 +174,14 @@ def measure_networks(
     archs: Archs,
     *,
     target: str = "llvm",
+    runner: str = "local",
     threads: int = 1,
     weights: Sequence[Sequence[Weights]] | None = None,
+    table: CostTable | None = None,
     work_dir: files.StrPath | None = None,
     passes: int = 10,
+    timeout_s: float = TIMEOUT_S,
+    patience_s: float = PATIENCE_S,
     progress: ProgressCallback = ignore_progress,
 ) -> NetworkTimes:
     """Measure whole networks, interleaved, by the protocol of `measure`.
@@ -154,8 +192,13 @@ def measure_networks(
     weights : sequence, optional
         For each architecture one mapping per block of ``space.layers(arch)``, see `weight_shapes`;
         random by default, which does not change the latency.
+    table : CostTable, optional
+        Compile with the tiles that tuning chose for this table. Without it those in the database
+        of `work_dir` are taken.
     work_dir : path, optional
         Folder whose journal is reused and extended.
+
+    The other parameters are those of `measure`.
 
     Returns
     -------
@@ -164,17 +207,23 @@ def measure_networks(
     """
     _check_space(space)
     space.validate(archs)
+    tiles = None if table is None else tuned_tiles(table)
     protocol = Protocol(passes=passes)
-    device = open_device(target, threads=threads)
-    return measure_archs(
-        space,
-        archs,
-        device,
-        protocol,
-        weights=weights,
-        work_dir=work_dir,
-        progress=progress,
-    )
+    with contextlib.closing(
+        open_fleet(
+            target, runner=runner, threads=threads, timeout_s=timeout_s, patience_s=patience_s
+        )
+    ) as fleet:
+        return measure_archs(
+            space,
+            archs,
+            fleet,
+            protocol,
+            weights=weights,
+            tiles=tiles,
+            work_dir=work_dir,
+            progress=progress,
+        )
 
 
 def measure_network(
@@ -182,7 +231,9 @@ def measure_network(
     arch: npt.NDArray[np.uint8],
     *,
     target: str = "llvm",
+    runner: str = "local",
     threads: int = 1,
+    table: CostTable | None = None,
     work_dir: files.StrPath | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> float:
@@ -191,11 +242,31 @@ def measure_network(
         space,
         np.atleast_2d(arch),
         target=target,
+        runner=runner,
         threads=threads,
+        table=table,
         work_dir=work_dir,
         progress=progress,
     )
     return float(times.ms[0])
+
+
+def tuned_tiles(table: CostTable) -> dict[str, Tile]:
+    """Return the tiles that a table was measured with, by kernel, where they are not by rule.
+
+    Raises
+    ------
+    FileFormatError
+        If the table's provenance was tampered with.
+    """
+    tuning = table.provenance.get("tuning", {})
+    tiles = tuning.get("tiles", {}) if isinstance(tuning, dict) else {}
+    try:
+        return {str(name): Tile.parse(text) for name, text in dict(tiles).items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise FileFormatError(
+            f"the table of '{table.device}' names a tile that does not exist: {error}"
+        ) from error
 
 
 class CompiledNetwork:
@@ -250,9 +321,10 @@ def compile_network(
     *,
     target: str = "llvm",
     threads: int = 1,
+    table: CostTable | None = None,
     seed: int = 0,
 ) -> CompiledNetwork:
-    """Compile one architecture with its weights.
+    """Compile one architecture with its weights, and load it into this process.
 
     Parameters
     ----------
@@ -260,6 +332,8 @@ def compile_network(
     weights : sequence of mappings, optional
         One per block of ``space.layers(arch)``, batch norm folded in, see `weight_shapes`; drawn
         from `seed` by default.
+    table : CostTable, optional
+        Compile with the tiles that tuning chose for this table; by rule without it.
 
     Raises
     ------
@@ -270,7 +344,7 @@ def compile_network(
     """
     _check_space(space)
     blocks = space.layers(arch)
-    program = network_program(blocks)
+    program = network_program(blocks).tiled({} if table is None else tuned_tiles(table))
     parameters = pack_weights(blocks, random_weights(blocks, seed) if weights is None else weights)
     device: Device = open_device(target, threads=threads)
     loaded = device.compile({_PROGRAM: program}, {_PROGRAM: parameters}, ignore_progress)

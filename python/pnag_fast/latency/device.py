@@ -5,12 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from ..errors import InvalidInputError, MeasurementError, MissingDependencyError
+from ..errors import MeasurementError
 from ..progress import ProgressCallback
 from .networks import Floats, Program
+from .tiles import Machine
 
 # Numbers and texts under which two measurements may be compared.
 Conditions = Mapping[str, str | int | float]
+
+
+class DeviceLostError(MeasurementError):
+    """The device, or the process that held it, died or hung; what was loaded there is gone.
+
+    `doing` is what it last said it was doing.
+    """
+
+    def __init__(self, message: str, doing: str = "") -> None:
+        super().__init__(message)
+        self.doing = doing
+
+
+class DeviceUnusableError(MeasurementError):
+    """The device cannot do the work at all, and trying again will not help."""
+
+
+class DeviceUnavailableError(MeasurementError):
+    """No device of the wanted kind is to be had at present; it may be later."""
 
 
 class Loaded(Protocol):
@@ -32,6 +52,9 @@ class Loaded(Protocol):
     def run(self, name: str, image: Floats) -> Floats:
         """Run a program on one image, shape ``(height, width, channels)``."""
 
+    def unload(self) -> None:
+        """Free the programs; they are not used again."""
+
 
 class Device(Protocol):
     """Something that compiles programs and runs them."""
@@ -44,6 +67,10 @@ class Device(Protocol):
     def conditions(self) -> Conditions:
         """Everything that measurements have to share before they may be mixed."""
 
+    @property
+    def machine(self) -> Machine:
+        """What the rules for schedules have to know of it."""
+
     def compile(
         self,
         programs: Mapping[str, Program],
@@ -53,34 +80,14 @@ class Device(Protocol):
         """Compile all `programs`, by name, with the values of their parameters.
 
         A program that does not compile is a recorded failure and not an exception.
+
+        Raises
+        ------
+        DeviceLostError
+            If the device does not survive it.
+        DeviceUnavailableError
+            If there is none at present.
         """
 
-
-def open_device(target: str, *, runner: str = "local", threads: int = 1) -> Device:
-    """Return the device behind a target and a runner; loads TVM.
-
-    Raises
-    ------
-    MissingDependencyError
-        If TVM is not installed.
-    InvalidInputError
-        For a target or runner that is not supported.
-    """
-    if runner != "local":
-        raise InvalidInputError(
-            f"runner {runner!r} is not supported; supported is 'local', this machine"
-        )
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
-        raise InvalidInputError(f"threads should be an integer from 1 to 1024, found {threads!r}")
-    try:
-        from .tvm_adapter import LocalDevice
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] in ("tvm", "tvm_ffi"):
-            raise MissingDependencyError("tvm", "tvm", "measuring latency") from None
-        raise
-    except (ImportError, OSError, AttributeError) as error:
-        raise MeasurementError(
-            f"TVM is installed but does not load ({error}); 'pnag doctor' says which versions are "
-            "tested, and pip install 'pnag-fast[tvm]' installs them"
-        ) from error
-    return LocalDevice(target, threads=threads)
+    def close(self) -> None:
+        """Give the device back. Using it again opens it again."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,27 +18,36 @@ from ..errors import InvalidInputError, MeasurementError
 from ..progress import ProgressCallback
 from ..spaces import Archs, Block, SearchSpace
 from .correction import MIN_NETWORKS, fit_correction
-from .device import Device, Loaded
+from .device import Device, DeviceLostError, DeviceUnusableError, Loaded
+from .fleet import Failed, Fleet, Slot
 from .journal import Journal, Sample
-from .kernels import Convolution
 from .networks import (
-    INPUT,
     Floats,
     Program,
     RandomParameters,
-    Step,
     Weights,
     network_program,
     pack_weights,
 )
-from .protocol import Plan, Protocol, Summary, Timer, reference_level, summarize
+from .protocol import (
+    REFERENCE,
+    Plan,
+    Protocol,
+    Summary,
+    Timer,
+    reference_level,
+    reference_parameters,
+    reference_program,
+    summarize,
+)
+from .tiles import Tile
+from .tuning import DATABASE_FILE, Tuned, Tuner, tuning_conditions
 
 JOURNAL_FILE = "measurements.jsonl"
 
 # Entering a compiled program costs about as much as the smallest blocks do. Inside a network only
 # the network is entered, so what this empty program takes is subtracted from every block.
 _CALL = "call"
-_REFERENCE = "reference"
 
 # Candidates among which the networks to be measured are chosen by their multiply-adds.
 _CANDIDATES = 4096
@@ -87,26 +98,29 @@ def network_key(blocks: Sequence[Block]) -> str:
 
 
 class Measurer:
-    """Times items on a device by a protocol, and keeps every time in a journal.
+    """Times items on the devices of a fleet by a protocol, and keeps every time in a journal.
 
-    Items are compiled only where the journal lacks measurements of them.
+    Items are compiled, with the given tiles, only where the journal lacks measurements of them.
     """
 
     def __init__(
         self,
-        device: Device,
+        fleet: Fleet,
         protocol: Protocol,
         work_dir: files.StrPath | None,
         *,
+        tiles: Mapping[str, Tile],
         seed: int = 0,
         progress: ProgressCallback,
     ) -> None:
-        self._device = device
+        self._fleet = fleet
+        self._device = fleet.devices[0]
         self._protocol = protocol
         self._work_dir = None if work_dir is None else files.make_folder(work_dir)
+        self._tiles = tiles
         self._seed = seed
         self._progress = progress
-        self.conditions = {**device.conditions, **protocol.conditions}
+        self.conditions = {**self._device.conditions, **protocol.conditions}
 
     def measure(self, items: Mapping[str, Item]) -> Measured:
         """Time all items.
@@ -117,7 +131,12 @@ class Measurer:
             Names the items that could not be measured, once all others are.
         """
         path = None if self._work_dir is None else self._work_dir / JOURNAL_FILE
-        names = [_CALL, *items]
+        programs = {_CALL: Program((1, 1, 8), ())}
+        programs |= {
+            name: network_program(item.blocks).tiled(self._tiles) for name, item in items.items()
+        }
+        # Times of other tiles are times of other code.
+        entries = {name: _entry(name, program) for name, program in programs.items()}
         with Journal(path, self.conditions) as journal:
             for notice in journal.notices:
                 self._progress(notice, 0, 0)
@@ -125,39 +144,43 @@ class Measurer:
             journal.failures.clear()
             session = _Session(
                 items,
-                self._device,
+                programs,
+                entries,
+                self._fleet,
                 journal,
                 self._protocol,
                 seed=self._seed,
                 progress=self._progress,
             )
-            wanted = len(names) * self._protocol.passes
-            reused = wanted - len(session.missing(names))
+            wanted = len(programs) * self._protocol.passes
+            reused = wanted - len(session.missing())
             if reused:
                 self._progress(f"reusing {reused} of {wanted} measurements", reused, wanted)
-            session.run(names)
-            self._check_complete(journal, names)
+            session.run()
+            self._check_complete(journal, entries)
             # Of everything in the journal, so that a table and networks measured later agree.
             level = reference_level(journal.samples)
-            results = {name: summarize(journal.samples[name], level) for name in names}
+            results = {
+                name: summarize(journal.samples[entry], level) for name, entry in entries.items()
+            }
             return Measured(results, level)
 
-    def _check_complete(self, journal: Journal, names: Sequence[str]) -> None:
+    def _check_complete(self, journal: Journal, entries: Mapping[str, str]) -> None:
         incomplete = [
             name
-            for name in names
-            if name in journal.failures
-            or len(journal.samples.get(name, {})) < self._protocol.passes
+            for name, entry in entries.items()
+            if entry in journal.failures
+            or len(journal.samples.get(entry, {})) < self._protocol.passes
         ]
         if not incomplete:
             return
         listed = "; ".join(
-            f"{name} ({journal.failures.get(name, 'not measured')})"
+            f"{name} ({journal.failures.get(entries[name], 'not measured')})"
             for name in incomplete[:_NAMED_IN_ERRORS]
         )
         more = len(incomplete) - _NAMED_IN_ERRORS
         raise MeasurementError(
-            f"{len(incomplete)} of {len(names)} items could not be measured on "
+            f"{len(incomplete)} of {len(entries)} items could not be measured on "
             f"{self._device.name}: {listed}{f'; and {more} more' if more > 0 else ''}; what was "
             "measured is kept, and measuring again with the same work directory tries these again"
         )
@@ -169,7 +192,9 @@ class _Session:
     def __init__(
         self,
         items: Mapping[str, Item],
-        device: Device,
+        programs: Mapping[str, Program],
+        entries: Mapping[str, str],
+        fleet: Fleet,
         journal: Journal,
         protocol: Protocol,
         *,
@@ -177,122 +202,224 @@ class _Session:
         progress: ProgressCallback,
     ) -> None:
         self._items = items
-        self._device = device
+        self._programs = programs
+        self._entries = entries
+        self._fleet = fleet
         self._journal = journal
         self._protocol = protocol
         self._seed = seed
         self._progress = progress
         self._parameters = RandomParameters(seed)
         self._plans: dict[str, Plan] = {}
-        self._loaded: Loaded | None = None
+        self._groups: list[list[str]] = []
+        self._loads: dict[int, _Loads] = {}
 
-    def missing(self, names: Sequence[str]) -> list[tuple[int, str]]:
-        """List the passes of `names` that the journal lacks."""
+    def missing(self) -> list[tuple[int, str]]:
+        """List the passes that the journal lacks."""
         return [
             (number, name)
             for number in range(self._protocol.passes)
-            for name in names
-            if number not in self._journal.samples.get(name, {})
+            for name, entry in self._entries.items()
+            if number not in self._journal.samples.get(entry, {})
         ]
 
-    def run(self, names: Sequence[str]) -> None:
+    def run(self) -> None:
         """Measure what is missing, then again what is unsteady."""
-        self._measure(self.missing(names), "measuring")
+        self._measure(self.missing(), "measuring")
         for extra in range(self._protocol.extra_passes):
             number = self._protocol.passes + extra
-            again = [(number, name) for name in self._unsteady(names, number)]
+            again = [(number, name) for name in self._unsteady(number)]
             self._measure(again, "measuring unsteady items again")
 
-    def _unsteady(self, names: Sequence[str], number: int) -> list[str]:
+    def _unsteady(self, number: int) -> list[str]:
         """List the items whose spread is too large and that have no pass `number` yet."""
         samples = self._journal.samples
         return [
             name
-            for name in names
-            if name in samples
-            and number not in samples[name]
-            and name not in self._journal.failures
+            for name, entry in self._entries.items()
+            if entry in samples
+            and number not in samples[entry]
+            and entry not in self._journal.failures
             # The level cancels out of the spread.
-            and summarize(samples[name], 1.0).spread > self._protocol.spread_limit
+            and summarize(samples[entry], 1.0).spread > self._protocol.spread_limit
         ]
 
     def _measure(self, pending: Sequence[tuple[int, str]], description: str) -> None:
         if not pending:
             return
-        loaded = self._load({name for _, name in pending})
+        jobs = []
         rng = np.random.default_rng(self._seed)
-        done = 0
         for number in sorted({number for number, _ in pending}):
             # Another order in each pass: what runs before an item leaves its traces in the caches.
             names = sorted(name for n, name in pending if n == number)
-            for index in rng.permutation(len(names)):
-                self._progress(description, done, len(pending))
-                self._measure_one(loaded, names[index], number)
-                done += 1
-        self._progress(description, len(pending), len(pending))
+            jobs += [(number, names[index]) for index in rng.permutation(len(names))]
+        self._prepare({name for _, name in jobs})
+        run = self._fleet.run(
+            jobs, self._measure_one, devices=self._fleet.alone, progress=self._progress
+        )
+        with contextlib.closing(run) as results:
+            for done, ((number, name), result) in enumerate(results):
+                if isinstance(result, Failed):
+                    self._journal.add_failure(self._entries[name], result.error)
+                elif result is not None:
+                    self._journal.add_sample(self._entries[name], number, result)
+                self._progress(description, done + 1, len(jobs))
 
-    def _measure_one(self, loaded: Loaded, name: str, number: int) -> None:
-        if name in self._journal.failures:
-            return
+    def _measure_one(self, slot: Slot, job: tuple[int, str]) -> Sample | Failed | None:
+        """Time one item in one pass; None if it has failed in an earlier one."""
+        _, name = job
+        if self._entries[name] in self._journal.failures:
+            return None
+        loads = self._loads.setdefault(id(slot.device), _Loads(self._groups))
         try:
-            sample = self._timed(
-                name,
-                lambda runs: loaded.seconds(name, runs),
-                lambda runs: loaded.seconds(_REFERENCE, runs),
-            )
-        except MeasurementError as error:
-            self._journal.add_failure(name, str(error))
-        else:
-            self._journal.add_sample(name, number, sample)
+            with slot.compiling() as device:
+                loads.ensure(device, self._programs_of, slot.progress)
+            if name in loads.failures:
+                return Failed(loads.failures[name])
+            with slot.running():
+                return self._timed(
+                    name,
+                    lambda runs: loads.seconds(name, runs),
+                    lambda runs: loads.seconds(REFERENCE, runs),
+                )
+        except DeviceLostError:
+            loads.clear()
+            raise
 
     def _timed(self, name: str, item: Timer, reference: Timer) -> Sample:
         if name not in self._plans:
             self._plans[name] = self._protocol.plan(item, reference)
         return self._protocol.time(item, reference, self._plans[name])
 
-    def _load(self, names: set[str]) -> Loaded:
-        """Compile the programs behind `names`, unless an earlier pass already did."""
-        if self._loaded is None:
-            programs = {_REFERENCE: _reference_program(), _CALL: Program((1, 1, 8), ())}
-            parameters: dict[str, Mapping[str, Floats]] = {
-                _REFERENCE: {
-                    key: np.full(shape, 0.01, dtype=np.float32)
-                    for key, shape in programs[_REFERENCE].parameters.items()
-                }
-            }
-            for name, item in self._items.items():
-                # Items that are complete may turn out unsteady; compile those only when needed.
-                if name in names:
-                    programs[name] = network_program(item.blocks)
-                    parameters[name] = (
-                        self._parameters.of(item.blocks)
-                        if item.weights is None
-                        else pack_weights(item.blocks, item.weights)
-                    )
-            self._loaded = self._device.compile(programs, parameters, self._progress)
-            self._loaded_names = set(programs)
-            if _REFERENCE in self._loaded.failures:
-                raise MeasurementError(
-                    f"the reference program does not compile for {self._device.name}: "
-                    f"{self._loaded.failures[_REFERENCE]}"
+    def _prepare(self, names: set[str]) -> None:
+        """Have `names` compiled on every device that is used, unless an earlier pass did it."""
+        loaded = {name for group in self._groups for name in group}
+        if not names <= loaded:
+            # Items that are complete may turn out unsteady; they are compiled only then.
+            self._groups = [[REFERENCE, *(name for name in self._programs if name in names)]]
+            self._loads.clear()
+
+    def _programs_of(
+        self, names: Sequence[str]
+    ) -> tuple[dict[str, Program], dict[str, Mapping[str, Floats]]]:
+        programs: dict[str, Program] = {}
+        parameters: dict[str, Mapping[str, Floats]] = {}
+        for name in names:
+            if name == REFERENCE:
+                programs[name] = reference_program()
+                parameters[name] = reference_parameters()
+                continue
+            programs[name] = self._programs[name]
+            if name in self._items:
+                item = self._items[name]
+                parameters[name] = (
+                    self._parameters.of(item.blocks)
+                    if item.weights is None
+                    else pack_weights(item.blocks, item.weights)
                 )
-            for name, error in self._loaded.failures.items():
-                self._journal.add_failure(name, error)
-        elif not names <= self._loaded_names:
-            self._loaded = None
-            return self._load(names)
-        return self._loaded
+        return programs, parameters
 
 
-def _reference_program() -> Program:
-    """Return a program that exercises what the blocks exercise, in some 20 microseconds."""
-    kernel = Convolution(14, 64, 96, activation="relu")
-    step = Step(kernel, (INPUT, "weight", "bias"), "value0")
-    return Program(
-        kernel.input_shapes[0],
-        (step,),
-        {"weight": kernel.input_shapes[1], "bias": kernel.input_shapes[2]},
-    )
+# Names of programs, to these programs and their parameters.
+_ProgramsOf = Callable[
+    [Sequence[str]], tuple[Mapping[str, Program], Mapping[str, Mapping[str, Floats]]]
+]
+
+
+class _Loads:
+    """What is loaded on one device: groups of programs, each compiled together.
+
+    It begins with one group. A compiler that dies names no culprit, so the group is halved until
+    the culprit is alone; `groups` is shared, so that the next device does not repeat that.
+    """
+
+    def __init__(self, groups: list[list[str]]) -> None:
+        self.failures: dict[str, str] = {}
+        self._groups = groups
+        self._where: dict[str, Loaded] = {}
+        self._reference_deaths = 0
+
+    def ensure(self, device: Device, programs_of: _ProgramsOf, progress: ProgressCallback) -> None:
+        """Compile and load everything, unless it is."""
+        if self._where:
+            return
+        while not self._where:
+            for group in list(self._groups):
+                try:
+                    loaded = device.compile(*programs_of(group), progress)
+                except DeviceLostError as error:
+                    self.clear()
+                    if not error.doing.startswith(("compiling", "scheduling")):
+                        raise
+                    self._halve(group, str(error))
+                    break
+                self.failures |= loaded.failures
+                self._where |= dict.fromkeys(group, loaded)
+        if REFERENCE in self.failures:
+            raise DeviceUnusableError(
+                f"the reference program does not compile for {device.name}: "
+                f"{self.failures[REFERENCE]}"
+            )
+        self._try_reference(device)
+
+    def _try_reference(self, device: Device) -> None:
+        try:
+            self.seconds(REFERENCE, 1)
+        except DeviceLostError as error:
+            self._reference_deaths += 1
+            if self._reference_deaths > 1:
+                raise DeviceUnusableError(
+                    f"{device.name} does not survive the reference program: {error}"
+                ) from error
+            raise
+
+    def _halve(self, group: list[str], error: str) -> None:
+        self._groups.remove(group)
+        if len(group) > 1:
+            middle = len(group) // 2
+            self._groups += [group[:middle], group[middle:]]
+        else:
+            self.failures[group[0]] = error
+
+    def seconds(self, name: str, runs: int) -> float:
+        return self._where[name].seconds(name, runs)
+
+    def clear(self) -> None:
+        self._where.clear()
+
+
+def _entry(name: str, program: Program) -> str:
+    """Name of an item in the journal, which tells its tiles apart from those of the rules."""
+    tiles = [f"{step.kernel.name} {step.tile}" for step in program.steps if step.tile is not None]
+    if not tiles:
+        return name
+    return f"{name}@{hashlib.sha256('|'.join(tiles).encode()).hexdigest()[:12]}"
+
+
+def tune(
+    programs: Sequence[Program],
+    fleet: Fleet,
+    *,
+    trials: int,
+    work_dir: files.StrPath | None,
+    progress: ProgressCallback,
+) -> Tuned:
+    """Look up the tiles of all kernels in the database of `work_dir`, after up to `trials` trials.
+
+    With 0 trials, what was tuned before is used and nothing is measured.
+    """
+    device = fleet.devices[0]
+    if work_dir is None or (trials == 0 and not (Path(work_dir) / DATABASE_FILE).exists()):
+        return Tuned()
+    kernels = {step.kernel.name: step.kernel for p in programs for step in p.steps}
+    path = files.make_folder(work_dir) / DATABASE_FILE
+    with Journal(path, tuning_conditions(device.conditions)) as journal:
+        for notice in journal.notices:
+            progress(notice, 0, 0)
+        tuner = Tuner(fleet, journal, kernels.values(), device.machine)
+        if trials > 0:
+            tuner.tune(trials, progress)
+        return tuner.tuned()
 
 
 # --- tables ------------------------------------------------------------------------------------
@@ -347,15 +474,16 @@ def choose_networks(space: SearchSpace, n: int, seed: int) -> Archs:
 
 def measure_table(
     space: SearchSpace,
-    device: Device,
+    fleet: Fleet,
     protocol: Protocol,
     *,
     work_dir: files.StrPath,
+    trials: int,
     n_networks: int,
     seed: int,
     progress: ProgressCallback,
 ) -> CostTable:
-    """Measure blocks and networks of `space` on `device`; see `pnag_fast.latency.measure`."""
+    """Measure blocks and networks of `space`; see `pnag_fast.latency.measure`."""
     if isinstance(n_networks, bool) or n_networks < MIN_NETWORKS:
         raise InvalidInputError(
             f"n_networks should be an integer of at least {MIN_NETWORKS}, found {n_networks!r}: "
@@ -372,8 +500,16 @@ def measure_table(
     keys = [network_key(blocks_of) for blocks_of in layers]
     items = {key: Item((block,)) for key, block in blocks.items()}
     items |= {key: Item(blocks_of) for key, blocks_of in zip(keys, layers, strict=True)}
-    measurer = Measurer(device, protocol, work_dir, seed=seed, progress=progress)
+    # Networks are made of the same kernels as the blocks.
+    programs = [network_program([block]) for block in blocks.values()]
+    tuned = Tuned()
+    if trials:
+        tuned = tune(programs, fleet, trials=trials, work_dir=work_dir, progress=progress)
+    measurer = Measurer(fleet, protocol, work_dir, tiles=tuned.tiles, seed=seed, progress=progress)
     measured = measurer.measure(items)
+    device = fleet.devices[0]
+    if fleet.shares.total:
+        progress(f"time of the devices: {fleet.shares}", 0, 0)
     summaries = measured.items
     call_ms = summaries[_CALL].ms
     block_ms = _block_times(blocks, summaries, call_ms)
@@ -393,7 +529,14 @@ def measure_table(
         provenance={
             **files.provenance(),
             "conditions": measurer.conditions,
-            "tuning_trials": 0,
+            "tuning_trials": tuned.trials,
+            "tuning": {
+                "kernels": tuned.kernels,
+                "speedup": tuned.speedup,
+                "failed": tuned.failed,
+                "tiles": {name: str(tile) for name, tile in tuned.tiles.items()},
+            },
+            "seconds": asdict(fleet.shares),
             "protocol": asdict(protocol),
             "correction": correction.to_json(),
             "call_ms": call_ms,
@@ -440,14 +583,18 @@ def _describe(summary: Summary, protocol: Protocol, *, ms: float) -> dict[str, A
 def measure_archs(
     space: SearchSpace,
     archs: Archs,
-    device: Device,
+    fleet: Fleet,
     protocol: Protocol,
     *,
     weights: Sequence[Sequence[Weights]] | None,
+    tiles: Mapping[str, Tile] | None,
     work_dir: files.StrPath | None,
     progress: ProgressCallback,
 ) -> NetworkTimes:
-    """Measure whole networks; see `pnag_fast.latency.measure_networks`."""
+    """Measure whole networks; see `pnag_fast.latency.measure_networks`.
+
+    Without `tiles`, those of the tuning database in `work_dir` are taken.
+    """
     space.require_network("measuring whole networks")
     if weights is not None and len(weights) != len(archs):
         raise InvalidInputError(
@@ -460,6 +607,10 @@ def measure_archs(
         keys.append(network_key(layers))
         # The time does not depend on the weights, so networks that differ in nothing else are one.
         items[keys[-1]] = Item(layers, None if weights is None else tuple(weights[index]))
-    measured = Measurer(device, protocol, work_dir, progress=progress).measure(items)
+    if tiles is None:
+        programs = [network_program(item.blocks) for item in items.values()]
+        tiles = tune(programs, fleet, trials=0, work_dir=work_dir, progress=progress).tiles
+    measurer = Measurer(fleet, protocol, work_dir, tiles=tiles, progress=progress)
+    measured = measurer.measure(items)
     times = [measured.items[key].ms for key in keys]
     return NetworkTimes(np.array(times, dtype=np.float64), measured.reference_ms)

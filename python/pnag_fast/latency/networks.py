@@ -7,7 +7,7 @@ folded into them, and leave in the layout of the kernels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..errors import InvalidInputError, InvalidTypeError
 from ..spaces.blocks import Block, Head, MBConv, Stem
 from .kernels import Convolution, Depthwise, Kernel, Mean, Shape
+from .tiles import Tile
 
 Floats = npt.NDArray[np.float32]
 Weights = Mapping[str, Floats]
@@ -33,6 +34,12 @@ class Step:
     kernel: Kernel
     inputs: tuple[str, ...]
     output: str
+    tile: Tile | None = None  # None is the tile that the rules prefer
+
+    @property
+    def symbol(self) -> str:
+        """Name that is equal exactly when the compiled function is; an identifier."""
+        return self.kernel.name if self.tile is None else f"{self.kernel.name}_t{self.tile}"
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,11 @@ class Program:
     def output_shape(self) -> Shape:
         """Shape of the result."""
         return self.steps[-1].kernel.output_shape if self.steps else self.input_shape
+
+    def tiled(self, tiles: Mapping[str, Tile]) -> Program:
+        """Return the program with the given tile for each kernel that `tiles` names."""
+        steps = tuple(replace(step, tile=tiles.get(step.kernel.name)) for step in self.steps)
+        return replace(self, steps=steps)
 
 
 class _Writer:

@@ -11,6 +11,11 @@ import numpy as np
 from ..errors import InvalidInputError, MeasurementError
 from .device import Conditions
 from .journal import Sample
+from .kernels import Convolution
+from .networks import INPUT, Floats, Program, Step
+
+# Name of the program that is timed beside everything.
+REFERENCE = "reference"
 
 # Raised whenever the same device could give other numbers because of a change here.
 _PROTOCOL_VERSION = 1
@@ -149,3 +154,17 @@ def summarize(passes: Mapping[int, Sample], level_ms: float) -> Summary:
     times = [sample.ms * level_ms / sample.reference_ms for sample in passes.values()]
     low, median, high = np.quantile(times, [0.25, 0.5, 0.75])
     return Summary(float(median), float((high - low) / median), len(times))
+
+
+def reference_program() -> Program:
+    """Return a program that exercises what the blocks exercise, in some 20 microseconds."""
+    kernel = Convolution(14, 64, 96, activation="relu")
+    image, weight, bias = kernel.input_shapes
+    step = Step(kernel, (INPUT, "weight", "bias"), "value0")
+    return Program(image, (step,), {"weight": weight, "bias": bias})
+
+
+def reference_parameters() -> dict[str, Floats]:
+    """Return its parameters."""
+    shapes = reference_program().parameters
+    return {name: np.full(shape, 0.01, dtype=np.float32) for name, shape in shapes.items()}

@@ -6,14 +6,7 @@ Written for apache-tvm 0.27. TVM moves names between releases: what has to follo
 from __future__ import annotations
 
 from .local import LocalDevice
-from .schedules import Machine, Tile, default_tile
+from .rpc import RpcDevice
 from .targets import ResolvedTarget, resolve_target
 
-__all__ = [
-    "LocalDevice",
-    "Machine",
-    "ResolvedTarget",
-    "Tile",
-    "default_tile",
-    "resolve_target",
-]
+__all__ = ["LocalDevice", "ResolvedTarget", "RpcDevice", "resolve_target"]

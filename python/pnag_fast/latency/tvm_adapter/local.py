@@ -1,4 +1,4 @@
-"""Compiling programs with Relax and running them in this process."""
+"""Compiling programs and running them in this process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,14 @@ import numpy as np
 import tvm
 import tvm_ffi
 from tvm import relax
-from tvm.relax.backend.cpu_generic.pipeline import dataflow_lower_passes, finalize_passes
 
 from ...errors import MeasurementError
 from ...progress import ProgressCallback
 from ..device import Conditions
-from ..networks import INPUT, Floats, Program
-from .schedules import scheduled
-from .targets import ResolvedTarget, resolve_target
-
-# Raised whenever the code that is generated for a kernel changes: older measurements are of
-# other code.
-_KERNELS_VERSION = 1
+from ..networks import Floats, Program
+from ..tiles import Machine
+from .compiling import KERNELS_VERSION, compile_programs, error_text, symbol
+from .targets import resolve_target
 
 
 class LocalDevice:
@@ -35,6 +31,8 @@ class LocalDevice:
     With one thread nothing is parallel and TVM's thread pool never starts, so time is the CPU time
     of the calling thread, which other processes disturb far less than the time on the wall.
     """
+
+    count = 1
 
     def __init__(self, target: str, *, threads: int = 1) -> None:
         self._target = resolve_target(target, threads=threads)
@@ -47,6 +45,11 @@ class LocalDevice:
         return f"{self._processor}, {self._threads} thread{'s' * (self._threads > 1)}"
 
     @property
+    def machine(self) -> Machine:
+        """What the rules for schedules have to know."""
+        return self._target.machine
+
+    @property
     def conditions(self) -> Conditions:
         """Target, processor, versions and clock."""
         return {
@@ -56,9 +59,7 @@ class LocalDevice:
             "threads": self._threads,
             "governor": _governor(),
             "clock": "thread" if self._threads == 1 else "wall",
-            "tvm": str(tvm.__version__),
-            "tvm_ffi": importlib.metadata.version("apache-tvm-ffi"),
-            "kernels": _KERNELS_VERSION,
+            **versions(),
         }
 
     def compile(
@@ -68,54 +69,24 @@ class LocalDevice:
         progress: ProgressCallback,
     ) -> _LocalPrograms:
         """Compile all programs into one module, in which equal kernels are compiled once."""
-        kernels, failures = self._scheduled_kernels(programs, progress)
-        good = {name: program for name, program in programs.items() if name not in failures}
-        loaded = _LocalPrograms(failures, self._threads)
-        progress("compiling", 0, len(good))
-        try:
-            loaded.add(good, _build(good, kernels, self._target), parameters)
-        except RuntimeError:
-            # One program spoils a shared module: compile each on its own to learn which it is.
-            for done, (name, program) in enumerate(good.items()):
-                progress("compiling one by one", done, len(good))
-                try:
-                    executable = _build({name: program}, kernels, self._target)
-                    loaded.add({name: program}, executable, parameters)
-                except RuntimeError as error:
-                    failures[name] = _error_text(error)
-        progress("compiling", len(good), len(good))
+        loaded = _LocalPrograms(self._threads)
+        loaded.failures = compile_programs(
+            programs,
+            self._target,
+            progress,
+            lambda compiled, executable: loaded.add(compiled, executable, parameters),
+        )
         return loaded
 
-    def _scheduled_kernels(
-        self, programs: Mapping[str, Program], progress: ProgressCallback
-    ) -> tuple[dict[str, Any], dict[str, str]]:
-        """Schedule every distinct kernel; return them by name, and the programs that failed."""
-        wanted = {
-            step.kernel.name: step.kernel for program in programs.values() for step in program.steps
-        }
-        kernels: dict[str, Any] = {}
-        broken: dict[str, str] = {}
-        for done, (name, kernel) in enumerate(wanted.items()):
-            progress("scheduling kernels", done, len(wanted))
-            try:
-                kernels[name] = scheduled(kernel, self._target.machine)
-            except (RuntimeError, ValueError, TypeError) as error:
-                broken[name] = f"kernel {name}: {_error_text(error)}"
-        progress("scheduling kernels", len(wanted), len(wanted))
-        failures = {
-            name: broken[step.kernel.name]
-            for name, program in programs.items()
-            for step in program.steps
-            if step.kernel.name in broken
-        }
-        return kernels, failures
+    def close(self) -> None:
+        """Nothing is held beyond the loaded programs."""
 
 
 class _LocalPrograms:
     """Compiled programs in virtual machines of this process."""
 
-    def __init__(self, failures: dict[str, str], threads: int) -> None:
-        self.failures = failures
+    def __init__(self, threads: int) -> None:
+        self.failures: Mapping[str, str] = {}
         self._threads = threads
         self._machines: dict[str, tuple[Any, Any, str]] = {}
         self._arguments: dict[str, list[Any]] = {}
@@ -137,9 +108,9 @@ class _LocalPrograms:
             image = rng.standard_normal(program.input_shape, dtype=np.float32)
             values = parameters.get(name, {})
             arguments = [self._array(values[key]) for key in program.parameters]
-            symbol = _symbol(index)
-            machine.set_input(symbol, tvm.runtime.tensor(image), *arguments)
-            self._machines[name] = (machine, invoke, symbol)
+            function = symbol(index)
+            machine.set_input(function, tvm.runtime.tensor(image), *arguments)
+            self._machines[name] = (machine, invoke, function)
             self._arguments[name] = arguments
 
     def _array(self, value: Floats) -> Any:
@@ -152,25 +123,31 @@ class _LocalPrograms:
         """Run a program `number` times and return the seconds of all."""
         if name not in self._machines:
             raise MeasurementError(f"program '{name}' was not compiled")
-        _, invoke, symbol = self._machines[name]
+        _, invoke, function = self._machines[name]
         clock = time.thread_time if self._threads == 1 else time.perf_counter
         with _thread_pool(self._threads):
             try:
                 # A loop here and not TVM's time_evaluator: that one reads the wall clock only.
                 start = clock()
                 for _ in itertools.repeat(None, number):
-                    invoke(symbol)
+                    invoke(function)
                 return clock() - start
             except RuntimeError as error:
-                raise MeasurementError(f"program '{name}': {_error_text(error)}") from error
+                raise MeasurementError(f"program '{name}': {error_text(error)}") from error
 
     def run(self, name: str, image: Floats) -> Floats:
         """Run a program on one image."""
-        machine, _, symbol = self._machines[name]
+        machine, _, function = self._machines[name]
         with _thread_pool(self._threads):
-            output = machine[symbol](tvm.runtime.tensor(image), *self._arguments[name])
+            output = machine[function](tvm.runtime.tensor(image), *self._arguments[name])
         result: Floats = output.numpy()
         return result
+
+    def unload(self) -> None:
+        """Free the programs."""
+        self._machines.clear()
+        self._arguments.clear()
+        self._arrays.clear()
 
 
 class _thread_pool:  # noqa: N801 - reads as a statement
@@ -196,55 +173,13 @@ class _thread_pool:  # noqa: N801 - reads as a statement
             os.sched_setaffinity(0, self._affinity)
 
 
-def _symbol(index: int) -> str:
-    return f"program{index}"
-
-
-def _build(
-    programs: Mapping[str, Program], kernels: Mapping[str, Any], target: ResolvedTarget
-) -> Any:
-    """Compile `programs` into one Relax executable."""
-    builder = relax.BlockBuilder()
-    functions: dict[str, Any] = {}
-    for index, program in enumerate(programs.values()):
-        for step in program.steps:
-            name = step.kernel.name
-            if name not in functions:
-                functions[name] = builder.add_func(kernels[name], name)
-        _emit(builder, _symbol(index), program, functions)
-    passes = [*dataflow_lower_passes(target.target), *finalize_passes(target.target)]
-    # TVM's default pipelines would fuse and schedule a second time, and more slowly.
-    return relax.build(
-        builder.finalize(), target.target, relax_pipeline=tvm.transform.Sequential(passes)
-    )
-
-
-def _emit(builder: Any, symbol: str, program: Program, functions: Mapping[str, Any]) -> None:
-    """Write one program as a Relax function of its input and its parameters."""
-    values = {INPUT: relax.Var(INPUT, _type(program.input_shape))}
-    for index, (name, shape) in enumerate(program.parameters.items()):
-        values[name] = relax.Var(f"parameter{index}", _type(shape))
-    with builder.function(symbol, list(values.values())):
-        with builder.dataflow():
-            result = values[INPUT]
-            for step in program.steps:
-                arguments = [values[name] for name in step.inputs]
-                call = relax.call_tir(
-                    functions[step.kernel.name], arguments, _type(step.kernel.output_shape)
-                )
-                result = values[step.output] = builder.emit(call)
-            output = builder.emit_output(result)
-        builder.emit_func_output(output)
-
-
-def _type(shape: Sequence[int]) -> Any:
-    return relax.TensorType(shape, "float32")
-
-
-def _error_text(error: BaseException) -> str:
-    """Reduce an error to its last line: above it TVM prints pages of its own stack."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
+def versions() -> dict[str, str | int]:
+    """Return what has to be the same before two compiled kernels can be."""
+    return {
+        "tvm": str(tvm.__version__),
+        "tvm_ffi": importlib.metadata.version("apache-tvm-ffi"),
+        "kernels": KERNELS_VERSION,
+    }
 
 
 def processor_name() -> str:

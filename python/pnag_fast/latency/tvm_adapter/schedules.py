@@ -1,91 +1,22 @@
-"""How a kernel's loops run on a processor: one family of schedules, its member chosen by rule.
-
-All kernels share a shape: an output tile of ``rows x columns`` pixels and ``vectors`` vectors of
-``lanes`` channels is summed up in registers while the innermost loops run over the input, and is
-then finished (bias, activation, residual) and stored. The tile is what matters: large enough that
-arithmetic outweighs loads, small enough that its sums stay in registers. Untuned code takes the
-tile that the rules below prefer; nothing is measured for it.
-"""
+"""Kernels as scheduled TVM functions for processors; which tile to take is `..tiles`' to say."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from tvm.s_tir import Schedule
 
 from ..kernels import Convolution, Depthwise, Kernel, Mean
+from ..tiles import Machine, Tile, default_tile, divisors, lanes_of
 from .expressions import gates_weight, prim_func
 
 # Bytes of padded input that a depthwise convolution prepares at a time: most of a 32 KB L1 cache.
 _BAND_BYTES = 24 * 1024
-# Weights above this no longer stay in a core's own cache while the image is walked through, so
-# they become the outer loop.
-_LARGE_WEIGHT_BYTES = 256 * 1024
 # Fewer multiply-adds than this take less time than waking up another thread.
 _PARALLEL_MACS = 200_000
 _FLOAT_BYTES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What the rules need to know: floats per vector, registers for sums, threads."""
-
-    lanes: int
-    accumulators: int
-    threads: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """Part of the output whose sums are kept in registers at a time."""
-
-    rows: int
-    columns: int
-    vectors: int
-    lanes: int
-
-
-def default_tile(kernel: Kernel, machine: Machine) -> Tile:
-    """Return the tile that the rules prefer for `kernel`."""
-    rows, columns, channels = kernel.output_shape
-    lanes = _lanes(channels, machine)
-    if isinstance(kernel, Convolution):
-        return max(_tiles(rows, columns, channels // lanes, lanes, machine), key=_convolution_rank)
-    if isinstance(kernel, Depthwise):
-        wide = max(d for d in range(1, 9) if columns % d == 0)
-        # Few pixels side by side leave registers for a second vector of channels.
-        vectors = 2 if wide <= 4 and (channels // lanes) % 2 == 0 else 1
-        return Tile(1, wide, vectors, lanes)
-    vectors = max(d for d in range(1, 5) if (channels // lanes) % d == 0)
-    return Tile(1, 1, vectors, lanes)
-
-
-def _convolution_rank(tile: Tile) -> tuple[float, int]:
-    # Products per load: a step of the input costs one load per pixel and one per vector.
-    pixels = tile.rows * tile.columns
-    return pixels * tile.vectors / (pixels + tile.vectors), -tile.rows
-
-
-def _tiles(rows: int, columns: int, vectors: int, lanes: int, machine: Machine) -> Iterator[Tile]:
-    limit = machine.accumulators
-    for v in _divisors(vectors, min(8, limit)):
-        for c in _divisors(columns, limit // v):
-            for r in _divisors(rows, limit // (v * c)):
-                yield Tile(r, c, v, lanes)
-
-
-def _divisors(n: int, limit: int) -> list[int]:
-    return [d for d in range(1, min(n, limit) + 1) if n % d == 0]
-
-
-def _lanes(channels: int, machine: Machine) -> int:
-    lanes = machine.lanes
-    while channels % lanes:
-        lanes //= 2
-    return lanes
 
 
 def scheduled(kernel: Kernel, machine: Machine, tile: Tile | None = None) -> Any:
@@ -99,8 +30,7 @@ def scheduled(kernel: Kernel, machine: Machine, tile: Tile | None = None) -> Any
     else:
         _schedule_mean(schedule, kernel, machine, tile)
     # The mark keeps the default pipelines of TVM from scheduling the function a second time.
-    marks = {"global_symbol": kernel.name, "tirx.is_scheduled": True}
-    return schedule.mod["main"].with_attrs(marks)
+    return schedule.mod["main"].with_attr("tirx.is_scheduled", True)
 
 
 def _schedule_convolution(
@@ -110,8 +40,7 @@ def _schedule_convolution(
     h, hi = schedule.split(h, [None, tile.rows])
     w, wi = schedule.split(w, [None, tile.columns])
     o, ov, ol = schedule.split(o, [None, tile.vectors, tile.lanes])
-    weight_bytes = kernel.kernel**2 * kernel.in_channels * kernel.out_channels * _FLOAT_BYTES
-    outer = [o, h, w] if weight_bytes > _LARGE_WEIGHT_BYTES else [h, w, o]
+    outer = [o, h, w] if tile.channels_outside else [h, w, o]
     schedule.reorder(*outer, hi, wi, ov, ol)
     _unroll_and_vectorize(schedule, [hi, wi, ov, ol])
     acc = schedule.get_sblock("acc")
@@ -132,9 +61,9 @@ def _schedule_convolution(
     _split_off_initialisation(schedule, acc, ky, unrolled=3)
     if kernel.gated:
         scaled = kernel.out_channels if gates_weight(kernel) else kernel.in_channels
-        _vectorize_last(schedule, "gated", _lanes(scaled, machine))
+        _vectorize_last(schedule, "gated", lanes_of(scaled, machine.lanes))
     if kernel.kernel > 1 and kernel.in_channels > 4:
-        _vectorize_last(schedule, "pad", _lanes(kernel.in_channels, machine))
+        _vectorize_last(schedule, "pad", lanes_of(kernel.in_channels, machine.lanes))
 
 
 def _schedule_depthwise(
@@ -144,7 +73,7 @@ def _schedule_depthwise(
     row_bytes = (kernel.resolution + kernel.kernel) * tile.vectors * tile.lanes * _FLOAT_BYTES
     fitting = [
         band
-        for band in _divisors(rows, rows)
+        for band in divisors(rows, rows)
         if band % tile.rows == 0
         and ((band - 1) * kernel.stride + kernel.kernel) * row_bytes <= _BAND_BYTES
     ]

@@ -13,11 +13,11 @@ import tvm
 import tvm.target.codegen as llvm
 
 from ...errors import InvalidInputError
-from .schedules import Machine
+from ..tiles import Machine
 
 SUPPORTED = (
-    "supported are 'llvm' (this processor with all of its instructions) and 'llvm' with -mcpu=, "
-    "-mattr= or -mtriple= for this processor's architecture"
+    "supported are 'llvm' or 'cpu' (this processor with all of its instructions) and 'llvm' with "
+    "-mcpu=, -mattr= or -mtriple="
 )
 
 # LLVM's name of each instruction set that compiled code may contain, and that of Linux.
@@ -47,34 +47,45 @@ class ResolvedTarget:
     target: Any
     text: str
     machine: Machine
+    device_kind: str = "cpu"  # as TVM names it
 
 
-def resolve_target(text: str, *, threads: int) -> ResolvedTarget:
-    """Parse `text` and fill in this machine's processor where none is named.
+def resolve_target(text: str, *, threads: int, remote: bool = False) -> ResolvedTarget:
+    """Parse `text`; for this machine, fill in the processor where none is named.
 
     Accepts TVM's JSON form and the older ``llvm -mcpu=...`` form, which TVM itself has dropped.
+    ``cpu`` is short for ``llvm``.
 
     Raises
     ------
     InvalidInputError
-        For a target that this machine cannot run, or that TVM does not know.
+        For a target that this machine cannot run, that TVM does not know, or that says nothing of
+        the processor of a remote device.
     """
     fields = _parse(text)
     if fields.get("kind") != "llvm":
         raise InvalidInputError(f"target {text!r} is not supported; {SUPPORTED}")
     triple = fields.get("mtriple")
-    if triple is not None and _architecture(triple) != _architecture(platform.machine()):
+    here = _architecture(platform.machine())
+    architecture = here if triple is None else _architecture(triple)
+    if remote:
+        if not {"mcpu", "mtriple", "mattr"} & set(fields):
+            raise InvalidInputError(
+                f"target {text!r} does not say what processor the device has; name it, for "
+                "example 'llvm -mtriple=aarch64-linux-gnu -mcpu=cortex-a76 -mattr=+neon'"
+            )
+    elif architecture != here:
         raise InvalidInputError(
-            f"target {text!r} is for {_architecture(triple)}, and this machine is "
-            f"{_architecture(platform.machine())}: the runner 'local' cannot run it; {SUPPORTED}"
+            f"target {text!r} is for {architecture}, and this machine is {here}: the runner "
+            f"'local' cannot run it, 'rpc://HOST:PORT/KEY' can; {SUPPORTED}"
         )
-    if "mcpu" not in fields and triple is None:
+    elif "mcpu" not in fields and triple is None:
         fields["mcpu"] = str(llvm.llvm_get_system_cpu())
         masked = _masked_features(_features(_target(fields, text)))
         if masked:
             fields["mattr"] = [*fields.get("mattr", []), *masked]
     target = _target(fields, text)
-    lanes, accumulators = _vector_registers(_features(target), _architecture(platform.machine()))
+    lanes, accumulators = _vector_registers(_features(target), architecture)
     return ResolvedTarget(
         target, json.dumps(fields, sort_keys=True), Machine(lanes, accumulators, threads)
     )
@@ -88,7 +99,7 @@ def _parse(text: str) -> dict[str, Any]:
             raise InvalidInputError(f"target {text!r} is not valid JSON: {error}") from None
         return dict(fields)
     kind, *options = text.split() or [""]
-    fields = {"kind": kind}
+    fields = {"kind": "llvm" if kind == "cpu" else kind}
     for option in options:
         name, equals, value = option.lstrip("-").partition("=")
         if not option.startswith("-") or not equals or not value:

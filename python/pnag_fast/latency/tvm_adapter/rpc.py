@@ -1,0 +1,253 @@
+"""Devices behind a TVM RPC tracker: compiled here, loaded and timed there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax, rpc
+
+from ...errors import MeasurementError
+from ...progress import ProgressCallback
+from ..device import Conditions, DeviceLostError, DeviceUnavailableError
+from ..networks import Floats, Program
+from ..tiles import Machine
+from .compiling import compile_programs, error_text, symbol
+from .local import versions
+from .targets import resolve_target
+
+_CONNECT_SECONDS = 10.0
+_POLL_SECONDS = 0.5
+
+
+class RpcDevice:
+    """A device that a tracker knows under a key; meant for a child process that may be killed.
+
+    A session with the device is opened by the first `compile` and kept until `close`. Whatever goes
+    wrong in one is a `DeviceLostError`: what was loaded there is gone. The process that holds this
+    object should have a deadline of its own: a device that hangs does not answer at all.
+
+    Parameters
+    ----------
+    target : str
+        Target of the device, which has to name its processor.
+    host, port, key
+        The tracker, and the key of the device.
+    patience_s : float
+        How long to wait for a first device under the key.
+    """
+
+    def __init__(
+        self, target: str, *, threads: int, host: str, port: int, key: str, patience_s: float
+    ) -> None:
+        self._target = resolve_target(target, threads=threads, remote=True)
+        self._threads = threads
+        self._address = (host, port)
+        self._key = key
+        self._session: Any = None
+        deadline = time.monotonic() + patience_s
+        while True:
+            servers = self._servers()
+            self.count = len(servers)
+            if self.count:
+                break
+            if time.monotonic() > deadline:
+                raise self._no_device("registered")
+            time.sleep(_POLL_SECONDS)
+
+    @property
+    def name(self) -> str:
+        """The key, and the threads used."""
+        return f"{self._key}, {self._threads} thread{'s' * (self._threads > 1)}"
+
+    @property
+    def machine(self) -> Machine:
+        """What the rules for schedules have to know."""
+        return self._target.machine
+
+    @property
+    def conditions(self) -> Conditions:
+        """Target, key, versions and clock. The tracker's address says nothing about the device."""
+        return {
+            "target": self._target.text,
+            "runner": f"rpc/{self._key}",
+            "processor": self._key,
+            "threads": self._threads,
+            "governor": "unknown",
+            "clock": "wall",
+            **versions(),
+        }
+
+    def compile(
+        self,
+        programs: Mapping[str, Program],
+        parameters: Mapping[str, Mapping[str, Floats]],
+        progress: ProgressCallback,
+    ) -> _RpcPrograms:
+        """Compile here, then upload and load there."""
+        executables: list[tuple[Mapping[str, Program], Any]] = []
+        failures = compile_programs(
+            programs, self._target, progress, lambda *pair: executables.append(pair)
+        )
+        progress("uploading", 0, 1)
+        session = self._connected()
+        loaded = _RpcPrograms(session, self._target.device_kind, failures)
+        with _lost("uploading"), tempfile.TemporaryDirectory() as folder:
+            for number, (compiled, executable) in enumerate(executables):
+                # Objects in a tar are linked by the device, so that none of its tools are needed.
+                path = Path(folder, f"programs-{os.getpid()}-{number}.tar")
+                executable.export_library(str(path))
+                session.upload(str(path))
+                loaded.add(compiled, session.load_module(path.name), parameters)
+                session.remove(path.name)
+        progress("uploading", 1, 1)
+        return loaded
+
+    def close(self) -> None:
+        """Give the device back to the tracker."""
+        self._session = None
+
+    def _servers(self) -> list[str]:
+        """List the addresses of the servers under the key, busy or not."""
+        summary = self._summary()
+        wanted = f"server:{self._key}"
+        return [str(s.get("addr")) for s in summary["server_info"] if s.get("key") == wanted]
+
+    def _summary(self) -> Any:
+        tracker = self._tracker()
+        try:
+            return tracker.summary()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise DeviceUnavailableError(
+                f"the tracker at {self._where()} does not answer: {error_text(error)}"
+            ) from error
+        finally:
+            tracker.close()
+
+    def _tracker(self) -> Any:
+        # TVM's own connect tries for a minute and prints while it does.
+        try:
+            socket.create_connection(self._address, timeout=_CONNECT_SECONDS).close()
+        except OSError as error:
+            raise DeviceUnavailableError(
+                f"no tracker at {self._where()} ({error.strerror or error}); start one with: "
+                "python -m tvm.exec.rpc_tracker --host 0.0.0.0 --port PORT"
+            ) from error
+        try:
+            tracker = rpc.connect_tracker(*self._address)
+        except (OSError, RuntimeError) as error:
+            raise DeviceUnavailableError(
+                f"what answers at {self._where()} is not a TVM tracker: {error_text(error)}"
+            ) from error
+        tracker._sock.settimeout(_CONNECT_SECONDS)
+        return tracker
+
+    def _connected(self) -> Any:
+        """Return the session with a device, or open one with a device that is free now.
+
+        A request that waits in the tracker's queue cannot be taken back, so none is made before
+        the tracker knows a free device.
+        """
+        if self._session is None:
+            tracker = self._tracker()
+            try:
+                queue = tracker.summary()["queue_info"].get(self._key, {})
+                if int(queue.get("free", 0)) < 1:
+                    raise self._no_device("free")
+                session = tracker.request(self._key, max_retry=1)
+                session.get_function("runtime.config_threadpool")(0, self._threads)
+            except (OSError, RuntimeError, ValueError, AttributeError) as error:
+                raise DeviceUnavailableError(
+                    f"device '{self._key}' could not be had: {error_text(error)}"
+                ) from error
+            finally:
+                tracker.close()
+            self._session = session
+        return self._session
+
+    def _no_device(self, state: str) -> DeviceUnavailableError:
+        keys = sorted({str(s.get("key")) for s in self._summary()["server_info"]})
+        known = ", ".join(key.removeprefix("server:") for key in keys) or "none"
+        return DeviceUnavailableError(
+            f"no device '{self._key}' is {state} at the tracker {self._where()}; keys it knows: "
+            f"{known}; start one with: python -m tvm.exec.rpc_server --tracker "
+            f"{self._where()} --key {self._key}"
+        )
+
+    def _where(self) -> str:
+        return f"{self._address[0]}:{self._address[1]}"
+
+
+class _RpcPrograms:
+    """Programs in virtual machines on the device."""
+
+    def __init__(self, session: Any, device_kind: str, failures: Mapping[str, str]) -> None:
+        self.failures = failures
+        self._device = session.device(device_kind)
+        self._machines: dict[str, tuple[Any, Any, str]] = {}
+        self._arguments: dict[str, list[Any]] = {}
+        self._arrays: dict[int, Any] = {}
+
+    def add(
+        self,
+        programs: Mapping[str, Program],
+        module: Any,
+        parameters: Mapping[str, Mapping[str, Floats]],
+    ) -> None:
+        """Give each program of a loaded module an image and its parameters."""
+        machine = relax.VirtualMachine(module, self._device)
+        rng = np.random.default_rng(0)
+        for index, (name, program) in enumerate(programs.items()):
+            image = rng.standard_normal(program.input_shape, dtype=np.float32)
+            values = parameters.get(name, {})
+            arguments = [self._array(values[key]) for key in program.parameters]
+            function = symbol(index)
+            machine.set_input(function, tvm.runtime.tensor(image, self._device), *arguments)
+            self._machines[name] = (machine, arguments, function)
+
+    def _array(self, value: Floats) -> Any:
+        if id(value) not in self._arrays:
+            # The source is kept with its copy, so that its id stays taken.
+            self._arrays[id(value)] = (value, tvm.runtime.tensor(value, self._device))
+        return self._arrays[id(value)][1]
+
+    def seconds(self, name: str, number: int) -> float:
+        """Run a program `number` times by the device's own clock; returns the seconds of all."""
+        if name not in self._machines:
+            raise MeasurementError(f"program '{name}' was not compiled")
+        machine, _, function = self._machines[name]
+        with _lost(name):
+            timer = machine.time_evaluator("invoke_stateful", self._device, number=number, repeat=1)
+            return float(timer(function).results[0]) * number
+
+    def run(self, name: str, image: Floats) -> Floats:
+        """Run a program on one image."""
+        machine, arguments, function = self._machines[name]
+        with _lost(name):
+            output = machine[function](tvm.runtime.tensor(image, self._device), *arguments)
+            result: Floats = output.numpy()
+        return result
+
+    def unload(self) -> None:
+        """Free the programs."""
+        self._machines.clear()
+        self._arrays.clear()
+
+
+@contextlib.contextmanager
+def _lost(doing: str) -> Iterator[None]:
+    """Whatever TVM raises for a session, the session is of no more use."""
+    try:
+        yield
+    except (RuntimeError, OSError, ValueError, TypeError) as error:
+        raise DeviceLostError(
+            f"the device failed at '{doing}': {error_text(error)}", doing
+        ) from error
