@@ -21,7 +21,7 @@ BUILD_FLAGS := $(if $(CI),-C cmake.define.PNAG_WERROR=ON)
 # cmake looks for ninja on the PATH.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: quickstart test bench lint format sanitize clean
+.PHONY: quickstart test bench lint format sanitize nightly clean
 .DELETE_ON_ERROR:
 
 quickstart: $(VENV)/.run
@@ -50,7 +50,14 @@ format: $(VENV)/.dev
 sanitize: $(VENV)/.dev
 	$(BIN)/cmake --preset asan >/dev/null
 	$(BIN)/cmake --build --preset asan -j $(JOBS)
-	$(BIN)/ctest --preset asan --output-on-failure
+	PNAG_RANDOM_FRONTS=$${PNAG_RANDOM_FRONTS:-5000} $(BIN)/ctest --preset asan --output-on-failure
+
+# What continuous integration has no time for.
+nightly: $(VENV)/.dev
+	$(BIN)/cmake --preset ci -DPNAG_BUILD_PYTHON=OFF >/dev/null
+	$(BIN)/cmake --build --preset ci -j $(JOBS)
+	PNAG_RANDOM_FRONTS=1000000 $(BIN)/ctest --preset ci --output-on-failure
+	PNAG_RANDOM_FRONTS=100000 $(BIN)/python -m pytest tests/test_pareto.py -k random_fronts
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
