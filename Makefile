@@ -52,7 +52,7 @@ format: $(VENV)/.dev
 sanitize: $(VENV)/.dev
 	$(BIN)/cmake --preset asan >/dev/null
 	$(BIN)/cmake --build --preset asan -j $(JOBS)
-	PNAG_RANDOM_FRONTS=$${PNAG_RANDOM_FRONTS:-5000} $(BIN)/ctest --preset asan --output-on-failure
+	PNAG_RANDOM_FRONTS=$${PNAG_RANDOM_FRONTS:-10000} $(BIN)/ctest --preset asan --output-on-failure
 
 fuzz: $(VENV)/.dev
 	csrc/fuzz/run.sh $(FUZZ_SECONDS)

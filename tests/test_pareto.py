@@ -575,6 +575,65 @@ def test_empty_batches(function):
     assert result == 0.0 if isinstance(result, float) else result.shape == (0,)
 
 
+@each_function
+def test_signed_zeros_change_no_bit(function):
+    points = np.random.default_rng(0).integers(-1, 2, (200, 3)).astype(float)
+    signed = points.copy()
+    signed[::2][points[::2] == 0] = -0.0
+    assert np.signbit(signed).sum() > np.signbit(points).sum()
+    np.testing.assert_array_equal(function(signed), function(points))
+
+
+@each_function
+def test_infinities_beside_ordinary_values(function):
+    # What lies beyond all values in every objective changes nothing for the others.
+    points = np.random.default_rng(0).random((60, 3))
+    result = function(np.vstack([points, np.full((2, 3), INF)]))
+    if isinstance(result, float):
+        assert result == function(points)
+    elif function is not pareto.crowding_distance:
+        np.testing.assert_array_equal(result[:60], function(points))
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 5, 40])
+def test_one_row(m):
+    point = np.full((1, m), 0.5)
+    np.testing.assert_array_equal(pareto.non_dominated_sort(point), [0])
+    np.testing.assert_array_equal(pareto.is_non_dominated(point), [True])
+    np.testing.assert_array_equal(pareto.crowding_distance(point), [INF])
+    assert pareto.hypervolume(point, np.ones(m)) == 0.5**m
+    np.testing.assert_array_equal(pareto.hypervolume_contributions(point, np.ones(m)), [0.5**m])
+
+
+@pytest.mark.parametrize("m", [2, 3, 4, 5, 9])
+def test_subnormal_values_are_values(m):
+    # Whole multiples of the smallest double in one objective, of a huge one in another.
+    rng = np.random.default_rng(m)
+    points = rng.integers(0, 4, (30, m)).astype(float)
+    scale = np.ones(m)
+    scale[0], scale[1] = 2.0**-1074, 2.0**1000
+    reference = np.full(m, 4.0)
+    for function in (
+        pareto.non_dominated_sort,
+        pareto.is_non_dominated,
+        pareto.crowding_distance,
+    ):
+        np.testing.assert_array_equal(function(points * scale), function(points))
+    for function in (pareto.hypervolume, pareto.hypervolume_contributions):
+        small = np.asarray(function(points * scale, reference * scale))
+        np.testing.assert_array_equal(small, np.asarray(function(points, reference)) * 2.0**-74)
+
+
+def test_many_objectives():
+    rng = np.random.default_rng(0)
+    points = np.vstack([rng.integers(0, 3, (50, 300)), np.zeros((1, 300))])
+    expected = brute_force_ranks(points)
+    np.testing.assert_array_equal(pareto.non_dominated_sort(points), expected)
+    np.testing.assert_array_equal(pareto.is_non_dominated(points), expected == 0)
+    np.testing.assert_array_equal(pareto.crowding_distance(points), reference_crowding(points))
+    assert pareto.hypervolume(points, np.full(300, 2.0)) == 2.0**300
+
+
 @pytest.mark.parametrize("function", [pareto.hypervolume, pareto.hypervolume_contributions])
 def test_wrong_references_are_named(function):
     points = [[1.0, 2.0]]
