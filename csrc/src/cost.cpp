@@ -69,7 +69,9 @@ CostTables::CostTables(const CostSpec& spec)
                            " contexts; with context_slot " + std::to_string(context_slot_) +
                            " it must have " + std::to_string(expected_contexts));
     }
-    if (spec.entries.size() != n_tables_ * n_contexts_ * spec.n_slots * spec.max_codes ||
+    // Divided by max_codes, the one factor without a limit: the whole product could overflow.
+    if (spec.entries.size() % spec.max_codes != 0 ||
+        spec.entries.size() / spec.max_codes != n_tables_ * n_contexts_ * spec.n_slots ||
         spec.constants.size() != n_tables_ * n_contexts_) {
         throw InvalidInput("entries or constants have the wrong number of values");
     }

@@ -475,9 +475,11 @@ WindowSampler::Tables::Tables(const Space& space, const CostSpec& spec)
     }
     // Each sum of n terms in any order is within (n - 1) 2^-53 times the sum of magnitudes of the
     // true one; twice that between two orders, and room for the sums formed on the way. Sums of
-    // integers below 2^53 are exact.
-    rounding =
-        integers && scale < 0x1p53 ? 0.0 : 0x1p-52 * static_cast<double>(n_slots + 8) * 2.0 * scale;
+    // integers below 2^53 are exact, which 0 stands for: subnormal costs must not underflow to it.
+    rounding = integers && scale < 0x1p53
+                   ? 0.0
+                   : std::max(0x1p-52 * static_cast<double>(n_slots + 8) * 2.0 * scale,
+                              std::numeric_limits<double>::denorm_min());
     build_contexts(factors_of(space, spec.context_slot), spec);
 }
 
