@@ -43,6 +43,12 @@ std::string number(double value) {
     return text;
 }
 
+void require_threads(const Execution& execution) {
+    if (execution.threads < 1) {
+        throw InvalidInput("threads is " + std::to_string(execution.threads) + "; at least 1");
+    }
+}
+
 std::string slot_name(std::size_t slot) {
     return "slot " + std::to_string(slot);
 }
@@ -269,7 +275,8 @@ struct Level {
     std::vector<std::vector<BinDraws>> draws;  // per context and unit; none for unit 0
 };
 
-BinDraws make_draws(const std::vector<double>& before, const Bins& bins, int threads) {
+BinDraws make_draws(const std::vector<double>& before, const Bins& bins,
+                    const Execution& execution) {
     BinDraws draws;
     draws.sums.resize(before.size() + bins.size() - 1);
     std::uint32_t offset = 0;
@@ -281,7 +288,7 @@ BinDraws make_draws(const std::vector<double>& before, const Bins& bins, int thr
         offset += static_cast<std::uint32_t>(last - first + 1);
     }
     draws.entries.resize(offset);
-    parallel_for(draws.sums.size(), 64, threads, [&](std::size_t begin, std::size_t end) {
+    parallel_for(draws.sums.size(), 64, execution, [&](std::size_t begin, std::size_t end) {
         std::vector<double> weights(bins.size());
         for (std::size_t t = begin; t < end; ++t) {
             const BinDraws::Sum& sum = draws.sums[t];
@@ -348,9 +355,11 @@ struct WindowSampler::Tables {
 
     void build_contexts(const std::vector<Factor>& factors, const CostSpec& spec);
     [[nodiscard]] double bins_for(double wanted, bool limit_entries) const;
-    [[nodiscard]] std::shared_ptr<const Level> level(std::size_t index, int threads) const;
-    [[nodiscard]] std::shared_ptr<const Plan> plan(double low, double high, int threads) const;
-    [[nodiscard]] Plan make_plan(double low, double high, int threads) const;
+    [[nodiscard]] std::shared_ptr<const Level> level(std::size_t index,
+                                                     const Execution& execution) const;
+    [[nodiscard]] std::shared_ptr<const Plan> plan(double low, double high,
+                                                   const Execution& execution) const;
+    [[nodiscard]] Plan make_plan(double low, double high, const Execution& execution) const;
     [[noreturn]] void throw_empty(const Plan& plan) const;
     void draw(const Plan& plan, std::uint64_t key, std::size_t begin, std::size_t end,
               std::uint8_t* out) const;
@@ -591,7 +600,8 @@ double WindowSampler::Tables::bins_for(double wanted, bool limit_entries) const 
                : most * std::sqrt(static_cast<double>(kMaxEntries) / entries);
 }
 
-std::shared_ptr<const Level> WindowSampler::Tables::level(std::size_t index, int threads) const {
+std::shared_ptr<const Level> WindowSampler::Tables::level(std::size_t index,
+                                                          const Execution& execution) const {
     if (!levels[index]) {
         auto built = std::make_shared<Level>();
         const double n_bins = bins_for(index == 0 ? kCoarseBins : kFineBins, true);
@@ -600,7 +610,7 @@ std::shared_ptr<const Level> WindowSampler::Tables::level(std::size_t index, int
             const Grid<double>& grid = built->grids.back();
             std::vector<BinDraws> draws(context.units.size());
             for (std::size_t i = 1; i < context.units.size(); ++i) {
-                draws[i] = make_draws(grid.ways[i - 1], grid.bins[i], threads);
+                draws[i] = make_draws(grid.ways[i - 1], grid.bins[i], execution);
             }
             built->draws.push_back(std::move(draws));
         }
@@ -702,18 +712,18 @@ void WindowSampler::Tables::throw_empty(const Plan& plan) const {
                        number(tolerance) + ")");
 }
 
-Plan WindowSampler::Tables::make_plan(double low, double high, int threads) const {
+Plan WindowSampler::Tables::make_plan(double low, double high, const Execution& execution) const {
     Plan plan;
     plan.low = low;
     plan.high = high;
     // Half of the candidates or more are accepted while bins leave less doubt than the window is
     // wide.
-    plan.level = level(0, threads);
+    plan.level = level(0, execution);
     double doubt = 0.0;
     for (const Grid<double>& grid : plan.level->grids) {
         doubt = std::max(doubt, grid.width * static_cast<double>(grid.bins.size()));
     }
-    if (contexts[0].units.size() > 1 && high - low < 0.5 * doubt) plan.level = level(1, threads);
+    if (contexts[0].units.size() > 1 && high - low < 0.5 * doubt) plan.level = level(1, execution);
 
     std::vector<double> weights;
     for (std::size_t k = 0; k < contexts.size(); ++k) {
@@ -750,10 +760,10 @@ Plan WindowSampler::Tables::make_plan(double low, double high, int threads) cons
 }
 
 std::shared_ptr<const Plan> WindowSampler::Tables::plan(double low, double high,
-                                                        int threads) const {
+                                                        const Execution& execution) const {
     const std::lock_guard lock(mutex);
     if (!last_plan || last_plan->low != low || last_plan->high != high) {
-        last_plan = std::make_shared<const Plan>(make_plan(low, high, threads));
+        last_plan = std::make_shared<const Plan>(make_plan(low, high, execution));
     }
     return last_plan;
 }
@@ -895,10 +905,10 @@ std::size_t WindowSampler::n_slots() const {
     return tables_->n_slots;
 }
 
-WindowCount WindowSampler::count(double low, double high, int threads) const {
+WindowCount WindowSampler::count(double low, double high, const Execution& execution) const {
     const Tables& tables = *tables_;
     tables.require_window(low, high);
-    if (threads < 1) throw InvalidInput("threads is " + std::to_string(threads) + "; at least 1");
+    require_threads(execution);
     if (!tables.fits_integer) {
         throw InvalidInput("the space has 2^126 or more architectures, too many to count exactly");
     }
@@ -908,7 +918,7 @@ WindowCount WindowSampler::count(double low, double high, int threads) const {
         if (!tables.count_grids) {
             std::vector<Grid<uint128>> built(tables.contexts.size());
             const double n_bins = tables.bins_for(kCountBins, false);
-            parallel_for(built.size(), 1, threads, [&](std::size_t begin, std::size_t end) {
+            parallel_for(built.size(), 1, execution, [&](std::size_t begin, std::size_t end) {
                 for (std::size_t k = begin; k < end; ++k)
                     built[k] = make_grid<uint128>(tables.contexts[k], n_bins);
             });
@@ -945,17 +955,17 @@ WindowCount WindowSampler::count(double low, double high, int threads) const {
 }
 
 void WindowSampler::sample(double low, double high, std::uint64_t seed, std::span<std::uint8_t> out,
-                           int threads) const {
+                           const Execution& execution) const {
     const Tables& tables = *tables_;
     tables.require_window(low, high);
-    if (threads < 1) throw InvalidInput("threads is " + std::to_string(threads) + "; at least 1");
+    require_threads(execution);
     if (out.size() % tables.n_slots != 0) throw InvalidInput("out has the wrong size");
     const std::size_t n_rows = out.size() / tables.n_slots;
-    const std::shared_ptr<const Plan> plan = tables.plan(low, high, threads);
+    const std::shared_ptr<const Plan> plan = tables.plan(low, high, execution);
     const std::uint64_t key = stream_key(seed, kWindowStream);
     if (plan->is_listed) {
         const std::size_t n_listed = plan->listed.size() / tables.n_slots;
-        parallel_for(n_rows, 4096, threads, [&](std::size_t begin, std::size_t end) {
+        parallel_for(n_rows, 4096, execution, [&](std::size_t begin, std::size_t end) {
             for (std::size_t r = begin; r < end; ++r) {
                 RowStream random(key, r);
                 std::memcpy(out.data() + r * tables.n_slots,
@@ -967,7 +977,7 @@ void WindowSampler::sample(double low, double high, std::uint64_t seed, std::spa
     }
     // Small ranges where rows are dear, so that threads and interrupts do not wait for each other.
     const std::size_t grain = plan->lower < kMinAcceptance * plan->upper ? 16 : 2048;
-    parallel_for(n_rows, grain, threads, [&](std::size_t begin, std::size_t end) {
+    parallel_for(n_rows, grain, execution, [&](std::size_t begin, std::size_t end) {
         tables.draw(*plan, key, begin, end, out.data());
     });
 }

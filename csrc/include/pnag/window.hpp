@@ -26,6 +26,7 @@
 #include <span>
 
 #include "pnag/cost.hpp"
+#include "pnag/execution.hpp"
 #include "pnag/random.hpp"
 #include "pnag/space.hpp"
 
@@ -54,13 +55,13 @@ class WindowSampler {
     /// Count the architectures with low <= cost <= high. Exact where the window or the space is
     /// small or where all costs fall on the grid of the bins. Throws InvalidInput unless low and
     /// high are finite and in order, and for spaces of 2^127 or more architectures.
-    [[nodiscard]] WindowCount count(double low, double high, int threads) const;
+    [[nodiscard]] WindowCount count(double low, double high, const Execution& execution) const;
 
     /// Draw architectures with low <= cost <= high uniformly; a row depends on the seed and its
     /// number only. Throws InvalidInput, naming what can be reached, if there is none or if 2^20
     /// candidates near a very narrow window all lay outside it.
     void sample(double low, double high, std::uint64_t seed, std::span<std::uint8_t> out,
-                int threads) const;
+                const Execution& execution) const;
 
   private:
     struct Tables;
