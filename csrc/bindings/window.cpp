@@ -25,8 +25,8 @@ WindowSampler make_sampler(const Space& space, const py::object& entries,
     spec.use_max = {false};
     spec.context_slot = context_slot;
     spec.n_codes = std::move(n_codes);
-    const py::gil_scoped_release release;
-    return WindowSampler(space, spec);
+    return run_interruptibly(
+        1, [&](const Execution& execution) { return WindowSampler(space, spec, execution); });
 }
 
 py::int_ to_python(uint128 value) {
