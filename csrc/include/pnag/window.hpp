@@ -25,7 +25,7 @@
 // variation) of uniform, far below what any number of samples that can be drawn would show.
 //
 // Cost. With T bins in all and P pairs in the tail: O(T^2 + P) time and memory, built when first
-// needed (ofa-mbv3: 3 MiB, and for windows of less than about 10^-5 of the range of costs 30 MiB
+// needed (ofa-mbv3: 3 MiB, and for windows of less than about 10^-5 of the range of costs 36 MiB
 // more); O(T log P + P) per window; O(units) per candidate. The share of candidates that is
 // accepted is the mean number of rows of the tail in the window over the largest near it: a half or
 // so where several are expected, and in proportion to the width below that (on ofa-mbv3 about 10^-7

@@ -7,6 +7,11 @@
 #include "pnag/parallel.hpp"
 
 namespace pnag::window {
+namespace {
+
+constexpr std::size_t kPairsPerBucket = 2;
+
+}  // namespace
 
 Tail::Tail(std::shared_ptr<const Unit> unit, std::shared_ptr<const Unit> partner,
            const Execution& execution)
@@ -21,7 +26,7 @@ Tail::Tail(std::shared_ptr<const Unit> unit, std::shared_ptr<const Unit> partner
         shift_ = static_cast<unsigned>(std::bit_width(unit_->size() - 1));
         mask_ = (std::uint32_t{1} << shift_) - 1;
     }
-    const std::size_t n_buckets = size_ / 4 + 1;
+    const std::size_t n_buckets = size_ / kPairsPerBucket + 1;
     start_.assign(n_buckets + 1, 0);
     last_bucket_ = static_cast<double>(n_buckets - 1);
     const double scale = static_cast<double>(n_buckets) / (last - origin_);
@@ -37,61 +42,81 @@ Tail::Tail(std::shared_ptr<const Unit> unit, std::shared_ptr<const Unit> partner
 }
 
 void Tail::sort_pairs(const Execution& execution) {
-    constexpr std::size_t kParts = 64;
+    struct Pair {
+        double cost;
+        std::uint32_t pair;
+    };
+    // Threads take parts of the buckets; what is written of a part at once stays in a cache.
+    constexpr std::size_t kParts = 32;
+    constexpr std::size_t kBucketsAtOnce = 4096;
+    // Few pairs share a bucket, as a rule: each is put in its place among those before it.
+    constexpr std::uint32_t kMaxInserted = 64;
     const std::vector<double>& costs = unit_->costs;
     const std::size_t n_buckets = start_.size() - 1;
     const std::size_t part = (n_buckets - 1) / kParts + 1;
-    // Calls visit(bucket, cost, pair) for the pairs in the buckets [begin, end).
-    const auto each_pair = [&](std::size_t begin, std::size_t end, const auto& visit) {
-        for (std::size_t p = 0; p < partner_->size(); ++p) {
-            const double more = partner_->costs[p];
-            auto row = std::partition_point(costs.begin(), costs.end(), [&](double cost) {
-                return bucket_of(more + cost) < begin;
+    // For each row of the partner the first row of the unit that falls in bucket `b` or beyond.
+    const auto cursors_at = [&](std::size_t b) {
+        std::vector<std::size_t> cursors;
+        for (const double more : partner_->costs) {
+            const auto row = std::partition_point(costs.begin(), costs.end(), [&](double cost) {
+                return bucket_of(more + cost) < b;
             });
-            for (; row != costs.end(); ++row) {
-                const double cost = more + *row;
+            cursors.push_back(static_cast<std::size_t>(row - costs.begin()));
+        }
+        return cursors;
+    };
+    // Calls visit(bucket, cost, pair) for the pairs from the cursors up to bucket `end`.
+    const auto each_pair = [&](std::vector<std::size_t>& cursors, std::size_t end,
+                               const auto& visit) {
+        for (std::size_t p = 0; p < cursors.size(); ++p) {
+            const double more = partner_->costs[p];
+            std::size_t row = cursors[p];
+            for (; row < costs.size(); ++row) {
+                const double cost = more + costs[row];
                 const std::size_t b = bucket_of(cost);
                 if (b >= end) break;
                 visit(b, cost,
-                      static_cast<std::uint32_t>(p << shift_) |
-                          static_cast<std::uint32_t>(row - costs.begin()));
+                      static_cast<std::uint32_t>(p << shift_) | static_cast<std::uint32_t>(row));
             }
+            cursors[p] = row;
         }
     };
     parallel_for(n_buckets, part, execution, [&](std::size_t begin, std::size_t end) {
-        each_pair(begin, end, [&](std::size_t b, double, std::uint32_t) { ++start_[b + 1]; });
+        std::vector<std::size_t> cursors = cursors_at(begin);
+        each_pair(cursors, end, [&](std::size_t b, double, std::uint32_t) { ++start_[b + 1]; });
     });
     for (std::size_t b = 0; b < n_buckets; ++b)
         start_[b + 1] += start_[b];
     std::vector<std::uint32_t> order(size_);
     parallel_for(n_buckets, part, execution, [&](std::size_t begin, std::size_t end) {
-        struct Pair {
-            double cost;
-            std::uint32_t pair;
-        };
-        // Few pairs share a bucket, as a rule: each is put in its place among those before it.
-        constexpr std::uint32_t kMaxInserted = 64;
-        const std::uint32_t first = start_[begin];
-        std::vector<Pair> sorted(start_[end] - first);
-        std::vector<std::uint32_t> filled(end - begin, 0);
-        each_pair(begin, end, [&](std::size_t b, double cost, std::uint32_t pair) {
-            Pair* const bucket = sorted.data() + (start_[b] - first);
-            std::uint32_t at = filled[b - begin]++;
-            if (start_[b + 1] - start_[b] <= kMaxInserted) {
-                for (; at > 0 && bucket[at - 1].cost > cost; --at)
-                    bucket[at] = bucket[at - 1];
+        std::vector<std::size_t> cursors = cursors_at(begin);
+        std::vector<Pair> sorted;
+        std::vector<std::uint32_t> filled;
+        for (std::size_t at = begin; at < end; at += kBucketsAtOnce) {
+            const std::size_t stop = std::min(end, at + kBucketsAtOnce);
+            const std::uint32_t first = start_[at];
+            sorted.resize(start_[stop] - first);
+            filled.assign(stop - at, 0);
+            each_pair(cursors, stop, [&](std::size_t b, double cost, std::uint32_t pair) {
+                Pair* const bucket = sorted.data() + (start_[b] - first);
+                std::uint32_t place = filled[b - at]++;
+                if (start_[b + 1] - start_[b] <= kMaxInserted) {
+                    for (; place > 0 && bucket[place - 1].cost > cost; --place)
+                        bucket[place] = bucket[place - 1];
+                }
+                bucket[place] = {cost, pair};
+            });
+            for (std::size_t b = at; b < stop; ++b) {
+                if (start_[b + 1] - start_[b] <= kMaxInserted) continue;
+                std::sort(sorted.data() + (start_[b] - first),
+                          sorted.data() + (start_[b + 1] - first),
+                          [](const Pair& x, const Pair& y) {
+                              return x.cost != y.cost ? x.cost < y.cost : x.pair < y.pair;
+                          });
             }
-            bucket[at] = {cost, pair};
-        });
-        for (std::size_t b = begin; b < end; ++b) {
-            if (start_[b + 1] - start_[b] <= kMaxInserted) continue;
-            std::sort(sorted.data() + (start_[b] - first), sorted.data() + (start_[b + 1] - first),
-                      [](const Pair& x, const Pair& y) {
-                          return x.cost != y.cost ? x.cost < y.cost : x.pair < y.pair;
-                      });
+            for (std::size_t i = 0; i < sorted.size(); ++i)
+                order[first + i] = sorted[i].pair;
         }
-        for (std::size_t i = 0; i < sorted.size(); ++i)
-            order[first + i] = sorted[i].pair;
     });
     order_ = std::move(order);
 }

@@ -14,8 +14,8 @@ namespace pnag::window {
 
 /// All rows of a unit, or all pairs of rows of two units.
 ///
-/// Pairs are sorted by buckets of cost, four pairs each on average, and within the buckets:
-/// O(pairs) time, 5 bytes a pair. A search is O(1) where costs are spread evenly, and never more
+/// Pairs are sorted by buckets of cost, two pairs each on average, and within the buckets:
+/// O(pairs) time, 6 bytes a pair. A search is O(1) where costs are spread evenly, and never more
 /// than O(log pairs).
 class Tail {
   public:
