@@ -173,7 +173,7 @@ std::optional<InvalidEntry> CostTables::find_bad_code(const std::uint8_t* archs,
 }
 
 void CostTables::lookup(std::span<const std::uint8_t> archs, std::span<double> out,
-                        int threads) const {
+                        const Execution& execution) const {
     const std::size_t n = n_slots();
     if (archs.size() % n != 0) {
         throw InvalidInput("archs has " + std::to_string(archs.size()) +
@@ -187,7 +187,7 @@ void CostTables::lookup(std::span<const std::uint8_t> archs, std::span<double> o
     for (std::size_t t = 0; t < n_tables_; ++t)
         in_place = in_place && column_of_table_[t] == t;
 
-    parallel_for(n_rows, kGrain, threads, [&](std::size_t begin, std::size_t end) {
+    parallel_for(n_rows, kGrain, execution, [&](std::size_t begin, std::size_t end) {
         std::vector<double> scratch(in_place ? 0 : simd::kTileRows * width_);
         simd::LookupPlan plan{};
         plan.n_slots = n;

@@ -132,7 +132,7 @@ TEST(three_units_are_binned) {
     const CostTables tables(problem.spec());
     tables.lookup(rows, costs, 1);
     std::sort(costs.begin(), costs.end());
-    for (const double width : {1.0, 0.1, 1e-3, 1e-5}) {
+    for (const double width : {1.0, 0.1, 1e-3, 1e-5, 1e-7}) {
         const double low = costs[2500];
         const double high = low + width * (costs.back() - costs.front());
         const WindowCount count = sampler.count(low, high, 1);
