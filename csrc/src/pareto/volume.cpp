@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "staircase.hpp"
+
 namespace pnag {
 namespace {
 
@@ -44,24 +46,27 @@ double PlaneCover::add(double px, double py) {
     return area;
 }
 
-void SpaceCover::reset(const double* corner) {
+void SpaceCover::reset(const double* corner, std::size_t most) {
     std::copy_n(corner, 3, corner_);
-    x_.clear();
-    y_.clear();
-    z_.clear();
+    n_ = 0;
+    for (auto* column : {&x_, &y_, &z_})
+        column->assign(most + simd::kMemberRoom, kInfinity);
 }
 
-double SpaceCover::free_volume(double px, double py, double pz, std::size_t before) {
+double SpaceCover::free_volume(double px, double py, double pz) {
+    const double quick =
+        kernel_->free_space(x_.data(), y_.data(), z_.data(), n_, px, py, pz, corner_);
+    if (quick >= 0.0) return quick;
     // At height pz the point's free area is cut off at the right by members not above it in y, and
     // at the top by members not above it in x.
+    const std::size_t before = members_up_to(pz);
     double x_limit = corner_[0];
     double y_limit = corner_[1];
     kernel_->lower_limits(x_.data(), y_.data(), before, px, py, &x_limit, &y_limit);
-    if (x_limit <= px || y_limit <= py) return 0.0;
     // Only members that reach into the rest of its box matter: few, on most fronts.
-    events_.resize(x_.size());
+    events_.resize(n_);
     const std::size_t n_events =
-        kernel_->collect_below(x_.data(), y_.data(), x_.size(), x_limit, y_limit, events_.data());
+        kernel_->collect_below(x_.data(), y_.data(), n_, x_limit, y_limit, events_.data());
     double area = (x_limit - px) * (y_limit - py);
     double volume = 0.0;
     double height = pz;
@@ -79,30 +84,22 @@ double SpaceCover::free_volume(double px, double py, double pz, std::size_t befo
 }
 
 double SpaceCover::add(double px, double py, double pz) {
-    const auto before =
-        static_cast<std::size_t>(std::upper_bound(z_.begin(), z_.end(), pz) - z_.begin());
-    const double volume = free_volume(px, py, pz, before);
+    const double volume = free_volume(px, py, pz);
     if (volume <= 0.0) return 0.0;
-    // Members that the point covers can no longer matter.
-    const std::size_t n = x_.size();
-    if (kernel_->any_at_or_above(x_.data() + before, y_.data() + before, n - before, px, py)) {
-        std::size_t kept = before;
-        for (std::size_t i = before; i < n; ++i) {
-            if (x_[i] >= px && y_[i] >= py) continue;
-            x_[kept] = x_[i];
-            y_[kept] = y_[i];
-            z_[kept] = z_[i];
-            ++kept;
-        }
-        x_.resize(kept);
-        y_.resize(kept);
-        z_.resize(kept);
-    }
-    const auto at = static_cast<std::ptrdiff_t>(before);
-    x_.insert(x_.begin() + at, px);
-    y_.insert(y_.begin() + at, py);
-    z_.insert(z_.begin() + at, pz);
+    n_ = kernel_->add_member(x_.data(), y_.data(), z_.data(), n_, px, py, pz);
     return volume;
+}
+
+std::size_t SpaceCover::members_up_to(double z) const {
+    const double* base = z_.data();
+    std::size_t size = n_;
+    if (size == 0) return 0;
+    while (size > 1) {
+        const std::size_t half = size / 2;
+        base += half & all_if(base[half - 1] <= z);
+        size -= half;
+    }
+    return static_cast<std::size_t>(base - z_.data()) + (*base <= z ? 1 : 0);
 }
 
 VolumeSolver::VolumeSolver(std::span<const double> reference, const Execution& execution)
@@ -180,7 +177,7 @@ double VolumeSolver::volume_3d(const double* values, std::size_t n) {
 }
 
 double VolumeSolver::volume_4d(const double* values, std::size_t n) {
-    space_.reset(reference_.data());
+    space_.reset(reference_.data(), n);
     double volume = 0.0;
     double slice = 0.0;
     double height = values[3];

@@ -48,19 +48,22 @@ class SpaceCover {
   public:
     explicit SpaceCover(const simd::Kernels& kernel) : kernel_(&kernel) {}
 
-    void reset(const double* corner);
+    /// Forget all members; up to `most` will be added.
+    void reset(const double* corner, std::size_t most);
 
     /// Add a point; returns the volume that was not covered before. O(n) vectorised, and the events
     /// within the point's own box.
     double add(double x, double y, double z);
 
   private:
-    /// Volume of the box of (x, y, z) that no member covers; the first `before` members have z <=
-    /// z.
-    double free_volume(double x, double y, double z, std::size_t before);
+    /// Volume of the box of (x, y, z) that no member covers.
+    double free_volume(double x, double y, double z);
+
+    [[nodiscard]] std::size_t members_up_to(double z) const;
 
     const simd::Kernels* kernel_;
     double corner_[3] = {};
+    std::size_t n_ = 0;
     std::vector<double> x_;
     std::vector<double> y_;
     std::vector<double> z_;

@@ -44,6 +44,9 @@ struct CellSummary {
     double slab_at[kCellWidth];       // where it starts
 };
 
+/// Places behind the last member that add_member may write to.
+inline constexpr std::size_t kMemberRoom = 24;
+
 struct Kernels {
     const char* name;
 
@@ -113,6 +116,17 @@ struct Kernels {
 
     /// Volume of the union of n <= kMaxCellRows boxes [row, upper) in m <= 8 objectives.
     double (*union_of_rows)(const double* rows, std::size_t n, unsigned m, const double* upper);
+
+    /// Volume of the box from p = (px, py, pz) to `corner` that no [member, inf) covers, or -1 if
+    /// too many members reach into it for this kernel. Members come by rising z; their arrays go on
+    /// with +inf to a multiple of 8.
+    double (*free_space)(const double* x, const double* y, const double* z, std::size_t n,
+                         double px, double py, double pz, const double* corner);
+
+    /// Insert (px, py, pz) into such members and drop those it covers; returns how many are left.
+    /// There is room for kMemberRoom more.
+    std::size_t (*add_member)(double* x, double* y, double* z, std::size_t n, double px, double py,
+                              double pz);
 };
 
 /// Points per block of find_dominator.
