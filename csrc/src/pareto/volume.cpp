@@ -147,9 +147,9 @@ double VolumeSolver::volume_2d(const double* values, std::size_t n) {
     double lowest = reference_[1];
     for (const KeyIndex& item : items) {
         const double* point = values + 2 * static_cast<std::size_t>(item.index);
-        if (point[1] >= lowest) continue;
-        volume += (reference_[0] - point[0]) * (lowest - point[1]);
-        lowest = point[1];
+        const double next = std::min(lowest, point[1]);
+        volume += (reference_[0] - point[0]) * (lowest - next);
+        lowest = next;
     }
     return volume;
 }

@@ -20,9 +20,10 @@
 
 namespace pnag {
 
-/// Checks points and reference as `hypervolume` promises; rows better than the reference
-/// everywhere.
-std::vector<std::size_t> rows_inside(const Points& points, std::span<const double> reference);
+/// Checks points and reference as `hypervolume` promises; copies the rows that are better than the
+/// reference everywhere, and tells which they are.
+std::vector<double> points_inside(const Points& points, std::span<const double> reference,
+                                  std::vector<std::size_t>* rows);
 
 /// The part of the plane right of and above some points, up to a corner.
 ///
