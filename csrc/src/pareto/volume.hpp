@@ -85,7 +85,6 @@ class VolumeSolver {
         std::vector<double> cut;
         std::vector<double> sorted;
         std::vector<std::size_t> rank;
-        std::vector<KeyIndex> items;
         BlockList kept{1};
     };
 
@@ -101,10 +100,15 @@ class VolumeSolver {
     /// Sort rows of m doubles by one column, in place.
     void sort_rows(double* values, std::size_t n, std::size_t m, std::size_t column, Level& level);
 
+    /// Write the order of rows by one column, equal values by row, to order_.
+    void order_by(const double* values, std::size_t n, std::size_t m, std::size_t column);
+
     const simd::Kernels& kernel_;
     Pacer pacer_;
     std::vector<double> reference_;
     std::vector<Level> levels_;  // by number of objectives
+    std::vector<std::uint32_t> order_;
+    std::vector<KeyIndex> items_;
     std::vector<KeyIndex> scratch_;
     PlaneCover plane_;
     SpaceCover space_;

@@ -44,6 +44,10 @@ struct CellSummary {
     double slab_at[kCellWidth];       // where it starts
 };
 
+/// Most points that covered_space takes and that free_space can see from one point. Quadratic work
+/// on so few is vectorised and has no branches to guess.
+inline constexpr std::size_t kMaxEvents = 128;
+
 /// Places behind the last member that add_member may write to.
 inline constexpr std::size_t kMemberRoom = 24;
 
@@ -117,9 +121,18 @@ struct Kernels {
     /// Volume of the union of n <= kMaxCellRows boxes [row, upper) in m <= 8 objectives.
     double (*union_of_rows)(const double* rows, std::size_t n, unsigned m, const double* upper);
 
+    /// Place of every value in rising order, equal values by index, O(n^2). Both arrays have room
+    /// for whole groups of 8.
+    void (*find_places)(const double* values, std::size_t n, std::int64_t* place);
+
     /// Of the entries j of n rows those above `floor`, at least one: about their median, that of a
     /// sample.
     double (*middle_of)(const double* rows, std::size_t n, unsigned j, double floor);
+
+    /// Volume of the union of boxes [point, corner), 1 <= n <= kMaxEvents. Points come by rising z;
+    /// arrays have room for whole groups of 8.
+    double (*covered_space)(const double* x, const double* y, const double* z, std::size_t n,
+                            const double* corner);
 
     /// Volume of the box from p = (px, py, pz) to `corner` that no [member, inf) covers, or -1 if
     /// too many members reach into it for this kernel. Members come by rising z; their arrays go on
