@@ -20,6 +20,8 @@ static_assert(kLeaf <= simd::kMaxCellRows);
 // Cells are made tasks of threads at this depth, if they have not become small before.
 constexpr int kTaskDepth = 5;
 constexpr std::size_t kTaskRows = 64;
+// Fewer orthants are done before threads have started, whatever the number of threads.
+constexpr std::size_t kFew = 128;
 
 // Padding is 1 wide, so it changes no product.
 double volume(const Corner& lower, const Corner& upper) {
@@ -277,7 +279,8 @@ double volume_by_cells(const Points& points, std::span<const std::size_t> rows,
     const Root root = make_root(points, rows, reference);
     Solver solver(points.m, execution);
     std::vector<Task> tasks;
-    double total = solver.covered(root.rows.data(), rows.size(), root.lower, root.upper, 0, &tasks);
+    double total = solver.covered(root.rows.data(), rows.size(), root.lower, root.upper, 0,
+                                  rows.size() <= kFew ? nullptr : &tasks);
     std::vector<double> parts(tasks.size());
     parallel_for(tasks.size(), 1, execution, [&](std::size_t begin, std::size_t end) {
         Solver own(points.m, execution);
