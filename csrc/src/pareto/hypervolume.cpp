@@ -17,13 +17,19 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // From here on cells are faster than sweeps.
 constexpr std::size_t kCellObjectives = 5;
 
-// Drop the rows that another one, the one with the largest box, covers; as long as that leaves much
-// less to do. In few objectives and without a front of many points hardly any are left.
-std::size_t drop_covered(std::vector<double>& values, std::size_t n,
-                         std::span<const double> reference) {
+// Few rows, or rounds that drop a smaller part, are not worth a round of drop_covered.
+constexpr std::size_t kFewRows = 8;
+constexpr std::size_t kWorthwhilePart = 4;
+
+// Drop the rows that the row with the largest box covers, then the next, while that pays. Of random
+// points in few objectives hardly any are left. Rows change places.
+void drop_covered(std::vector<double>& values, std::span<const double> reference,
+                  const Execution& execution) {
     const std::size_t m = reference.size();
+    std::size_t n = values.size() / m;
     double* rows = values.data();
-    for (std::size_t first = 0; first + 8 < n; ++first) {
+    for (std::size_t first = 0; first + kFewRows < n; ++first) {
+        execution.check();
         std::size_t largest = first;
         double volume = 0.0;
         for (std::size_t i = first; i < n; ++i) {
@@ -35,6 +41,7 @@ std::size_t drop_covered(std::vector<double>& values, std::size_t n,
         }
         std::swap_ranges(rows + first * m, rows + first * m + m, rows + largest * m);
         const double* pivot = rows + first * m;
+        // Each row is moved before it is judged, for want of a branch that could be guessed.
         std::size_t kept = first + 1;
         for (std::size_t i = first + 1; i < n; ++i) {
             const double* row = rows + i * m;
@@ -45,12 +52,11 @@ std::size_t drop_covered(std::vector<double>& values, std::size_t n,
             }
             kept += covered ? 0 : 1;
         }
-        const bool done = n - kept < (n - first) / 4;
+        const bool done = n - kept < (n - first) / kWorthwhilePart;
         n = kept;
         if (done) break;
     }
     values.resize(n * m);
-    return n;
 }
 
 // Says what is wrong with points or reference, if anything is.
@@ -127,8 +133,9 @@ std::vector<double> points_inside(const Points& points, std::span<const double> 
 double hypervolume(const Points& points, std::span<const double> reference,
                    const Execution& execution) {
     std::vector<double> values = points_inside(points, reference, nullptr);
-    const std::size_t n = drop_covered(values, values.size() / points.m, reference);
+    drop_covered(values, reference, execution);
     if (points.m >= kCellObjectives && points.m <= kMaxCellObjectives) {
+        const std::size_t n = values.size() / points.m;
         std::vector<std::uint8_t> keep(n);
         is_non_dominated({values, n, points.m}, keep, execution);
         std::vector<std::size_t> minimal;

@@ -6,6 +6,10 @@
 // "Computing and updating hypervolume contributions in up to four dimensions", IEEE TEC 2018; here
 // flat arrays and a vectorised filter take the place of linked lists). m >= 5: WFG (While,
 // Bradstreet and Barone, IEEE TEC 2012) down to m = 4.
+//
+// Up to simd::kMaxEvents points in three objectives are swept along the first with the heights of
+// all levels of the third side by side, O(k^2 / 8) for k points: without a branch it is the faster
+// way, since a sorted staircase costs several mispredicted ones a point.
 #pragma once
 
 #include <cstddef>
