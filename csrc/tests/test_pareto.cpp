@@ -1,8 +1,11 @@
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
+#include <numeric>
 
 #include "check.hpp"
+#include "pareto/cells.hpp"
 #include "pareto/divide_and_conquer.hpp"
 #include "pareto/ordering.hpp"
 #include "pnag/errors.hpp"
@@ -199,6 +202,45 @@ TEST(hypervolume_matches_inclusion_and_exclusion) {
             }
             CHECK(std::abs(hypervolume(batch.view(), reference) - expected) < 1e-9 * expected);
         }
+    }
+}
+
+// Sweeps and cells have nothing in common; sizes straddle those at which sweeps change their way.
+TEST(sweeps_agree_with_cells) {
+    for (const Shape shape : {Shape::uniform, Shape::coarse, Shape::sphere, Shape::chain,
+                              Shape::equal, Shape::constant_column}) {
+        for (const std::size_t m : {2UL, 3UL, 4UL}) {
+            for (const std::size_t n : {7UL, 8UL, 9UL, 64UL, 127UL, 128UL, 129UL, 500UL}) {
+                const Batch batch = make(shape, n, m, n + m);
+                const double most = *std::max_element(batch.values.begin(), batch.values.end());
+                const std::vector<double> reference(m, most + 0.1);
+                std::vector<std::size_t> rows(n);
+                std::iota(rows.begin(), rows.end(), std::size_t{0});
+                const double swept = hypervolume(batch.view(), reference);
+                const double cut = volume_by_cells(batch.view(), rows, reference, 1);
+                CHECK(std::abs(swept - cut) <= 1e-12 * cut);
+            }
+        }
+    }
+}
+
+TEST(a_point_that_sees_many_others) {
+    // None of the first n covers another in the first three objectives, and the last point lies
+    // below them all: more than the vectorised sum takes.
+    for (const std::size_t n : {100UL, 130UL, 400UL}) {
+        const Batch front = make(Shape::sphere, n, 3, n);
+        Batch batch{{0.4, 0.01, 0.02, 0.8, 0.001, 0.001, 0.001, 0.9}, n + 2, 4};
+        for (std::size_t i = 0; i < n; ++i) {
+            const double point[] = {front.at(i, 0), front.at(i, 1), front.at(i, 2),
+                                    0.001 * static_cast<double>(i)};
+            batch.values.insert(batch.values.end(), std::begin(point), std::end(point));
+        }
+        const std::vector<double> reference(4, 1.1);
+        std::vector<std::size_t> rows(batch.n);
+        std::iota(rows.begin(), rows.end(), std::size_t{0});
+        const double swept = hypervolume(batch.view(), reference);
+        const double cut = volume_by_cells(batch.view(), rows, reference, 1);
+        CHECK(std::abs(swept - cut) <= 1e-12 * cut);
     }
 }
 
