@@ -36,18 +36,16 @@ class Divider {
         n_ = representative.size();
         ranks_.assign(n_, 0);
         columns_.resize(points.m - 1);
-        std::vector<KeyIndex> items(n_);
-        std::vector<KeyIndex> scratch;
+        std::vector<double> values(n_);
         for (std::size_t j = 0; j + 1 < points.m; ++j) {
-            for (std::size_t i = 0; i < n_; ++i) {
-                items[i] = {order_key(points.row(representative[i])[j + 1]),
-                            static_cast<std::uint32_t>(i)};
-            }
-            sort_by_key(items, scratch, execution);
+            for (std::size_t i = 0; i < n_; ++i)
+                values[i] = points.row(representative[i])[j + 1];
+            const Column column{values.data(), 1};
+            RowSort rows(column, column, n_, execution);
+            rows.run();
             columns_[j].resize(n_);
-            for (std::size_t i = 0; i < n_; ++i) {
-                columns_[j][items[i].index] = static_cast<std::int32_t>(i);
-            }
+            for (std::size_t i = 0; i < n_; ++i)
+                columns_[j][rows.entries()[i].row()] = static_cast<std::int32_t>(i);
         }
     }
 

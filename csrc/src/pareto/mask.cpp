@@ -124,24 +124,26 @@ void mask_by_sum(const Points& points, std::span<std::uint8_t> out, const Execut
     constexpr std::size_t kMaxKept = 1024;
     const simd::Kernels& kernel = simd::kernels();
     const Normaliser normaliser(points);
-    std::vector<KeyIndex> items(points.n);
-    std::vector<KeyIndex> scratch;
-    for (std::size_t i = 0; i < points.n; ++i) {
-        items[i] = {order_key(normaliser.sum(points.row(i))), static_cast<std::uint32_t>(i)};
-    }
-    sort_by_key(items, scratch, execution);
+    std::vector<double> sums(points.n);
+    for (std::size_t i = 0; i < points.n; ++i)
+        sums[i] = normaliser.sum(points.row(i));
+    RowSort rows({sums.data(), 1}, {sums.data(), 1}, points.n, execution);
+    rows.run();
+    std::vector<std::uint32_t> order(points.n);
+    for (std::size_t i = 0; i < points.n; ++i)
+        order[i] = rows.entries()[i].row();
     // Rounding can give a point the sum of one that it dominates; it comes first lexicographically.
     for (std::size_t begin = 0; begin < points.n;) {
         std::size_t end = begin + 1;
-        while (end < points.n && items[end].key == items[begin].key)
+        while (end < points.n && sums[order[end]] == sums[order[begin]])
             ++end;
         if (end - begin > 1) {
-            std::sort(items.begin() + static_cast<std::ptrdiff_t>(begin),
-                      items.begin() + static_cast<std::ptrdiff_t>(end),
-                      [&](const KeyIndex& a, const KeyIndex& b) {
+            std::sort(order.begin() + static_cast<std::ptrdiff_t>(begin),
+                      order.begin() + static_cast<std::ptrdiff_t>(end),
+                      [&](std::uint32_t a, std::uint32_t b) {
                           return std::lexicographical_compare(
-                              points.row(a.index), points.row(a.index) + points.m,
-                              points.row(b.index), points.row(b.index) + points.m);
+                              points.row(a), points.row(a) + points.m, points.row(b),
+                              points.row(b) + points.m);
                       });
         }
         begin = end;
@@ -149,16 +151,16 @@ void mask_by_sum(const Points& points, std::span<std::uint8_t> out, const Execut
     BlockList kept(points.m);
     std::vector<std::uint32_t> rest;
     Pacer pacer(execution);
-    for (const KeyIndex& item : items) {
+    for (const std::uint32_t i : order) {
         pacer.spend(kept.size() + 10);
-        const double* point = points.row(item.index);
+        const double* point = points.row(i);
         const bool dominated = kept.dominates(kernel, point);
-        out[item.index] = dominated ? 0 : 1;
+        out[i] = dominated ? 0 : 1;
         if (dominated) continue;
         if (kept.size() < kMaxKept) {
             kept.add(point);
         } else {
-            rest.push_back(item.index);
+            rest.push_back(i);
         }
     }
     if (rest.empty()) return;
