@@ -124,34 +124,59 @@ void sort_2d(const Points& points, std::span<std::int32_t> out, const Execution&
 // false, with `out` unspecified, when staircases grow so long that moving their steps costs too
 // much.
 bool sort_3d(const Points& points, std::span<std::int32_t> out, const Execution& execution) {
+    constexpr std::size_t kBatch = 8;
     const auto order = lexicographic_order(points, execution);
-    std::vector<Staircase<double, double>> fronts;
+    std::vector<Staircase<double, double>> fronts(1);
+    fronts[0].insert(points.row(order[0])[1], points.row(order[0])[2]);
+    std::vector<std::size_t> grown(1, 0);  // after the points of which batch
     std::size_t moves_left = (std::size_t{1} << 20) + 512 * points.n;
-    const double* last = nullptr;
-    std::int32_t rank = 0;
+    const double* last = points.row(order[0]);
+    std::size_t front = 0;
     Pacer pacer(execution);
-    for (const std::uint32_t i : order) {
-        pacer.spend(300);
-        const double* point = points.row(i);
-        if (last == nullptr || !equal_rows(point, last, 3)) {
-            std::size_t low = 0;
-            std::size_t high = fronts.size();
-            while (low < high) {
-                const std::size_t middle = (low + high) / 2;
-                if (fronts[middle].covers(point[1], point[2])) {
-                    low = middle + 1;
-                } else {
-                    high = middle;
-                }
-            }
-            if (low == fronts.size()) fronts.emplace_back();
-            const std::size_t moved = fronts[low].insert(point[1], point[2]);
-            if (moved > moves_left) return false;
-            moves_left -= moved;
-            rank = static_cast<std::int32_t>(low);
+    for (std::size_t k = 0; k < points.n; k += kBatch) {
+        pacer.spend(200 * kBatch);
+        const double* point[kBatch];
+        double y[kBatch];
+        double z[kBatch];
+        std::size_t low[kBatch] = {};
+        for (std::size_t i = 0; i < kBatch; ++i) {
+            point[i] = points.row(order[std::min(k + i, points.n - 1)]);
+            y[i] = point[i][1];
+            z[i] = point[i][2];
+            __builtin_prefetch(points.row(order[std::min(k + i + 2 * kBatch, points.n - 1)]));
         }
-        out[i] = rank;
-        last = point;
+        const auto advance = [&](std::size_t half, std::size_t step) {
+            const Staircase<double, double>* stairs[kBatch];
+            bool covered[kBatch];
+            for (std::size_t i = 0; i < kBatch; ++i)
+                stairs[i] = &fronts[low[i] + half];
+            Staircase<double, double>::covers(stairs, y, z, covered);
+            for (std::size_t i = 0; i < kBatch; ++i)
+                low[i] += step & all_if(covered[i]);
+        };
+        std::size_t size = fronts.size();
+        for (; size > 1; size -= size / 2)
+            advance(size / 2 - 1, size / 2);
+        advance(0, 1);
+        for (std::size_t i = 0; i < kBatch && k + i < points.n; ++i) {
+            if (!equal_rows(point[i], last, 3)) {
+                front = low[i];
+                // Fronts that have grown since the search may cover the point by now.
+                while (front < fronts.size() && grown[front] == k &&
+                       fronts[front].covers(y[i], z[i]))
+                    ++front;
+                if (front == fronts.size()) {
+                    fronts.emplace_back();
+                    grown.push_back(k);
+                }
+                const std::size_t moved = fronts[front].insert(y[i], z[i]);
+                if (moved > moves_left) return false;
+                moves_left -= moved;
+                grown[front] = k;
+                last = point[i];
+            }
+            out[order[k + i]] = static_cast<std::int32_t>(front);
+        }
     }
     return true;
 }
