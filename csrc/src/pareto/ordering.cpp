@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "pnag/parallel.hpp"
 
@@ -24,10 +25,19 @@ inline std::uint64_t key_of(const Entry& item) {
 // `from` and `to` may be the same.
 template <typename Item>
 void insertion_sort(const Item* from, std::size_t n, Item* to) {
-    for (std::size_t i = 0; i < n; ++i) {
+    if (n == 0) return;
+    to[0] = from[0];
+    for (std::size_t i = 1; i < n; ++i) {
+        const std::uint64_t key = key_of(from[i]);
+        if (key_of(to[i - 1]) <= key) {
+            // Mostly so; and a whole item at a time, or the processor waits where one that was
+            // written in halves is read soon after.
+            to[i] = from[i];
+            continue;
+        }
         const Item item = from[i];
         std::size_t j = i;
-        for (; j > 0 && key_of(item) < key_of(to[j - 1]); --j)
+        for (; j > 0 && key < key_of(to[j - 1]); --j)
             to[j] = to[j - 1];
         to[j] = item;
     }
@@ -86,32 +96,59 @@ namespace {
 constexpr std::size_t kPartition = 16384;  // shorter batches fit in a cache as they are
 constexpr std::size_t kChunk = 65536;      // rows that one thread counts and places at a time
 
-// Maps values from `least` on to a bucket and 32 bits within it. The last of these bits is left
-// for Ties.
+// Maps values to a digit and 31 bits, larger ones never to less. In long batches each digit is a
+// bucket, and the 31 bits are those after it.
+//
+// Values spread over a few orders of magnitude fill buckets of equal width best; the keys of
+// doubles, nearly their logarithms, are for the others and wherever such a width overflows.
 class Prefix {
   public:
-    Prefix(double least, double most, std::size_t n) : low_(order_key(least)) {
-        const auto key_bits = static_cast<unsigned>(std::bit_width(order_key(most) - low_));
-        used_ = n < kPartition ? 0 : std::min(key_bits, kDigitBits);
-        shift_ = key_bits - used_;
-        // Left first, so that no shift is by as many bits as there are.
-        left_ = shift_ < kInner ? kInner - shift_ : 0;
-        right_ = shift_ < kInner ? 0 : shift_ - kInner;
+    Prefix(Column by, std::size_t n, double least, double most) : least_(least) {
+        constexpr double kResolution = 0x1p52;  // whole numbers up to it are exact
+        scale_ = kResolution / (most - least);
+        linear_ = std::isfinite(scale_) && scale_ > 0.0 && spreads(by, n, least, most);
+        low_ = linear_ ? 0 : order_key(least);
+        const auto bits = static_cast<unsigned>(std::bit_width(position(most)));
+        used_ = std::min({bits, static_cast<unsigned>(std::bit_width(n)), kDigitBits});
+        shift_ = bits - used_;
+        const unsigned inner = n < kPartition ? bits : shift_;
+        left_ = inner < kInner ? kInner - inner : 0;
+        right_ = inner < kInner ? 0 : inner - kInner;
     }
 
-    [[nodiscard]] std::size_t n_buckets() const { return std::size_t{1} << used_; }
-    [[nodiscard]] std::size_t bucket(std::uint64_t key) const {
-        return used_ == 0 ? 0 : (key - low_) >> shift_;
+    [[nodiscard]] std::uint64_t position(double value) const {
+        // Both roundings keep the order.
+        if (linear_)
+            return static_cast<std::uint64_t>(static_cast<std::int64_t>((value - least_) * scale_));
+        return order_key(value) - low_;
     }
-    [[nodiscard]] Entry entry(std::uint64_t key, std::size_t row, double value) const {
-        const std::uint64_t bits = (key - low_) << left_ >> right_;
-        return {bits << 33 | row, value};
+    [[nodiscard]] std::size_t n_digits() const { return std::size_t{1} << used_; }
+    [[nodiscard]] std::size_t digit(std::uint64_t position) const { return position >> shift_; }
+    [[nodiscard]] Entry entry(std::uint64_t position, std::size_t row, double value) const {
+        // The last bit of the upper half is left for Ties.
+        return {(position << left_ >> right_) << 33 | row, value};
     }
 
   private:
     static constexpr unsigned kInner = 31;
 
-    std::uint64_t low_;
+    // Do evenly spaced rows fall into many of as many intervals of the range?
+    static bool spreads(Column by, std::size_t n, double least, double most) {
+        constexpr std::size_t kSample = 64;
+        constexpr unsigned kCrowd = kSample / 4;
+        std::array<unsigned, kSample + 1> counts{};
+        unsigned crowd = 0;
+        for (std::size_t i = 0; i < kSample; ++i) {
+            const double share = (by[i * n / kSample] - least) / (most - least);
+            crowd = std::max(crowd, ++counts[static_cast<std::size_t>(share * kSample)]);
+        }
+        return crowd < kCrowd;
+    }
+
+    double least_;
+    double scale_;
+    bool linear_;
+    std::uint64_t low_ = 0;
     unsigned used_;
     unsigned shift_;
     unsigned left_;
@@ -198,50 +235,57 @@ void RowSort::find_range() {
 }
 
 void RowSort::fill_buckets() {
-    const Prefix prefix(least_, most_, n_);
-    starts_.assign(prefix.n_buckets() + 1, 0);
-    if (prefix.n_buckets() == 1) {
-        starts_[1] = static_cast<std::uint32_t>(n_);
-        for (std::size_t i = 0; i < n_; ++i)
-            entries_.data()[i] = prefix.entry(order_key(by_[i]), i, carried_[i]);
-        return;
-    }
-    // Where the rows of every chunk and bucket go: in order of buckets, then of chunks.
-    std::vector<std::array<std::uint32_t, kDigits>> places((n_ - 1) / kChunk + 1);
+    const Prefix prefix(by_, n_, least_, most_);
+    const std::size_t n_digits = prefix.n_digits();
+    const std::size_t n_chunks = (n_ - 1) / kChunk + 1;
+    // Where the rows of every chunk and digit go: in order of digits, then of chunks.
+    std::vector<std::uint32_t> places(n_chunks * n_digits, 0);
     parallel_for(n_, kChunk, execution_, [&](std::size_t begin, std::size_t end) {
-        auto& counts = places[begin / kChunk];
-        counts.fill(0);
+        std::uint32_t* counts = places.data() + begin / kChunk * n_digits;
         for (std::size_t i = begin; i < end; ++i)
-            ++counts[prefix.bucket(order_key(by_[i]))];
+            ++counts[prefix.digit(prefix.position(by_[i]))];
     });
+    const bool long_batch = n_ >= kPartition;
+    starts_.assign(long_batch ? n_digits + 1 : 2, 0);
     std::uint32_t total = 0;
-    for (std::size_t d = 0; d < prefix.n_buckets(); ++d) {
-        for (auto& counts : places) {
-            const std::uint32_t here = counts[d];
-            counts[d] = total;
+    std::uint32_t longest = 0;
+    for (std::size_t d = 0; d < n_digits; ++d) {
+        const std::uint32_t start = total;
+        for (std::size_t place = d; place < places.size(); place += n_digits) {
+            const std::uint32_t here = places[place];
+            places[place] = total;
             total += here;
         }
-        starts_[d + 1] = total;
+        longest = std::max(longest, total - start);
+        if (long_batch) starts_[d + 1] = total;
     }
+    starts_.back() = total;
+    longest_digit_ = longest;
     parallel_for(n_, kChunk, execution_, [&](std::size_t begin, std::size_t end) {
-        auto& place = places[begin / kChunk];
+        std::uint32_t* place = places.data() + begin / kChunk * n_digits;
+        Entry* entries = entries_.data();
         for (std::size_t i = begin; i < end; ++i) {
-            const std::uint64_t key = order_key(by_[i]);
-            entries_.data()[place[prefix.bucket(key)]++] = prefix.entry(key, i, carried_[i]);
+            const std::uint64_t at = prefix.position(by_[i]);
+            entries[place[prefix.digit(at)]++] = prefix.entry(at, i, carried_[i]);
         }
     });
 }
 
 void RowSort::sort_bucket(std::size_t bucket, Entry* scratch, Ties& ties) {
-    Entry* entries = entries_.data() + starts_[bucket];
-    const std::size_t n = starts_[bucket + 1] - starts_[bucket];
-    sort_items(entries, n, scratch);
-    for (std::size_t i = 1; i < n; ++i) {
-        if (!tied(entries[i - 1], entries[i])) continue;
-        const std::size_t begin = i - 1;
-        while (i < n && tied(entries[begin], entries[i]))
-            ++i;
-        ties.order(entries + begin, i - begin);
+    Entry* first = entries_.data() + starts_[bucket];
+    Entry* last = entries_.data() + starts_[bucket + 1];
+    const auto n = static_cast<std::size_t>(last - first);
+    if (longest_digit_ <= kShort) {
+        insertion_sort(first, n, first);
+    } else {
+        sort_items(first, n, scratch);
+    }
+    for (;;) {
+        first = std::adjacent_find(first, last, tied);
+        if (first == last) return;
+        Entry* end = std::find_if_not(first, last, [&](const Entry& e) { return tied(*first, e); });
+        ties.order(first, static_cast<std::size_t>(end - first));
+        first = end;
     }
 }
 

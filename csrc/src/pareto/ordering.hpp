@@ -96,6 +96,7 @@ class RowSort {
     double least_ = 0.0;
     double most_ = 0.0;
     Buffer<Entry> entries_;
+    std::size_t longest_digit_ = 0;
     std::vector<std::uint32_t> starts_;
 };
 
