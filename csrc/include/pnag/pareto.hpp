@@ -23,7 +23,7 @@ struct Points {
 };
 
 /// Throws InvalidInput for m == 0, a size that is not n * m, and NaN.
-void require_points(const Points& points);
+void require_points(const Points& points, const Execution& execution = 1);
 
 /// Front of every point: 0 for those that no other point dominates, then 1 + the largest front of a
 /// dominating point. Equal points share a front. out has n entries.

@@ -51,7 +51,7 @@ void add_column(const Column& column, std::span<double> out, const Execution& ex
 }  // namespace
 
 void crowding_distance(const Points& points, std::span<double> out, const Execution& execution) {
-    require_points(points);
+    require_points(points, execution);
     if (out.size() != points.n) throw InvalidInput("out has the wrong size");
     if (points.n <= 2) {
         std::fill(out.begin(), out.end(), std::numeric_limits<double>::infinity());

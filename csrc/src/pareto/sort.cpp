@@ -185,7 +185,7 @@ bool sort_3d(const Points& points, std::span<std::int32_t> out, const Execution&
 
 void non_dominated_sort(const Points& points, std::span<std::int32_t> out,
                         const Execution& execution) {
-    require_points(points);
+    require_points(points, execution);
     if (out.size() != points.n) throw InvalidInput("out has the wrong size");
     if (execution.threads < 1) {
         throw InvalidInput("threads is " + std::to_string(execution.threads) +
