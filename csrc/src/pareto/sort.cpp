@@ -9,6 +9,7 @@
 #include "pnag/errors.hpp"
 #include "pnag/pareto.hpp"
 #include "staircase.hpp"
+#include "sweep.hpp"
 
 namespace pnag {
 namespace {
@@ -120,67 +121,6 @@ void sort_2d(const Points& points, std::span<std::int32_t> out, const Execution&
     });
 }
 
-// As in two objectives, with a staircase of the other two objectives for every front. Returns
-// false, with `out` unspecified, when staircases grow so long that moving their steps costs too
-// much.
-bool sort_3d(const Points& points, std::span<std::int32_t> out, const Execution& execution) {
-    constexpr std::size_t kBatch = 8;
-    const auto order = lexicographic_order(points, execution);
-    std::vector<Staircase<double, double>> fronts(1);
-    fronts[0].insert(points.row(order[0])[1], points.row(order[0])[2]);
-    std::vector<std::size_t> grown(1, 0);  // after the points of which batch
-    std::size_t moves_left = (std::size_t{1} << 20) + 512 * points.n;
-    const double* last = points.row(order[0]);
-    std::size_t front = 0;
-    Pacer pacer(execution);
-    for (std::size_t k = 0; k < points.n; k += kBatch) {
-        pacer.spend(200 * kBatch);
-        const double* point[kBatch];
-        double y[kBatch];
-        double z[kBatch];
-        std::size_t low[kBatch] = {};
-        for (std::size_t i = 0; i < kBatch; ++i) {
-            point[i] = points.row(order[std::min(k + i, points.n - 1)]);
-            y[i] = point[i][1];
-            z[i] = point[i][2];
-            __builtin_prefetch(points.row(order[std::min(k + i + 2 * kBatch, points.n - 1)]));
-        }
-        const auto advance = [&](std::size_t half, std::size_t step) {
-            const Staircase<double, double>* stairs[kBatch];
-            bool covered[kBatch];
-            for (std::size_t i = 0; i < kBatch; ++i)
-                stairs[i] = &fronts[low[i] + half];
-            Staircase<double, double>::covers(stairs, y, z, covered);
-            for (std::size_t i = 0; i < kBatch; ++i)
-                low[i] += step & all_if(covered[i]);
-        };
-        std::size_t size = fronts.size();
-        for (; size > 1; size -= size / 2)
-            advance(size / 2 - 1, size / 2);
-        advance(0, 1);
-        for (std::size_t i = 0; i < kBatch && k + i < points.n; ++i) {
-            if (!equal_rows(point[i], last, 3)) {
-                front = low[i];
-                // Fronts that have grown since the search may cover the point by now.
-                while (front < fronts.size() && grown[front] == k &&
-                       fronts[front].covers(y[i], z[i]))
-                    ++front;
-                if (front == fronts.size()) {
-                    fronts.emplace_back();
-                    grown.push_back(k);
-                }
-                const std::size_t moved = fronts[front].insert(y[i], z[i]);
-                if (moved > moves_left) return false;
-                moves_left -= moved;
-                grown[front] = k;
-                last = point[i];
-            }
-            out[order[k + i]] = static_cast<std::int32_t>(front);
-        }
-    }
-    return true;
-}
-
 }  // namespace
 
 void non_dominated_sort(const Points& points, std::span<std::int32_t> out,
@@ -194,7 +134,7 @@ void non_dominated_sort(const Points& points, std::span<std::int32_t> out,
     if (points.n == 0) return;
     if (points.m == 1) return sort_1d(points, out, execution);
     if (points.m == 2) return sort_2d(points, out, execution);
-    if (points.m == 3 && sort_3d(points, out, execution)) return;
+    if (points.m == 3 && sort_by_sweeping(points, out, execution)) return;
     sort_by_dividing(points, out, execution);
 }
 
