@@ -235,7 +235,8 @@ class Sweep {
                     ++front;
                 points[i]->front = front;
                 if (front == last_) continue;
-                if (front == fronts.size()) {
+                // Only the last stage opens fronts, and looks how many there are.
+                if (next_ == nullptr && front == end) {
                     fronts.emplace_back();
                     sweep_.grown_.push_back(batch_);
                 }
