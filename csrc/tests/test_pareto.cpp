@@ -142,7 +142,7 @@ TEST(rows_are_sorted_by_value_then_carried_value_then_row) {
         for (const std::size_t n : {1UL, 2UL, 20UL, 1000UL, 16383UL, 16384UL, 150000UL}) {
             Batch batch{std::vector<double>(2 * n), n, 2};
             for (std::size_t i = 0; i < n; ++i) {
-                RowStream random(stream_key(family, n), i);
+                RowStream random(stream_key(n, 5), i);
                 batch.values[2 * i] = value(family, i, random);
                 batch.values[2 * i + 1] = std::floor(8.0 * value(0, i, random));
             }

@@ -242,8 +242,11 @@ void RowSort::fill_buckets() {
     std::vector<std::uint32_t> places(n_chunks * n_digits, 0);
     parallel_for(n_, kChunk, execution_, [&](std::size_t begin, std::size_t end) {
         std::uint32_t* counts = places.data() + begin / kChunk * n_digits;
+        // Copies, which no compiler has to read again after every store.
+        const Prefix own = prefix;
+        const Column by = by_;
         for (std::size_t i = begin; i < end; ++i)
-            ++counts[prefix.digit(prefix.position(by_[i]))];
+            ++counts[own.digit(own.position(by[i]))];
     });
     const bool long_batch = n_ >= kPartition;
     starts_.assign(long_batch ? n_digits + 1 : 2, 0);
@@ -264,9 +267,12 @@ void RowSort::fill_buckets() {
     parallel_for(n_, kChunk, execution_, [&](std::size_t begin, std::size_t end) {
         std::uint32_t* place = places.data() + begin / kChunk * n_digits;
         Entry* entries = entries_.data();
+        const Prefix own = prefix;
+        const Column by = by_;
+        const Column carried = carried_;
         for (std::size_t i = begin; i < end; ++i) {
-            const std::uint64_t at = prefix.position(by_[i]);
-            entries[place[prefix.digit(at)]++] = prefix.entry(at, i, carried_[i]);
+            const std::uint64_t at = own.position(by[i]);
+            entries[place[own.digit(at)]++] = own.entry(at, i, carried[i]);
         }
     });
 }

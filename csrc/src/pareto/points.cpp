@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <string>
 
@@ -26,10 +27,11 @@ void require_points(const Points& points, const Execution& execution) {
     parallel_for(points.values.size(), kGrain, execution, [&](std::size_t from, std::size_t to) {
         for (std::size_t begin = from; begin < to; begin += kChunk) {
             const std::size_t end = std::min(to, begin + kChunk);
-            bool any = false;
+            const double* values = points.values.data();
+            std::uint64_t n_nan = 0;
             for (std::size_t i = begin; i < end; ++i)
-                any |= points.values[i] != points.values[i];
-            if (!any) continue;
+                n_nan += values[i] != values[i] ? 1 : 0;
+            if (n_nan == 0) continue;
             for (std::size_t i = begin; i < end; ++i) {
                 if (!std::isnan(points.values[i])) continue;
                 throw InvalidInput(
