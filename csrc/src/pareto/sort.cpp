@@ -3,7 +3,6 @@
 #include <limits>
 #include <vector>
 
-#include "../simd/kernels.hpp"
 #include "divide_and_conquer.hpp"
 #include "ordering.hpp"
 #include "pnag/errors.hpp"
