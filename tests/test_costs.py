@@ -306,8 +306,8 @@ def test_fit_refuses(tiny, tiny_table, n, change, message):
         pf.costs.fit(tiny, archs, change(tiny_table(archs)), metric="latency", unit="ms")
 
 
-# Spearman's correlation and mean error on networks left out, with room below and above. At small
-# batches a GPU waits for its launches and the measurements scatter: no additive table does better.
+# Spearman's correlation and mean error on networks left out, with room below and above. An additive
+# table says less of small batches.
 GPUS = {
     "2080ti_1": (0.65, 0.10),
     "2080ti_32": (0.70, 0.13),
