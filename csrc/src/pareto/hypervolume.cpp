@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <string>
 #include <vector>
@@ -87,7 +88,10 @@ std::vector<double> points_inside(const Points& points, std::span<const double> 
                                   std::vector<std::size_t>* rows) {
     const std::size_t m = points.m;
     const std::size_t n = points.n;
-    bool good = m > 0 && reference.size() == m && points.values.size() == n * m;
+    // Nothing is read before the shape is known to be right; n * m might overflow.
+    constexpr auto kMaxRows = static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max());
+    bool good = m > 0 && reference.size() == m && n <= kMaxRows && points.values.size() / m == n &&
+                points.values.size() % m == 0;
     for (const double value : reference)
         good = good && std::isfinite(value);
     std::vector<double> inside;
