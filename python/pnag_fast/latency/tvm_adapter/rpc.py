@@ -21,7 +21,7 @@ from ..device import Conditions, DeviceLostError, DeviceUnavailableError
 from ..networks import Floats, Program
 from ..tiles import Machine
 from .compiling import compile_programs, error_text, symbol
-from .local import versions
+from .local import CUDA_CLOCK, versions
 from .targets import resolve_target
 
 _CONNECT_SECONDS = 10.0
@@ -82,7 +82,7 @@ class RpcDevice:
             "processor": self._key,
             "threads": self._threads,
             "governor": "unknown",
-            "clock": "wall",
+            "clock": CUDA_CLOCK if self._target.device_kind == "cuda" else "wall",
             **versions(),
         }
 
