@@ -2,11 +2,13 @@
 #
 #   PYTHON=python3.12 make test     another interpreter
 #   OUT=somewhere make quickstart   another output folder
+#   FUZZ_SECONDS=300 make fuzz      longer than 30 seconds a target
 #
 # pip's own variables work as always; for example PIP_EXTRA_INDEX_URL picks a CPU build of torch.
 
 PYTHON ?= python3
 OUT ?= quickstart
+FUZZ_SECONDS ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS := $(shell nproc 2>/dev/null || echo 2)
@@ -21,7 +23,7 @@ BUILD_FLAGS := $(if $(CI),-C cmake.define.PNAG_WERROR=ON)
 # cmake looks for ninja on the PATH.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: quickstart test bench lint format sanitize clean
+.PHONY: quickstart test bench lint format sanitize fuzz aarch64 nightly clean
 .DELETE_ON_ERROR:
 
 quickstart: $(VENV)/.run
@@ -50,7 +52,28 @@ format: $(VENV)/.dev
 sanitize: $(VENV)/.dev
 	$(BIN)/cmake --preset asan >/dev/null
 	$(BIN)/cmake --build --preset asan -j $(JOBS)
-	$(BIN)/ctest --preset asan --output-on-failure
+	PNAG_RANDOM_FRONTS=$${PNAG_RANDOM_FRONTS:-10000} $(BIN)/ctest --preset asan --output-on-failure
+
+fuzz: $(VENV)/.dev
+	csrc/fuzz/run.sh $(FUZZ_SECONDS)
+
+# Needs Debian's g++-aarch64-linux-gnu and qemu-user. Both machines must give the same bits.
+aarch64: $(VENV)/.dev
+	for preset in ci aarch64; do \
+		$(BIN)/cmake --preset $$preset >/dev/null && \
+		$(BIN)/cmake --build --preset $$preset -j $(JOBS) || exit; \
+	done
+	PNAG_RANDOM_FRONTS=2000 $(BIN)/ctest --preset aarch64 --output-on-failure
+	build/ci/digest >build/ci/digest.txt
+	qemu-aarch64 -L /usr/aarch64-linux-gnu build/aarch64/digest | diff build/ci/digest.txt -
+
+# What continuous integration has no time for.
+nightly: $(VENV)/.dev
+	$(BIN)/cmake --preset ci -DPNAG_BUILD_PYTHON=OFF >/dev/null
+	$(BIN)/cmake --build --preset ci -j $(JOBS)
+	PNAG_RANDOM_FRONTS=1000000 $(BIN)/ctest --preset ci --output-on-failure
+	PNAG_RANDOM_FRONTS=50000 $(BIN)/python -m pytest tests/test_pareto.py -k random_fronts
+	csrc/fuzz/run.sh 600
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

@@ -384,28 +384,50 @@ def test_small_volumes_in_large_cells_keep_their_digits():
 
 
 def test_random_fronts():
-    """Small random batches against brute force; PNAG_RANDOM_FRONTS sets how many."""
-    rng = np.random.default_rng(0)
-    for _ in range(int(os.environ.get("PNAG_RANDOM_FRONTS", "300"))):
+    """Random batches of up to 3,000 points against brute force and moocore.
+
+    PNAG_RANDOM_FRONTS sets how many, PNAG_RANDOM_FIRST the number of the first; every batch depends
+    on its number only. csrc/tests/test_random_fronts.cpp checks many more, without moocore.
+    """
+    first = int(os.environ.get("PNAG_RANDOM_FIRST", "0"))
+    for number in range(first, first + int(os.environ.get("PNAG_RANDOM_FRONTS", "5000"))):
+        rng = np.random.default_rng(number)
         m = int(rng.integers(1, 9))
-        n = int(10 ** rng.uniform(0, 2))
+        n = int(3001 ** (rng.random() * rng.random() ** 0.5))
         batch = list(families(rng, n, m)) if m > 1 else [("uniform", rng.random((n, 1)))]
         name, points = batch[rng.integers(len(batch))]
-        expected = brute_force_ranks(points)
-        ranks = pareto.non_dominated_sort(points)
-        np.testing.assert_array_equal(ranks, expected, err_msg=name)
-        np.testing.assert_array_equal(pareto.is_non_dominated(points), expected == 0, err_msg=name)
-        if name in ("scales", "extremes"):
+        message = f"{name}; repeat with PNAG_RANDOM_FIRST={number} PNAG_RANDOM_FRONTS=1"
+        tame = name not in ("scales", "extremes")
+        ranks = pareto.non_dominated_sort(points, threads=2)
+        if n <= 100:
+            expected = brute_force_ranks(points)
+        elif name == "chain":  # of which moocore needs minutes
+            expected = points[:, 0]
+        elif tame:
+            expected = moocore.pareto_rank(points)
+        else:
+            expected = ranks
+        np.testing.assert_array_equal(ranks, expected, err_msg=message)
+        mask = pareto.is_non_dominated(points, threads=2)
+        np.testing.assert_array_equal(mask, ranks == 0, err_msg=message)
+        if name != "extremes":
+            crowding = pareto.crowding_distance(points)
+            np.testing.assert_array_equal(crowding, reference_crowding(points), err_msg=message)
+        if not tame:
             continue
         reference = points.max(axis=0, initial=0.0) + 0.5
-        expected_volume = moocore.hypervolume(points, ref=reference)
-        volume = pareto.hypervolume(points, reference)
-        assert volume == pytest.approx(expected_volume, rel=1e-9), name
-        front = np.unique(points[ranks == 0], axis=0)
+        # Beyond four objectives moocore's time is exponential.
+        some = points[: {5: 200, 6: 100, 7: 60, 8: 40}.get(m, n)]
+        expected_volume = moocore.hypervolume(some, ref=reference)
+        volume = pareto.hypervolume(some, reference)
+        assert volume == pytest.approx(expected_volume, rel=1e-9), message
+        front = np.unique(some[pareto.is_non_dominated(some)], axis=0)
         parts = pareto.hypervolume_contributions(front, reference)
-        if m > 1 and len(front) <= 12:
+        if m > 1 and len(front) <= (200 if m <= 3 else 12):
             expected_parts = moocore.hv_contributions(front, ref=reference)
-            np.testing.assert_allclose(parts, expected_parts, rtol=1e-6, atol=1e-9 * volume)
+            np.testing.assert_allclose(
+                parts, expected_parts, rtol=1e-6, atol=1e-9 * volume, err_msg=message
+            )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals to a process")
@@ -551,6 +573,65 @@ def test_wrong_threads_are_named(function):
 def test_empty_batches(function):
     result = function(np.zeros((0, 3)))
     assert result == 0.0 if isinstance(result, float) else result.shape == (0,)
+
+
+@each_function
+def test_signed_zeros_change_no_bit(function):
+    points = np.random.default_rng(0).integers(-1, 2, (200, 3)).astype(float)
+    signed = points.copy()
+    signed[::2][points[::2] == 0] = -0.0
+    assert np.signbit(signed).sum() > np.signbit(points).sum()
+    np.testing.assert_array_equal(function(signed), function(points))
+
+
+@each_function
+def test_infinities_beside_ordinary_values(function):
+    # What lies beyond all values in every objective changes nothing for the others.
+    points = np.random.default_rng(0).random((60, 3))
+    result = function(np.vstack([points, np.full((2, 3), INF)]))
+    if isinstance(result, float):
+        assert result == function(points)
+    elif function is not pareto.crowding_distance:
+        np.testing.assert_array_equal(result[:60], function(points))
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 5, 40])
+def test_one_row(m):
+    point = np.full((1, m), 0.5)
+    np.testing.assert_array_equal(pareto.non_dominated_sort(point), [0])
+    np.testing.assert_array_equal(pareto.is_non_dominated(point), [True])
+    np.testing.assert_array_equal(pareto.crowding_distance(point), [INF])
+    assert pareto.hypervolume(point, np.ones(m)) == 0.5**m
+    np.testing.assert_array_equal(pareto.hypervolume_contributions(point, np.ones(m)), [0.5**m])
+
+
+@pytest.mark.parametrize("m", [2, 3, 4, 5, 9])
+def test_subnormal_values_are_values(m):
+    # Whole multiples of the smallest double in one objective, of a huge one in another.
+    rng = np.random.default_rng(m)
+    points = rng.integers(0, 4, (30, m)).astype(float)
+    scale = np.ones(m)
+    scale[0], scale[1] = 2.0**-1074, 2.0**1000
+    reference = np.full(m, 4.0)
+    for function in (
+        pareto.non_dominated_sort,
+        pareto.is_non_dominated,
+        pareto.crowding_distance,
+    ):
+        np.testing.assert_array_equal(function(points * scale), function(points))
+    for function in (pareto.hypervolume, pareto.hypervolume_contributions):
+        small = np.asarray(function(points * scale, reference * scale))
+        np.testing.assert_array_equal(small, np.asarray(function(points, reference)) * 2.0**-74)
+
+
+def test_many_objectives():
+    rng = np.random.default_rng(0)
+    points = np.vstack([rng.integers(0, 3, (50, 300)), np.zeros((1, 300))])
+    expected = brute_force_ranks(points)
+    np.testing.assert_array_equal(pareto.non_dominated_sort(points), expected)
+    np.testing.assert_array_equal(pareto.is_non_dominated(points), expected == 0)
+    np.testing.assert_array_equal(pareto.crowding_distance(points), reference_crowding(points))
+    assert pareto.hypervolume(points, np.full(300, 2.0)) == 2.0**300
 
 
 @pytest.mark.parametrize("function", [pareto.hypervolume, pareto.hypervolume_contributions])

@@ -378,6 +378,102 @@ def test_every_architecture_of_a_small_window_is_equally_likely(name):
     assert_uniform(counts)
 
 
+def inside_by_halves(costs, low, high):
+    """Codes of four slots whose costs sum to a window, from sorted sums of two and two."""
+    n = len(costs[0])
+    first = np.add.outer(costs[0], costs[1]).ravel()
+    second = np.add.outer(costs[2], costs[3]).ravel()
+    order = np.argsort(second)
+    begin = np.searchsorted(second[order], low - first, side="left")
+    count = np.searchsorted(second[order], high - first, side="right") - begin
+    a = np.repeat(np.arange(first.size), count)
+    b = order[np.arange(count.sum()) + np.repeat(begin - (np.cumsum(count) - count), count)]
+    return np.stack([a // n, a % n, b // n, b % n], axis=1).astype(np.uint8) + 1
+
+
+@pytest.mark.parametrize(
+    ("n_contexts", "step", "jitter", "width"),
+    [
+        (1, 0.0, 0.0, 6e-3),
+        (2, 0.0, 0.0, 6e-3),
+        (1, 0.0, 0.0, 1e-3),
+        (2, 0.005, 1e-5, 3e-5),
+        (1, 1.0, 0.0, 0.0),
+    ],
+    ids=["narrow", "contexts", "listed", "clusters", "whole numbers"],
+)
+def test_windows_narrower_than_bins_are_uniform(n_contexts, step, jitter, width):
+    # Four slots of 130 choices are four units of which two or three are binned. All architectures
+    # of the window are known; they are too many to see each one, so they are counted by groups.
+    rng = np.random.default_rng(8)
+    costs = rng.uniform(0.0, 1.0, (n_contexts, 5, 131))
+    if step == 1.0:
+        costs = np.floor(costs * 50)
+    elif step > 0.0:
+        costs = np.floor(costs / step) * step + rng.uniform(0.0, jitter, costs.shape)
+    costs[:, 4] = 0.0
+    core = pf._core.Space([([130], 1, None)] * 4 + [([n_contexts], 1, None)])
+    constants = np.arange(n_contexts) * (1.0 if step == 1.0 else 0.1)
+    n_codes = [131] * 4 + [n_contexts + 1]
+    windows = pf._core.WindowSampler(core, costs, constants, 4, n_codes)
+    tables = pf._core.CostTables(costs[None], constants[None], [False], 4, n_codes)
+    low = float(np.median(tables.lookup(core.sample(100_001, 0, False, 1), 1)))
+    if step > 0.0:
+        low = np.floor(low / step) * step
+    high = low + width
+    inside = []
+    for k in range(n_contexts):
+        # A little more than the window, then to the last bit.
+        rows = inside_by_halves(
+            costs[k, :4, 1:], low - constants[k] - 1e-9, high - constants[k] + 1e-9
+        )
+        inside.append(np.column_stack([rows, np.full(len(rows), k + 1, np.uint8)]))
+    inside = np.concatenate(inside)
+    found = tables.lookup(inside, 1)[:, 0]
+    inside = inside[(found >= low) & (found <= high)]
+    lower, upper, _ = windows.count(low, high, 2)
+    assert lower <= len(inside) <= upper
+    n = 200_000
+    drawn = windows.sample(n, low, high, 7, 1)
+    np.testing.assert_array_equal(windows.sample(n, low, high, 7, 2), drawn)
+    found = tables.lookup(drawn, 1)[:, 0]
+    assert found.min() >= low
+    assert found.max() <= high
+    weights = rng.integers(1, 2**60, 5, dtype=np.uint64)
+    groups = [
+        lambda rows: (rows @ weights) % 997,
+        lambda rows: (tables.lookup(rows, 1)[:, 0] - low) // ((width or 1.0) / 50),
+        *[lambda rows, slot=slot: rows[:, slot] for slot in range(5)],
+        lambda rows: rows[:, 0].astype(int) // 20 * 10 + rows[:, 3] // 20,
+    ]
+    for group in groups:
+        names, expected = np.unique(group(inside), return_counts=True)
+        at = np.searchsorted(names, group(drawn))
+        assert (names[at] == group(drawn)).all()
+        counts = np.bincount(at, minlength=len(names))
+        expected = expected * (n / len(inside))
+        # Groups of few are joined to one.
+        few = expected < 10
+        counts = np.append(counts[~few], counts[few].sum())
+        expected = np.append(expected[~few], expected[few].sum() + 1e-9)
+        chi_square = ((counts - expected) ** 2 / np.maximum(expected, 1e-3)).sum()
+        assert chi_square < len(counts) + 5 * np.sqrt(2 * len(counts)) + 5
+
+
+def test_windows_down_to_nothing_end():
+    space = pf.spaces.get("ofa-mbv3")
+    table = random_table(space, 3)
+    low = float(np.median(table(space.sample(10_000, seed=1))))
+    for width in (1e-5, 1e-7):
+        drawn = space.sample(2000, within=(table, low, low + width), seed=1)
+        found = table(drawn)
+        assert low <= found.min() <= found.max() <= low + width
+        assert len(np.unique(row_keys(drawn))) > 1990
+    # 10^20 architectures do not fill all doubles; this window may hold none or a few hundred.
+    with pytest.raises(InvalidInputError, match="all but empty"):
+        space.sample(10, within=(table, low, np.nextafter(low, np.inf)), seed=1)
+
+
 def ks_distance(a, b):
     both = np.sort(np.concatenate([a, b]))
     cdf = [np.searchsorted(np.sort(x), both, side="right") / len(x) for x in (a, b)]

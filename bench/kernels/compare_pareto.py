@@ -1,10 +1,13 @@
 """Print how the kernels compare with other libraries: one process, same input, equal results.
 
-    python bench/kernels/compare_pareto.py [--quick] [--only TEXT] [--json FILE]
+    python bench/kernels/compare_pareto.py [--quick] [--only TEXT] [--markdown] [--json FILE]
 
-Every row first compares results, then runs ours and the peers in turn, round after round, so that a
-machine that slows down slows all of them; what is shown is the median. Peers that are not installed
-are marked absent.
+Every row first runs everybody once, which warms caches and gives the results to compare, then runs
+ours and the peers in turn, round after round, so that a machine that slows down slows all of them;
+what is shown is the median. Peers that are not installed are marked absent. A peer that does not
+answer within a minute (--quick: five seconds) is stopped, and marked with the limit instead of a
+time. numpy marks a limit, sorting one column, and is no peer. "best/ours" is the time of the best
+peer over ours with one thread.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import importlib
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 import time
@@ -123,25 +127,26 @@ def pareto_rows(quick: bool) -> Iterator[Row]:
     sorts += [("uniform", 10_000, 4), ("uniform", 10_000, 6), ("sphere", 10_000, 6)]
     sorts += [("integers", 100_000, 3), ("integers", 10_000, 6)]
     if not quick:
-        sorts += [("uniform", 1_000_000, 3), ("uniform", 100_000, 4)]
+        sorts += [("uniform", 1_000_000, 3), ("uniform", 100_000, 4), ("integers", 1_000_000, 2)]
     for family, n, m in sorts:
         points = FAMILIES[family](rng, n, m)
         peers = {"moocore": call(moocore, "pareto_rank", points)}
         peers["numpy"] = partial(np.argsort, points[:, 0])
-        if n <= 10_000:  # quadratic, minutes on more
+        if n <= 10_000:  # quadratic in memory as well
             peers["pymoo"] = None if sorting is None else partial(pymoo_ranks, sorting, points)
             peers["pygmo"] = of_pygmo(pygmo_ranks, points)
         ours = with_threads(pareto.non_dominated_sort, points)
         yield Row("non_dominated_sort", f"{family} {n} x {m}", ours, peers, equal)
 
-    masks = [(10_000, 2), (10_000, 4), (10_000, 6), (1_000_000, 2), (1_000_000, 3)]
-    for n, m in masks + ([] if quick else [(1_000_000, 4), (1_000_000, 6)]):
+    masks = [(10_000, m) for m in (2, 3, 4, 5, 6)] + [(1_000_000, 2), (1_000_000, 3)]
+    for n, m in masks + ([] if quick else [(1_000_000, 4), (1_000_000, 5), (1_000_000, 6)]):
         points = FAMILIES["uniform"](rng, n, m)
         peers = {"moocore": call(moocore, "is_nondominated", points, keep_weakly=True)}
         ours = with_threads(pareto.is_non_dominated, points)
         yield Row("is_non_dominated", f"uniform {n} x {m}", ours, peers, equal)
 
-    for n, m in [(1_000, 2), (100_000, 3)] + ([] if quick else [(1_000_000, 2)]):
+    crowds = [(1_000, 2), (100_000, 2), (100_000, 3)]
+    for n, m in crowds + ([] if quick else [(1_000_000, 2)]):
         points = FAMILIES["uniform"](rng, n, m)
         peers = {
             "pymoo": None if metrics is None else partial(pymoo_crowding, metrics, points),
@@ -151,39 +156,85 @@ def pareto_rows(quick: bool) -> Iterator[Row]:
         yield Row("crowding_distance", f"uniform {n} x {m}", ours, peers, close)
 
     volumes = [(n, m) for m in (2, 3, 4) for n in (100, 1_000, 10_000)]
-    volumes += [(100, 5), (1_000, 5), (100, 6), (400, 6)] + ([] if quick else [(1_000, 6)])
+    volumes += [(100, 5), (1_000, 5), (100, 6), (400, 6)]
+    volumes += [] if quick else [(1_000, 6), (10_000, 5), (10_000, 6)]
     for n, m in volumes:
         for family, make in FAMILIES.items():
+            if n * m >= 50_000 and family == "sphere":
+                continue  # nobody answers within a minute
             points, reference = make(rng, n, m), np.full(m, 1.1)
             peers = {"moocore": call(moocore, "hypervolume", points, ref=reference)}
-            if n <= 1_000:
-                peers["pygmo"] = of_pygmo(pygmo_volume, points, reference)
+            peers["pygmo"] = of_pygmo(pygmo_volume, points, reference)
             ours = with_threads(pareto.hypervolume, points, reference)
             yield Row("hypervolume", f"{family} {n} x {m}", ours, peers, close)
 
-    for n, m in [(1_000, 2), (1_000, 3), (10_000, 3), (200, 4), (100, 5), (200, 5), (100, 6)]:
+    parts = [(1_000, 2), (1_000, 3), (10_000, 3), (200, 4), (100, 5), (200, 5), (100, 6)]
+    for n, m in parts + ([] if quick else [(500, 5), (1_000, 5), (200, 6), (400, 6)]):
         points, reference = sphere(rng, n, m), np.full(m, 1.1)
         peers = {"moocore": call(moocore, "hv_contributions", points, ref=reference)}
-        if n <= 1_000:
-            peers["pygmo"] = of_pygmo(pygmo_contributions, points, reference)
+        peers["pygmo"] = of_pygmo(pygmo_contributions, points, reference)
         ours = with_threads(pareto.hypervolume_contributions, points, reference)
         yield Row("hypervolume_contributions", f"sphere {n} x {m}", ours, peers, close)
 
 
-def median_times(runs: dict[str, Run], seconds: float) -> dict[str, float]:
-    """Run all in turn until time is up, once at least; returns medians."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    end = time.perf_counter() + seconds
-    rounds = 0
-    while rounds == 0 or (time.perf_counter() < end and rounds < 10_000):
-        # Whoever comes second finds the input in the cache, so everybody comes first in turn.
-        turn = rounds % len(runs)
-        names = list(runs)[turn:] + list(runs)[:turn]
-        for name in names:
-            start = time.perf_counter()
-            runs[name]()
-            times[name].append(time.perf_counter() - start)
-        rounds += 1
+def answers_within(run: Run, seconds: float) -> bool:
+    """Try in a child process, which can be stopped; libraries do not answer signals."""
+    if not hasattr(os, "fork"):
+        return True
+    child = os.fork()
+    if child == 0:
+        try:
+            run()
+        finally:
+            os._exit(0)  # what goes wrong does so again in the parent
+    end = time.monotonic() + seconds
+    pause = 1e-4
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return False
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
+    return True
+
+
+def faults(row: Row, results: dict[str, Any]) -> str:
+    """Say whose results differ from ours."""
+    mine = results["1"]
+    wrong = [] if equal(mine, results["2"]) else ["THREADS CHANGE THE RESULT"]
+    if row.same is not None:
+        peers = sorted(results.keys() - {"1", "2", "numpy"})
+        wrong += [f"DIFFERS FROM {name}" for name in peers if not row.same(mine, results[name])]
+    return ", ".join(wrong)
+
+
+def timed(run: Run) -> tuple[Any, float]:
+    start = time.perf_counter()
+    result = run()
+    return result, time.perf_counter() - start
+
+
+def median_times(runs: dict[str, Run], first: dict[str, float], seconds: float) -> dict[str, float]:
+    """Run all in turn, each until its share of the time is spent; returns medians.
+
+    A contestant whose first call took more than all of the time is not called again.
+
+    Who follows another contestant finds caches full of other code and other data, who follows
+    itself does not: fast calls are preceded by one of their own that is not timed. Slow ones,
+    of more than 10 ms, fill the caches themselves.
+    """
+    times = {name: [first[name]] if first[name] > seconds else [] for name in runs}
+    budget = {name: seconds / len(runs) for name in runs if first[name] <= seconds}
+    while budget:
+        for name, left in list(budget.items()):
+            begin = time.perf_counter()
+            if first[name] < 0.01:
+                runs[name]()
+            times[name].append(timed(runs[name])[1])
+            budget[name] = left - (time.perf_counter() - begin)
+            if budget[name] < 0.0:
+                del budget[name]
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -210,6 +261,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="smaller inputs, shorter rounds")
     parser.add_argument("--only", default="", help="rows whose kernel and case contain this text")
+    parser.add_argument("--markdown", action="store_true", help="print a table for documents")
     parser.add_argument("--json", type=Path, help="write the table to this file as well")
     arguments = parser.parse_args()
 
@@ -217,34 +269,44 @@ def main() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     print(f"machine: {processor()}, {cores} usable cores, {platform.platform()}")
     print(f"build: {info['compiler']}, {info['build_type']}, instruction set {info['simd_used']}")
-    header = f"{'kernel':26} {'case':24} {'1 thread':>9} {'2 threads':>9}"
-    print(header + "".join(f" {name + ' (x)':>20}" for name in PEERS))
+    limit = 5.0 if arguments.quick else 60.0
+
+    def show(cells: list[str]) -> None:
+        if arguments.markdown:
+            print("|", " | ".join(cells), "|", flush=True)
+        else:
+            print(f"{cells[0]:26} {cells[1]:20}", *(f"{c:>9}" for c in cells[2:]), flush=True)
+
+    show(["kernel", "case", "1 thread", "2 threads", *PEERS, "best/ours", ""])
+    if arguments.markdown:
+        show(["---"] * (len(PEERS) + 6))
     records: list[dict[str, Any]] = []
     wrong = 0
     for row in pareto_rows(arguments.quick):
         if arguments.only not in f"{row.kernel} {row.case}":
             continue
-        mine = row.ours(1)
-        verdict = ""
-        if not equal(mine, row.ours(2)):
-            verdict = "THREADS CHANGE THE RESULT"
-        present = {name: run for name, run in row.peers.items() if run is not None}
-        for name, run in present.items():
-            if name == "numpy" or row.same is None:
-                continue
-            if not row.same(mine, run()):
-                verdict = f"{verdict} DIFFERS FROM {name}".strip()
-        wrong += 1 if verdict else 0
         runs: dict[str, Run] = {"1": partial(row.ours, 1), "2": partial(row.ours, 2)}
-        times = median_times(runs | present, 0.3 if arguments.quick else 2.0)
-        line = f"{row.kernel:26} {row.case:24} {shown(times['1']):>9} {shown(times['2']):>9}"
-        for name in PEERS:
-            if name in times:
-                cell = f"{shown(times[name])} ({times[name] / times['1']:.1f})"
+        cells = dict.fromkeys(row.peers, "absent")
+        for name, run in row.peers.items():
+            if run is None:
+                continue
+            if answers_within(run, limit):
+                runs[name] = run
             else:
-                cell = "absent" if name in row.peers else "-"
-            line += f" {cell:>20}"
-        print(line, verdict, flush=True)
+                cells[name] = f"> {limit:.0f} s"
+        answers = {name: timed(run) for name, run in runs.items()}
+        verdict = faults(row, {name: result for name, (result, _) in answers.items()})
+        wrong += 1 if verdict else 0
+        first = {name: seconds for name, (_, seconds) in answers.items()}
+        times = median_times(runs, first, 0.5 if arguments.quick else 3.0)
+        cells |= {name: shown(seconds) for name, seconds in times.items()}
+        peers = [times[name] for name in times.keys() - {"1", "2", "numpy"}]
+        if not peers and f"> {limit:.0f} s" in cells.values():
+            best = f"> {limit / times['1']:.0f}"
+        else:
+            best = f"{min(peers) / times['1']:.1f}" if peers else "-"
+        names = ["1", "2", *PEERS]
+        show([row.kernel, row.case, *(cells.get(name, "-") for name in names), best, verdict])
         records.append({"kernel": row.kernel, "case": row.case, "seconds": times, "note": verdict})
     if arguments.json:
         arguments.json.write_text(

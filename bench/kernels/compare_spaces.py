@@ -1,12 +1,22 @@
 """Sampling, variation, windows and cost lookup beside what users run today, in one process.
 
-    python bench/kernels/compare_spaces.py [--quick] [--json FILE]
+    python bench/kernels/compare_spaces.py [--quick | --huge] [--json FILE]
 
 Every contestant works on the same batch, one after the other within each round, on one thread where
-it says so; the table shows medians over rounds, in nanoseconds per architecture, and the ratio to
-ours. Peers are written here as their users write them: numpy and torch vectorised over the batch;
-"dictionaries" does what Once-for-All's `ArchManager`, `LatencyTable` and evolution finder do (one
-Python dictionary per architecture, `random.choice` per decision), re-implemented, not imported.
+it says so, after one call that is not timed; the table shows medians over rounds, in nanoseconds
+per architecture, and the ratio to ours. Peers are written here, re-implemented and not imported:
+
+- numpy and torch, vectorised over the batch. For lookups the fastest plain way that was found: one
+  `take` or `index_select` per slot from a contiguous column of codes. They are given columns of the
+  index type that they like best, made beforehand, which takes longer than our whole lookup.
+- "dictionaries" does what Once-for-All's `ArchManager` and `EvolutionFinder` do: one Python
+  dictionary of lists per architecture, `random.choice` per decision. Children are copied list by
+  list, where the original uses the slower `copy.deepcopy`, and are not looked up as they are there.
+- "dictionaries, text keys" does what its `LatencyTable` does: for every block a key of nine parts
+  joined to a text, found in a dictionary of dictionaries. "dictionaries, tuple keys" is the least
+  that Python code on such architectures can do. Both take the layers that never change as one
+  number, where the original looks up seven.
+
 Results that can be compared are: a contestant that disagrees ends the run.
 """
 
@@ -95,29 +105,67 @@ def dict_crossover(
     }
 
 
-def dict_cost(arch: dict[str, list[int]], table: dict[str, float]) -> float:
-    """As `LatencyTable.predict_efficiency`: a formatted key per block that is present."""
-    total = table["constant"]
-    for stage in range(STAGES):
-        for layer in range(arch["d"][stage]):
-            i = LAYERS * stage + layer
-            total += table[f"slot:{i}-kernel:{arch['ks'][i]}-expand:{arch['e'][i]}"]
+TextTable = dict[str, dict[str, float]]
+TupleTable = dict[tuple[int, int, int], float]
+
+
+def text_key(stage: int, first: bool, kernel: int, expand: int) -> str:
+    """As `LatencyEstimator.query`: the parts of a block's name, joined."""
+    size, out = (112 >> stage if first else 56 >> stage), 56 >> stage
+    return "-".join(
+        [
+            "expanded_conv",
+            "input:" + "x".join(str(x) for x in [size, size, 16 * stage]),
+            "output:" + "x".join(str(x) for x in [out, out, 16 * stage + 16]),
+            f"expand:{round(16 * expand)}",
+            f"kernel:{kernel}",
+            f"stride:{2 if first else 1}",
+            f"idskip:{0 if first else 1}",
+            f"se:{stage % 2}",
+            f"hs:{1 if stage > 1 else 0}",
+        ]
+    )
+
+
+def text_cost(arch: dict[str, list[int]], table: TextTable, constant: float) -> float:
+    """As `LatencyTable.predict_efficiency`: a text per block that is present."""
+    total = constant
+    for i in range(STAGES * LAYERS):
+        stage, layer = divmod(i, LAYERS)
+        if layer >= arch["d"][stage]:
+            continue
+        total += table[text_key(stage, layer == 0, arch["ks"][i], arch["e"][i])]["mean"]
     return total
 
 
-def dict_costs(archs: Dicts, table: dict[str, float]) -> list[float]:
+def tuple_cost(arch: dict[str, list[int]], table: TupleTable, constant: float) -> float:
+    """A tuple per block that is present."""
+    total = constant
+    kernels, expands = arch["ks"], arch["e"]
+    for stage, depth in enumerate(arch["d"]):
+        for i in range(LAYERS * stage, LAYERS * stage + depth):
+            total += table[i, kernels[i], expands[i]]
+    return total
+
+
+def text_costs(archs: Dicts, table: TextTable, constant: float) -> list[float]:
     """Cost of every dictionary."""
-    return [dict_cost(arch, table) for arch in archs]
+    return [text_cost(arch, table, constant) for arch in archs]
+
+
+def tuple_costs(archs: Dicts, table: TupleTable, constant: float) -> list[float]:
+    """Cost of every dictionary."""
+    return [tuple_cost(arch, table, constant) for arch in archs]
 
 
 def dict_rejection(
-    n: int, low: float, high: float, table: dict[str, float], rng: random.Random
+    n: int, low: float, high: float, table: TupleTable, constant: float, rng: random.Random
 ) -> Dicts:
-    """As the evolution finder: draw until the budget is met."""
+    """As the evolution finder, with the faster keys: draw until the budget is met."""
     accepted: Dicts = []
     while len(accepted) < n:
         arch = dict_sample(rng)
-        if low <= dict_cost(arch, table) <= high:
+        if low <= tuple_cost(arch, table, constant) <= high:
             accepted.append(arch)
     return accepted
 
@@ -166,21 +214,39 @@ def numpy_crossover(
 
 
 def numpy_lookup(
-    archs: NDArray[np.uint8], entries: NDArray[np.float64], constants: NDArray[np.float64]
+    columns: NDArray[np.intp], entries: NDArray[np.float64], constants: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Take slot by slot: four times as fast as indexing all slots at once."""
-    costs = np.empty((len(archs), len(entries)))
-    for t, (table, constant) in enumerate(zip(entries, constants, strict=True)):
-        total = np.full(len(archs), constant)
-        for slot in range(archs.shape[1]):
-            total += table[slot].take(archs[:, slot])
-        costs[:, t] = total
+    """Take slot by slot from contiguous columns of indices; "wrap" skips a copy that "raise" makes.
+
+    Costs are (tables, n): writing (n, tables) takes longer.
+    """
+    costs = np.empty((len(entries), columns.shape[1]))
+    costs[:] = constants[:, None]
+    for t, table in enumerate(entries):
+        for column, slot in zip(columns, table, strict=True):
+            costs[t] += slot.take(column, mode="wrap")
     return costs
 
 
-def torch_lookup(archs: Any, entries: Any, constants: Any) -> Any:
-    """Gather from flattened tables: (m, slots * codes) at (n, slots)."""
-    return constants + entries[archs].sum(dim=1)
+def torch_lookup(columns: Any, entries: Any, constants: NDArray[np.float64]) -> Any:
+    """The same with `index_select`; `entries[t][slot]` is a vector."""
+    costs = torch.empty((len(entries), columns.shape[1]), dtype=torch.float64)
+    for t, constant in enumerate(constants):
+        total = costs[t].fill_(constant)
+        for slot, column in enumerate(columns):
+            total += entries[t][slot].index_select(0, column)
+    return costs
+
+
+def torch_block_lookup(columns: Any, entries: Any, constants: Any) -> Any:
+    """Rows of all tables at once, in blocks that stay in a cache; `entries[slot]` is (codes, m)."""
+    n = columns.shape[1]
+    costs = constants.repeat(n, 1)
+    for begin in range(0, n, 4096):
+        total = costs[begin : begin + 4096]
+        for slot, column in enumerate(columns):
+            total += entries[slot].index_select(0, column[begin : begin + 4096])
+    return costs
 
 
 # --- measuring -----------------------------------------------------------------------------------
@@ -201,12 +267,12 @@ class Comparison:
         """Interleave the contestants and return medians."""
         times: dict[str, list[float]] = {name: [] for name, _, _ in self.calls}
         repeats = {}
-        for name, call, n in self.calls:
+        for name, call, _ in self.calls:
+            call()  # first calls build tables and touch memory
             start = time.perf_counter()
             call()
             took = time.perf_counter() - start
             repeats[name] = max(1, min(200, int(0.02 / max(took, 1e-9))))
-            del n
         for _ in range(rounds):
             for name, call, n in self.calls:
                 start = time.perf_counter()
@@ -303,6 +369,24 @@ def variation(space: pf.spaces.SearchSpace, sizes: list[int]) -> list[Comparison
     return found
 
 
+def block_tables(table: pf.CostTable) -> tuple[TextTable, TupleTable, float]:
+    """The blocks of a table under both kinds of keys; texts do not tell layers 1 to 3 apart."""
+    texts: TextTable = {}
+    tuples: TupleTable = {}
+    for i in range(STAGES * LAYERS):
+        for k, kernel in enumerate(KERNELS):
+            for e, expand in enumerate(EXPANDS):
+                stage, layer = divmod(i, LAYERS)
+                cost = float(table.entries[0, i, 1 + 3 * k + e])
+                tuples[i, kernel, expand] = cost
+                texts[text_key(stage, layer == 0, kernel, expand)] = {"mean": cost}
+    return texts, tuples, float(table.constants[0])
+
+
+# Peers take seconds for more than this many costs.
+MOST_PEER_COSTS = 16_000_000
+
+
 def lookups(space: pf.spaces.SearchSpace, sizes: list[int]) -> list[Comparison]:
     """Cost of architectures by 1, 4 and 16 tables."""
     found = []
@@ -311,40 +395,67 @@ def lookups(space: pf.spaces.SearchSpace, sizes: list[int]) -> list[Comparison]:
         stack = pf.costs.stack(tables)
         entries = np.stack([np.nan_to_num(t.entries[0]) for t in tables])
         constants = np.array([t.constants[0] for t in tables])
-        keys = {"constant": float(constants[0])}
-        for slot in range(20):
-            for k, kernel in enumerate(KERNELS):
-                for e, expand in enumerate(EXPANDS):
-                    key = f"slot:{slot}-kernel:{kernel}-expand:{expand}"
-                    keys[key] = float(entries[0, slot, 1 + 3 * k + e])
         for n in sizes:
+            if n * n_tables > 200_000_000:  # 1.6 GB of costs
+                continue
             archs = space.sample(n, seed=3)
-            expected = stack(archs)
-            require(np.allclose(numpy_lookup(archs, entries, constants), expected), "numpy lookup")
             each = Comparison(f"lookup, {n_tables} table{'s' * (n_tables > 1)}", n)
             out = np.empty((n, n_tables))
             each.add("pnag_fast, out=", partial(stack, archs, threads=1, out=out))
-            each.add("pnag_fast", partial(stack, archs, threads=1))
             each.add("pnag_fast, 2 threads, out=", partial(stack, archs, threads=2, out=out))
-            each.add("numpy", partial(numpy_lookup, archs, entries, constants))
-            if torch is not None:
-                flat = torch.from_numpy(entries.transpose(1, 2, 0).reshape(200, n_tables).copy())
-                index = torch.from_numpy(archs.astype(np.int64) + 10 * np.arange(20))
-                shift = torch.from_numpy(constants)
-                require(
-                    np.allclose(torch_lookup(index, flat, shift).numpy(), expected), "torch lookup"
-                )
-                each.add("torch, codes as int64", partial(torch_lookup, index, flat, shift))
-            if n_tables == 1:
-                dicts: Dicts = [
-                    {k: [int(x) if x else 3 for x in v] for k, v in row.items()}
-                    for row in space.to_dicts(archs[:1000])
-                ]
-                got = [dict_cost(row, keys) for row in dicts]
-                require(np.allclose(got, expected[:1000, 0]), "dictionary lookup")
-                each.add("dictionaries", partial(dict_costs, dicts, keys), 1000)
             found.append(each)
+            if n * n_tables > MOST_PEER_COSTS:
+                continue
+            each.add("pnag_fast", partial(stack, archs, threads=1))
+            expected = stack(archs)
+            columns = np.ascontiguousarray(archs.T, dtype=np.intp)
+            got = numpy_lookup(columns, entries, constants)
+            require(np.allclose(got.T, expected), "numpy lookup")
+            each.add("numpy", partial(numpy_lookup, columns, entries, constants))
+            if torch is not None:
+                narrow = torch.from_numpy(columns.astype(np.int32))
+                vectors = [[torch.from_numpy(slot.copy()) for slot in table] for table in entries]
+                slots = [torch.from_numpy(entries[:, s].T.copy()) for s in range(archs.shape[1])]
+                shift = torch.from_numpy(constants)
+                got = torch_lookup(narrow, vectors, constants).numpy()
+                require(np.allclose(got.T, expected), "torch lookup")
+                each.add("torch", partial(torch_lookup, narrow, vectors, constants))
+                got = torch_block_lookup(narrow, slots, shift).numpy()
+                require(np.allclose(got, expected), "torch lookup in blocks")
+                each.add("torch, blocks", partial(torch_block_lookup, narrow, slots, shift))
+            if n_tables > 1:
+                continue
+            texts, tuples, constant = block_tables(tables[0])
+            dicts: Dicts = [
+                {k: [int(x) if x else 3 for x in v] for k, v in row.items()}
+                for row in space.to_dicts(archs[:1000])
+            ]
+            require(
+                np.allclose(tuple_costs(dicts, tuples, constant), expected[:1000, 0]),
+                "dictionary lookup",
+            )
+            each.add(
+                "dictionaries, tuple keys", partial(tuple_costs, dicts, tuples, constant), 1000
+            )
+            each.add("dictionaries, text keys", partial(text_costs, dicts, texts, constant), 1000)
     return found
+
+
+def print_marginal_costs(rows: list[dict[str, Any]]) -> None:
+    """What each further table adds to a lookup, as a share of the first."""
+    ours: dict[tuple[str, int], dict[int, float]] = {}
+    for row in rows:
+        kind, _, tables = row["kernel"].partition(", ")
+        if kind == "lookup" and row["contestant"].endswith("out="):
+            n_tables = int(tables.split()[0])
+            ours.setdefault((row["contestant"], row["n"]), {})[n_tables] = row["ns_per_arch"]
+    for (contestant, n), times in ours.items():
+        for m in sorted(times)[1:]:
+            each = (times[m] - times[1]) / (m - 1)
+            print(
+                f"{contestant}, {n:,}: tables 2 to {m} add {each:.2f} ns each, "
+                f"{each / times[1]:.2f} of the first ({times[1]:.2f} ns)"
+            )
 
 
 def rejection(
@@ -361,13 +472,8 @@ def windows(space: pf.spaces.SearchSpace, n: int) -> list[Comparison]:
     table = made_up_table(space, 0)
     costs = np.sort(table(space.sample(200_000, seed=4)))
     spread = table.bounds[1] - table.bounds[0]
-    keys = {"constant": float(table.constants[0])}
-    for slot in range(20):
-        for code in range(1, 10):
-            kernel, expand = space.slots[slot].choices[code - 1]
-            keys[f"slot:{slot}-kernel:{kernel}-expand:{expand}"] = float(
-                table.entries[0, slot, code]
-            )
+    _, tuples, constant = block_tables(table)
+    middle = float(costs[100_000])
     found = []
     # Once-for-All draws decisions, not architectures: its 3 % are elsewhere.
     by_decision = np.sort(table(space.sample(200_000, seed=4, distribution="decisions")))
@@ -375,7 +481,18 @@ def windows(space: pf.spaces.SearchSpace, n: int) -> list[Comparison]:
         ("3 % of decisions", float(by_decision[100_000]), float(by_decision[106_000])),
         ("3 % of the space", float(costs[100_000]), float(costs[106_000])),
         ("cheapest 0.01 %", table.bounds[0], float(costs[20])),
-        ("0.01 % of the range", float(costs[100_000]), float(costs[100_000] + 1e-4 * spread)),
+        *(
+            (f"{name} of the range", middle, middle + share * spread)
+            for name, share in (
+                ("3 %", 3e-2),
+                ("1 %", 1e-2),
+                ("0.1 %", 1e-3),
+                ("0.001 %", 1e-5),
+                ("10^-6", 1e-6),
+                ("10^-7", 1e-7),
+            )
+        ),
+        ("10^-6, cheap", float(costs[2_000]), float(costs[2_000] + 1e-6 * spread)),
     ):
         start = time.perf_counter()
         drawn = space.sample(n, within=(table, low, high))
@@ -383,14 +500,19 @@ def windows(space: pf.spaces.SearchSpace, n: int) -> list[Comparison]:
         inside = table(drawn)
         require(bool(inside.min() >= low and inside.max() <= high), "rows inside the window")
         count = space.count(within=(table, low, high))
-        share = count.estimate / space.n_architectures
-        print(f"  window of {name}: {share:.2e} of the space, first call {first * 1e3:.0f} ms")
+        least, share, most = (
+            x / space.n_architectures for x in (count.lower, count.estimate, count.upper)
+        )
+        print(
+            f"  window of {name}: {least:.1e} to {most:.1e} of the space, "
+            f"first call {first * 1e3:.0f} ms"
+        )
         each = Comparison(f"within, {name}", n)
         each.add(
             "pnag_fast",
             partial(space.sample, n, within=(table, low, high), threads=1),
         )
-        if share > 0.01:
+        if least > 0.01:
             plain = space.sample(500_000, seed=5)
             kept = plain[(table(plain) >= low) & (table(plain) <= high)]
             spread_of_share = 5 * np.sqrt(share / len(plain))
@@ -408,7 +530,7 @@ def windows(space: pf.spaces.SearchSpace, n: int) -> list[Comparison]:
         if name == "3 % of decisions":
             each.add(
                 "rejection, dictionaries",
-                partial(dict_rejection, 20, low, high, keys, random.Random(0)),
+                partial(dict_rejection, 20, low, high, tuples, constant, random.Random(0)),
                 20,
             )
         found.append(each)
@@ -421,10 +543,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="one size and few rounds, in seconds")
+    parser.add_argument("--huge", action="store_true", help="only lookups of 10^8 rows, in 3 GB")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     sizes = [100_000] if options.quick else [1_000, 100_000, 1_000_000]
-    rounds = 3 if options.quick else 9
+    lookup_sizes = sizes if options.quick else [10**e for e in range(3, 8)]
+    rounds = 3 if options.quick or options.huge else 9
     if torch is not None:
         torch.set_num_threads(1)
     print(machine())
@@ -433,13 +557,17 @@ def main() -> None:
         f"{'kernel':<34} {'n':>10} {'contestant':<26} {'ns, median':>12} {'least':>12} {'ratio':>9}"
     )
     rows: list[dict[str, Any]] = []
-    for each in (
-        sampling(space, sizes)
+    comparisons = (
+        lookups(space, [10**8])
+        if options.huge
+        else sampling(space, sizes)
         + variation(space, sizes)
-        + lookups(space, sizes)
         + windows(space, sizes[-1] // 10)
-    ):
+        + lookups(space, lookup_sizes)
+    )
+    for each in comparisons:
         rows += each.run(rounds)
+    print_marginal_costs(rows)
     if options.json is not None:
         document = {"machine": machine(), "rows": rows}
         options.json.write_text(json.dumps(document, indent=1), encoding="utf-8")

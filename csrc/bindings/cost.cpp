@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "arrays.hpp"
+#include "interruptible.hpp"
 #include "pnag/errors.hpp"
 #include "register.hpp"
 
@@ -64,10 +65,9 @@ py::array lookup(const CostTables& tables, const py::object& archs, int threads,
     if (before(first, to + result.nbytes()) && before(to, first + input.array.nbytes())) {
         throw InvalidInput("out shares memory with archs");
     }
-    {
-        const py::gil_scoped_release release;
-        tables.lookup(input.values, {values, static_cast<std::size_t>(result.size())}, threads);
-    }
+    run_interruptibly(threads, [&](const Execution& execution) {
+        tables.lookup(input.values, {values, static_cast<std::size_t>(result.size())}, execution);
+    });
     return result;
 }
 

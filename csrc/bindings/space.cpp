@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "arrays.hpp"
+#include "interruptible.hpp"
 #include "pnag/errors.hpp"
 #include "register.hpp"
 
@@ -49,14 +50,13 @@ py::array sample(const Space& space, const py::int_& n, const py::int_& seed, bo
                  int threads) {
     const std::uint64_t seed_value = checked_seed(seed);
     const Output<Codes> out({checked_count(n, "n", space.n_slots()), space.n_slots()});
-    {
-        const py::gil_scoped_release release;
+    run_interruptibly(threads, [&](const Execution& execution) {
         if (decisions) {
-            space.sample_decisions(seed_value, out.values, threads);
+            space.sample_decisions(seed_value, out.values, execution);
         } else {
-            space.sample_uniform(seed_value, out.values, threads);
+            space.sample_uniform(seed_value, out.values, execution);
         }
-    }
+    });
     return out.array;
 }
 
@@ -65,10 +65,9 @@ py::array mutate(const Space& space, const py::object& archs, double rate, const
     const Input<Codes> input = batch(space, archs, "archs");
     const std::uint64_t seed_value = checked_seed(seed);
     const Output<Codes> out({input.extent(0), space.n_slots()});
-    {
-        const py::gil_scoped_release release;
-        space.mutate(input.values, rate, seed_value, out.values, threads);
-    }
+    run_interruptibly(threads, [&](const Execution& execution) {
+        space.mutate(input.values, rate, seed_value, out.values, execution);
+    });
     return out.array;
 }
 
@@ -78,10 +77,9 @@ py::array crossover(const Space& space, const py::object& a, const py::object& b
     const Input<Codes> second = batch(space, b, "b");
     const std::uint64_t seed_value = checked_seed(seed);
     const Output<Codes> out({first.extent(0), space.n_slots()});
-    {
-        const py::gil_scoped_release release;
-        space.crossover(first.values, second.values, seed_value, out.values, threads);
-    }
+    run_interruptibly(threads, [&](const Execution& execution) {
+        space.crossover(first.values, second.values, seed_value, out.values, execution);
+    });
     return out.array;
 }
 
@@ -103,20 +101,18 @@ py::array enumerate(const Space& space, const py::int_& first, const py::int_& c
     const std::size_t n_rows = checked_count(count, "count", space.n_slots());
     space.require_range(first_value, n_rows);  // before an impossible amount of memory is asked for
     const Output<Codes> out({n_rows, space.n_slots()});
-    {
-        const py::gil_scoped_release release;
-        space.enumerate(first_value, out.values, threads);
-    }
+    run_interruptibly(threads, [&](const Execution& execution) {
+        space.enumerate(first_value, out.values, execution);
+    });
     return out.array;
 }
 
 py::array rank(const Space& space, const py::object& archs, int threads) {
     const Input<Codes> input = batch(space, archs, "archs");
     const Output<std::int64_t> out({input.extent(0), space.n_stages()});
-    {
-        const py::gil_scoped_release release;
-        space.rank(input.values, out.values, threads);
-    }
+    run_interruptibly(threads, [&](const Execution& execution) {
+        space.rank(input.values, out.values, execution);
+    });
     return out.array;
 }
 
@@ -128,20 +124,18 @@ py::array unrank(const Space& space, const py::object& indices, int threads) {
                            std::to_string(space.n_stages()) + " stages");
     }
     const Output<Codes> out({input.extent(0), space.n_slots()});
-    {
-        const py::gil_scoped_release release;
-        space.unrank(input.values, out.values, threads);
-    }
+    run_interruptibly(threads, [&](const Execution& execution) {
+        space.unrank(input.values, out.values, execution);
+    });
     return out.array;
 }
 
 py::object find_invalid(const Space& space, const py::object& archs, int threads) {
     const Input<Codes> input = batch(space, archs, "archs");
     std::optional<InvalidEntry> fault;
-    {
-        const py::gil_scoped_release release;
-        fault = space.find_invalid(input.values, threads);
-    }
+    run_interruptibly(threads, [&](const Execution& execution) {
+        fault = space.find_invalid(input.values, execution);
+    });
     if (!fault) return py::none();
     return py::make_tuple(fault->row, fault->slot, fault->value);
 }

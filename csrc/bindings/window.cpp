@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "arrays.hpp"
+#include "interruptible.hpp"
 #include "pnag/errors.hpp"
 #include "register.hpp"
 
@@ -24,8 +25,8 @@ WindowSampler make_sampler(const Space& space, const py::object& entries,
     spec.use_max = {false};
     spec.context_slot = context_slot;
     spec.n_codes = std::move(n_codes);
-    const py::gil_scoped_release release;
-    return WindowSampler(space, spec);
+    return run_interruptibly(
+        1, [&](const Execution& execution) { return WindowSampler(space, spec, execution); });
 }
 
 py::int_ to_python(uint128 value) {
@@ -36,10 +37,8 @@ py::int_ to_python(uint128 value) {
 
 py::tuple count(const WindowSampler& sampler, double low, double high, int threads) {
     WindowCount found;
-    {
-        const py::gil_scoped_release release;
-        found = sampler.count(low, high, threads);
-    }
+    run_interruptibly(
+        threads, [&](const Execution& execution) { found = sampler.count(low, high, execution); });
     return py::make_tuple(to_python(found.lower), to_python(found.upper), found.tolerance);
 }
 
@@ -47,10 +46,9 @@ py::array sample(const WindowSampler& sampler, const py::int_& n, double low, do
                  const py::int_& seed, int threads) {
     const std::uint64_t seed_value = checked_seed(seed);
     const Output<std::uint8_t> out({checked_count(n, "n", sampler.n_slots()), sampler.n_slots()});
-    {
-        const py::gil_scoped_release release;
-        sampler.sample(low, high, seed_value, out.values, threads);
-    }
+    run_interruptibly(threads, [&](const Execution& execution) {
+        sampler.sample(low, high, seed_value, out.values, execution);
+    });
     return out.array;
 }
 

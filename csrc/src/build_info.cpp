@@ -17,7 +17,7 @@ BuildInfo build_info() {
     info.build_type = PNAG_BUILD_TYPE;
     info.flags = "-ffp-contract=off";
     if (*PNAG_SANITIZERS != '\0') info.flags += " -fsanitize=" PNAG_SANITIZERS;
-    info.simd_built = {"portable"};
+    info.simd_built = {simd::kPortable.name};
 #ifdef PNAG_HAVE_AVX2
     info.simd_built.emplace_back("avx2");
 #endif

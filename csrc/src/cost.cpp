@@ -69,7 +69,9 @@ CostTables::CostTables(const CostSpec& spec)
                            " contexts; with context_slot " + std::to_string(context_slot_) +
                            " it must have " + std::to_string(expected_contexts));
     }
-    if (spec.entries.size() != n_tables_ * n_contexts_ * spec.n_slots * spec.max_codes ||
+    // Divided by max_codes, the one factor without a limit: the whole product could overflow.
+    if (spec.entries.size() % spec.max_codes != 0 ||
+        spec.entries.size() / spec.max_codes != n_tables_ * n_contexts_ * spec.n_slots ||
         spec.constants.size() != n_tables_ * n_contexts_) {
         throw InvalidInput("entries or constants have the wrong number of values");
     }
@@ -171,7 +173,7 @@ std::optional<InvalidEntry> CostTables::find_bad_code(const std::uint8_t* archs,
 }
 
 void CostTables::lookup(std::span<const std::uint8_t> archs, std::span<double> out,
-                        int threads) const {
+                        const Execution& execution) const {
     const std::size_t n = n_slots();
     if (archs.size() % n != 0) {
         throw InvalidInput("archs has " + std::to_string(archs.size()) +
@@ -185,7 +187,7 @@ void CostTables::lookup(std::span<const std::uint8_t> archs, std::span<double> o
     for (std::size_t t = 0; t < n_tables_; ++t)
         in_place = in_place && column_of_table_[t] == t;
 
-    parallel_for(n_rows, kGrain, threads, [&](std::size_t begin, std::size_t end) {
+    parallel_for(n_rows, kGrain, execution, [&](std::size_t begin, std::size_t end) {
         std::vector<double> scratch(in_place ? 0 : simd::kTileRows * width_);
         simd::LookupPlan plan{};
         plan.n_slots = n;

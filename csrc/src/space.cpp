@@ -393,7 +393,8 @@ void Space::sample_from_tables(std::uint64_t key, std::size_t begin, std::size_t
     }
 }
 
-void Space::sample_uniform(std::uint64_t seed, std::span<std::uint8_t> out, int threads) const {
+void Space::sample_uniform(std::uint64_t seed, std::span<std::uint8_t> out,
+                           const Execution& execution) const {
     const std::size_t n_rows = rows_of(out.size(), "out");
     const std::uint64_t key = stream_key(seed, kUniformStream);
     const std::size_t width = stages_[0].n_slots;
@@ -402,7 +403,7 @@ void Space::sample_uniform(std::uint64_t seed, std::span<std::uint8_t> out, int 
         same_width = same_width && stage.n_slots == width && stage.table != nullptr;
     }
     if (same_width && (width == 1 || width == 4)) {
-        return parallel_for(n_rows, kGrain, threads, [&](std::size_t begin, std::size_t end) {
+        return parallel_for(n_rows, kGrain, execution, [&](std::size_t begin, std::size_t end) {
             if (width == 1) {
                 sample_from_tables<1>(key, begin, end, out.data());
             } else {
@@ -410,7 +411,7 @@ void Space::sample_uniform(std::uint64_t seed, std::span<std::uint8_t> out, int 
             }
         });
     }
-    parallel_for(n_rows, kGrain, threads, [&](std::size_t begin, std::size_t end) {
+    parallel_for(n_rows, kGrain, execution, [&](std::size_t begin, std::size_t end) {
         std::vector<std::uint64_t> indices(stages_.size());
         std::uint8_t* row = out.data() + begin * n_slots();
         for (std::size_t r = begin; r < end; ++r) {
@@ -428,13 +429,14 @@ void Space::sample_uniform(std::uint64_t seed, std::span<std::uint8_t> out, int 
     });
 }
 
-void Space::sample_decisions(std::uint64_t seed, std::span<std::uint8_t> out, int threads) const {
+void Space::sample_decisions(std::uint64_t seed, std::span<std::uint8_t> out,
+                             const Execution& execution) const {
     const std::size_t n_rows = rows_of(out.size(), "out");
     const std::uint64_t key = stream_key(seed, kDecisionStream);
     std::size_t n_draws = 0;
     for (const DrawGroup& group : decision_groups_)
         n_draws += group.bounds.size();
-    parallel_for(n_rows, kGrain, threads, [&](std::size_t begin, std::size_t end) {
+    parallel_for(n_rows, kGrain, execution, [&](std::size_t begin, std::size_t end) {
         std::vector<std::uint64_t> draws(n_draws);
         std::uint8_t* row = out.data() + begin * n_slots();
         for (std::size_t r = begin; r < end; ++r) {
@@ -476,13 +478,13 @@ inline std::uint64_t number_at(std::uint64_t key, std::uint64_t row, std::uint64
 // redrawn in all rows that selected it, each with a number of its own: nothing waits for another
 // draw, and the one branch that nothing predicts, the end of a loop, is shared by 64 rows.
 void Space::mutate(std::span<const std::uint8_t> archs, double rate, std::uint64_t seed,
-                   std::span<std::uint8_t> out, int threads) const {
+                   std::span<std::uint8_t> out, const Execution& execution) const {
     if (!(rate >= 0.0 && rate <= 1.0)) {
         throw InvalidInput("rate is " + std::to_string(rate) + "; it is a probability, 0 to 1");
     }
     const std::size_t n_rows = rows_of(archs.size(), "archs");
     if (out.size() != archs.size()) throw InvalidInput("out and archs differ in size");
-    require_valid(archs, "archs", threads);
+    require_valid(archs, "archs", execution);
 
     // A slot's own draw must look at the parent's depth and never at slots that the draw of the
     // depth has just filled, so slots come first.
@@ -577,7 +579,7 @@ void Space::mutate(std::span<const std::uint8_t> archs, double rate, std::uint64
         }
     };
 
-    parallel_for(n_rows, kGrain, threads, [&](std::size_t begin, std::size_t end) {
+    parallel_for(n_rows, kGrain, execution, [&](std::size_t begin, std::size_t end) {
         constexpr std::size_t kRows = simd::kTileRows;
         std::uint64_t selected[kRows];
         std::uint64_t ties[kRows];
@@ -648,15 +650,16 @@ struct StageBits {
 // of a block of rows are crossed in one loop. Bytes that a row's masks write beyond its end belong
 // to the next row, which is written later, or to the padding.
 void Space::crossover(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b,
-                      std::uint64_t seed, std::span<std::uint8_t> out, int threads) const {
+                      std::uint64_t seed, std::span<std::uint8_t> out,
+                      const Execution& execution) const {
     const std::size_t n_rows = rows_of(a.size(), "a");
     if (b.size() != a.size()) {
         throw InvalidInput("a has " + std::to_string(n_rows) + " rows and b has " +
                            std::to_string(rows_of(b.size(), "b")) + "; parents come in pairs");
     }
     if (out.size() != a.size()) throw InvalidInput("out and a differ in size");
-    require_valid(a, "a", threads);
-    require_valid(b, "b", threads);
+    require_valid(a, "a", execution);
+    require_valid(b, "b", execution);
 
     constexpr std::size_t kMostStages = 6;
     const std::size_t n = n_slots();
@@ -686,7 +689,7 @@ void Space::crossover(std::span<const std::uint8_t> a, std::span<const std::uint
     }
     const simd::Kernels& kernel = simd::kernels();
     const std::uint64_t key = stream_key(seed, kCrossoverStream);
-    parallel_for(n_rows, kGrain, threads, [&](std::size_t begin, std::size_t end) {
+    parallel_for(n_rows, kGrain, execution, [&](std::size_t begin, std::size_t end) {
         constexpr std::size_t kRows = simd::kTileRows;
         std::vector<std::uint8_t> from_a(kRows * n + 8);
         std::vector<std::uint8_t> depth_from_a(kRows * n + 8);
@@ -793,10 +796,11 @@ void Space::require_range(std::int64_t first, std::size_t n_rows) const {
     }
 }
 
-void Space::enumerate(std::int64_t first, std::span<std::uint8_t> out, int threads) const {
+void Space::enumerate(std::int64_t first, std::span<std::uint8_t> out,
+                      const Execution& execution) const {
     const std::size_t n_rows = rows_of(out.size(), "out");
     require_range(first, n_rows);
-    parallel_for(n_rows, kGrain, threads, [&](std::size_t begin, std::size_t end) {
+    parallel_for(n_rows, kGrain, execution, [&](std::size_t begin, std::size_t end) {
         const std::size_t n_stages = stages_.size();
         std::vector<std::int64_t> digits(n_stages);
         auto index = static_cast<std::uint64_t>(first) + begin;
@@ -819,11 +823,11 @@ void Space::enumerate(std::int64_t first, std::span<std::uint8_t> out, int threa
 }
 
 void Space::rank(std::span<const std::uint8_t> archs, std::span<std::int64_t> out,
-                 int threads) const {
+                 const Execution& execution) const {
     const std::size_t n_rows = rows_of(archs.size(), "archs");
     if (out.size() != n_rows * n_stages()) throw InvalidInput("out has the wrong size");
-    require_valid(archs, "archs", threads);
-    parallel_for(n_rows, kGrain, threads, [&](std::size_t begin, std::size_t end) {
+    require_valid(archs, "archs", execution);
+    parallel_for(n_rows, kGrain, execution, [&](std::size_t begin, std::size_t end) {
         const std::uint8_t* codes = archs.data() + begin * n_slots();
         std::int64_t* index = out.data() + begin * n_stages();
         for (std::size_t r = begin; r < end; ++r) {
@@ -836,29 +840,26 @@ void Space::rank(std::span<const std::uint8_t> archs, std::span<std::int64_t> ou
 }
 
 void Space::unrank(std::span<const std::int64_t> indices, std::span<std::uint8_t> out,
-                   int threads) const {
+                   const Execution& execution) const {
     const std::size_t n_rows = rows_of(out.size(), "out");
     if (indices.size() != n_rows * n_stages()) {
         throw InvalidInput("indices has " + std::to_string(indices.size()) + " entries, not " +
                            std::to_string(n_stages()) + " for each of " + std::to_string(n_rows) +
                            " rows");
     }
-    for (std::size_t i = 0; i < indices.size(); ++i) {
-        const std::size_t stage = i % n_stages();
-        if (indices[i] < 0 || indices[i] >= stage_counts_[stage]) {
-            throw InvalidInput("indices: row " + std::to_string(i / n_stages()) + ", stage " +
-                               std::to_string(stage) + " is " + std::to_string(indices[i]) +
-                               "; the stage has rows 0 to " +
-                               std::to_string(stage_counts_[stage] - 1));
-        }
-    }
-    parallel_for(n_rows, kGrain, threads, [&](std::size_t begin, std::size_t end) {
+    parallel_for(n_rows, kGrain, execution, [&](std::size_t begin, std::size_t end) {
         std::uint8_t* codes = out.data() + begin * n_slots();
         const std::int64_t* index = indices.data() + begin * n_stages();
         for (std::size_t r = begin; r < end; ++r) {
-            for (const Stage& stage : stages_) {
-                stage.write_row(*index++, codes);
-                codes += stage.n_slots;
+            for (std::size_t i = 0; i < n_stages(); ++i, ++index) {
+                if (*index < 0 || *index >= stage_counts_[i]) {
+                    throw InvalidInput("indices: row " + std::to_string(r) + ", stage " +
+                                       std::to_string(i) + " is " + std::to_string(*index) +
+                                       "; the stage has rows 0 to " +
+                                       std::to_string(stage_counts_[i] - 1));
+                }
+                stages_[i].write_row(*index, codes);
+                codes += stages_[i].n_slots;
             }
         }
     });
@@ -894,7 +895,7 @@ std::optional<InvalidEntry> Space::first_fault(const std::uint8_t* row,
 }
 
 std::optional<InvalidEntry> Space::find_invalid(std::span<const std::uint8_t> archs,
-                                                int threads) const {
+                                                const Execution& execution) const {
     const std::size_t n_rows = rows_of(archs.size(), "archs");
     const simd::Kernels& kernel = simd::kernels();
     constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
@@ -905,7 +906,7 @@ std::optional<InvalidEntry> Space::find_invalid(std::span<const std::uint8_t> ar
         while (row < seen && !first_bad.compare_exchange_weak(seen, row)) {
         }
     };
-    parallel_for(n_rows, 4 * kGrain, threads, [&](std::size_t begin, std::size_t end) {
+    parallel_for(n_rows, 4 * kGrain, execution, [&](std::size_t begin, std::size_t end) {
         for (std::size_t r = begin; r < end; r += simd::kTileRows) {
             if (r > first_bad.load(std::memory_order_relaxed)) return;
             const std::size_t rows = std::min(simd::kTileRows, end - r);
@@ -935,8 +936,8 @@ std::optional<InvalidEntry> Space::find_invalid(std::span<const std::uint8_t> ar
 }
 
 void Space::require_valid(std::span<const std::uint8_t> archs, const std::string& what,
-                          int threads) const {
-    const auto fault = find_invalid(archs, threads);
+                          const Execution& execution) const {
+    const auto fault = find_invalid(archs, execution);
     if (!fault) return;
     for (const Stage& stage : stages_) {
         if (fault->slot >= stage.first_slot + stage.n_slots) continue;

@@ -192,6 +192,17 @@ TEST(wrong_tables_are_refused) {
     }
 }
 
+TEST(sizes_that_do_not_fit_are_refused) {
+    // 2^27 code pairs and more, from a few MiB of entries.
+    const Tables wide(std::vector<int>(4200, 255), {false}, -1);
+    CHECK_THROWS(CostTables(wide.spec()), InvalidInput, "more than 1 GiB");
+    // In 64 bits, four slots of 2^62 + 5 codes have as many entries as four of 5.
+    const Tables good({4, 4, 4, 4}, {false}, -1);
+    CostSpec spec = good.spec();
+    spec.max_codes += std::size_t{1} << 62;
+    CHECK_THROWS(CostTables{spec}, InvalidInput, "wrong number of values");
+}
+
 int main() {
     return pnag::test::run_all();
 }

@@ -245,6 +245,21 @@ TEST(hostile_input_is_refused) {
     CHECK_THROWS(hypervolume(wide.view(), std::vector<double>{0, 0}), InvalidInput, "overflows");
 }
 
+// Refused before a single value is read, so that nothing of that size must exist.
+TEST(sizes_that_do_not_fit_are_refused) {
+    const double value = 0.0;
+    const std::size_t n = std::size_t{1} << 31;
+    const Points many{{&value, n}, n, 1};
+    CHECK_THROWS(require_points(many), InvalidInput, "at most 2^31 - 1");
+    CHECK_THROWS(non_dominated_sort(many, {}), InvalidInput, "2147483648 rows");
+    CHECK_THROWS(is_non_dominated(many, {}), InvalidInput, "2147483648 rows");
+    CHECK_THROWS(crowding_distance(many, {}), InvalidInput, "2147483648 rows");
+    CHECK_THROWS(hypervolume(many, std::vector<double>{1.0}), InvalidInput, "2147483648 rows");
+    // 2^63 * 2 is 0 in 64 bits.
+    const Points wrapped{{}, std::size_t{1} << 63, 2};
+    CHECK_THROWS(require_points(wrapped), InvalidInput, "has 0 values");
+}
+
 TEST(threads_change_no_bit) {
     for (const std::size_t m : {2UL, 4UL, 5UL}) {
         const std::size_t n = m == 2 ? 200000 : 300;

@@ -195,6 +195,26 @@ TEST(impossible_spaces_are_refused) {
     CHECK_THROWS(build({{2, 2}, 0, Codes{1, 1, 2, 1, 1, 1}}), InvalidInput, "rows 0 and 2");
 }
 
+TEST(indices_of_33_and_of_63_bits) {
+    // 2^112 architectures: every index of 63 bits exists.
+    const Space space(std::vector<StageSpec>(8, StageSpec{{128, 128}, 2, std::nullopt}));
+    const std::size_t n = 40;
+    for (const std::int64_t first :
+         {(std::int64_t{1} << 31) - 20, (std::int64_t{1} << 32) - 20,
+          std::numeric_limits<std::int64_t>::max() - static_cast<std::int64_t>(n)}) {
+        Codes rows(n * space.n_slots());
+        space.enumerate(first, rows, 2);
+        std::vector<std::int64_t> indices(n * space.n_stages());
+        space.rank(rows, indices, 1);
+        for (std::size_t i = 0; i < n; ++i) {
+            std::uint64_t index = 0;
+            for (std::size_t k = 0; k < space.n_stages(); ++k)
+                index = index << 14 | static_cast<std::uint64_t>(indices[i * space.n_stages() + k]);
+            CHECK(index == static_cast<std::uint64_t>(first) + i);
+        }
+    }
+}
+
 TEST(a_space_without_a_64_bit_size_can_be_enumerated_from_its_start) {
     const Space space = huge_space();
     Codes rows(14 * 3);

@@ -114,6 +114,14 @@ TEST(one_two_and_many_units_against_enumeration) {
         Problem({plain({30, 30}, 0), plain({25, 8}, 2), plain({3}, 1)}, -1, 0.0));
 }
 
+TEST(subnormal_costs_are_not_integers) {
+    Problem problem(mixed(), -1, 1.0);
+    for (double& cost : problem.entries)
+        cost *= 0x1p-1070;
+    problem.constants[0] *= 0x1p-1070;
+    check_against_enumeration(problem);
+}
+
 TEST(three_units_are_binned) {
     const Problem problem({plain({100, 99}, 1), plain({100, 99}, 0), plain({90, 99}, 2)}, -1, 0.0);
     const WindowSampler sampler(problem.space, problem.spec());
@@ -124,7 +132,7 @@ TEST(three_units_are_binned) {
     const CostTables tables(problem.spec());
     tables.lookup(rows, costs, 1);
     std::sort(costs.begin(), costs.end());
-    for (const double width : {1.0, 0.1, 1e-3, 1e-5}) {
+    for (const double width : {1.0, 0.1, 1e-3, 1e-5, 1e-7}) {
         const double low = costs[2500];
         const double high = low + width * (costs.back() - costs.front());
         const WindowCount count = sampler.count(low, high, 1);

@@ -19,10 +19,10 @@ import click
 
 from . import __version__
 from .errors import InvalidInputError, PnagError
+from .progress import NEWS, ProgressCallback
 
 if TYPE_CHECKING:
     from .data import ImageData
-    from .progress import ProgressCallback
     from .report import FrontReport
     from .spaces import SearchSpace
 
@@ -151,6 +151,9 @@ def _progress(quiet: bool) -> Iterator[ProgressCallback]:
         last = [time.monotonic()]
 
         def print_line(description: str, done: int, total: int) -> None:
+            if total == 0:
+                click.echo(f"  {description}", err=True)
+                return
             if time.monotonic() - last[0] >= _LINE_SECONDS:
                 last[0] = time.monotonic()
                 click.echo(f"  {description}: {done} of {total}", err=True)
@@ -168,11 +171,15 @@ def _progress(quiet: bool) -> Iterator[ProgressCallback]:
     with Progress(*columns, console=console, transient=True) as display:
 
         def update(description: str, done: int, total: int) -> None:
-            if description not in bars:
-                bars[description] = display.add_task(description, total=total)
-            display.update(bars[description], completed=done, total=total)
+            if total == 0:
+                display.console.print(f"  {description}", highlight=False)
+                return
+            work = description.partition(NEWS)[0]
+            if work not in bars:
+                bars[work] = display.add_task(description, total=total)
+            display.update(bars[work], description=description, completed=done, total=total)
             if done >= total:
-                display.remove_task(bars.pop(description))
+                display.remove_task(bars.pop(work))
 
         yield update
 

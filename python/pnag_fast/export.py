@@ -7,7 +7,7 @@ of seconds per network, the quick one is deprecated, and neither folds batch nor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,10 +64,6 @@ def to_onnx(
     FileAccessError
         If the file cannot be written; an older one is then untouched.
     """
-    try:
-        import onnx
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("onnx", "export", "ONNX export") from error
     from .supernet import folded_weights
 
     size = network.blocks[0].resolution if resolution is None else resolution
@@ -80,24 +76,57 @@ def to_onnx(
         raise InvalidInputError(
             f"metadata should map strings to strings, found {properties!r}; convert with str()"
         )
+    model = onnx_model(network.blocks, folded_weights(network), resolution=size)
+    import onnx
 
+    onnx.helper.set_model_props(model, properties)
+    onnx.checker.check_model(model, full_check=True)
+    files.write_bytes(path, model.SerializeToString())
+
+
+def onnx_model(
+    blocks: Sequence[Block], weights: Sequence[Weights], *, resolution: int | None = None
+) -> Any:
+    """Write blocks that run one after another as an ``onnx.ModelProto``.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        A whole network, or a part of one, whose output is then feature maps.
+    weights : sequence of mappings
+        One per block, see `pnag_fast.latency.weight_shapes`.
+    resolution : int, optional
+        Input height and width, in pixels. Default: that of the first block.
+
+    Raises
+    ------
+    MissingDependencyError
+        If onnx is not installed.
+    """
+    try:
+        import onnx
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("onnx", "export", "ONNX export") from error
     graph = _Graph(onnx)
     value = INPUT_NAME
-    for block, weights in zip(network.blocks, folded_weights(network), strict=True):
-        value = _add_block(graph, value, block, weights)
+    for block, given in zip(blocks, weights, strict=True):
+        value = _add_block(graph, value, block, given)
     graph.rename_output(value, OUTPUT_NAME)
-
-    stem, head = network.blocks[0], network.blocks[-1]
-    if not isinstance(stem, Stem) or not isinstance(head, Head):  # Supernet.extract sees to it
-        raise TypeError("a network begins with a Stem and ends with a Head")
+    first, last = blocks[0], blocks[-1]
+    size = first.resolution if resolution is None else resolution
+    shape: list[str | int]
+    if isinstance(last, Head):
+        shape = ["batch", last.classes]
+    else:
+        shape = ["batch", last.out_channels, "height", "width"]
     float32 = onnx.TensorProto.FLOAT
     describe = onnx.helper.make_tensor_value_info
-    model = onnx.helper.make_model(
+    return onnx.helper.make_model(
         onnx.helper.make_graph(
             graph.nodes,
             "pnag_fast",
-            [describe(INPUT_NAME, float32, ["batch", stem.in_channels, size, size])],
-            [describe(OUTPUT_NAME, float32, ["batch", head.classes])],
+            [describe(INPUT_NAME, float32, ["batch", first.in_channels, size, size])],
+            [describe(OUTPUT_NAME, float32, shape)],
             graph.initializers,
         ),
         producer_name="pnag_fast",
@@ -105,9 +134,6 @@ def to_onnx(
         opset_imports=[onnx.helper.make_opsetid("", _OPSET)],
         ir_version=_IR_VERSION,
     )
-    onnx.helper.set_model_props(model, properties)
-    onnx.checker.check_model(model, full_check=True)
-    files.write_bytes(path, model.SerializeToString())
 
 
 class _Graph:

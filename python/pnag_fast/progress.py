@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-# Called with a description, the number of finished steps, and their total.
+# Called with a description, the number of finished steps, and their total. A total of 0 makes the
+# description a notice, which should stay readable. What follows NEWS in a description changes while
+# the work stays the same.
+NEWS = " · "
+
 ProgressCallback = Callable[[str, int, int], None]
 
 

@@ -38,6 +38,7 @@ class FakeDevice:
         self.broken = set(broken)  # keys of programs that do not compile
         self.times = times or {}  # seconds that a program reports, whatever it does
         self.die_after = die_after  # runs until the process is interrupted
+        self.best = None  # tile that halves the time of every kernel that has it
         self.compiled = []
         self.runs = 0
         self.programs = {}
@@ -68,6 +69,8 @@ class FakeDevice:
             * (step.kernel.in_channels if hasattr(step.kernel, "in_channels") else 25)
             for step in program.steps
         )
+        if any(str(step.tile) == self.best for step in program.steps):
+            products /= 2
         # Each kernel inside a program costs a little, entering the program costs more.
         return 1e-9 * products + 1e-7 * len(program.steps) + 1e-6
 

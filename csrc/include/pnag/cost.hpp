@@ -19,6 +19,7 @@
 #include <span>
 #include <vector>
 
+#include "pnag/execution.hpp"
 #include "pnag/space.hpp"
 
 namespace pnag {
@@ -47,7 +48,8 @@ class CostTables {
 
     /// Write (n_rows, n_tables) costs. Throws InvalidInput that names row, slot and value of the
     /// first code that does not exist.
-    void lookup(std::span<const std::uint8_t> archs, std::span<double> out, int threads) const;
+    void lookup(std::span<const std::uint8_t> archs, std::span<double> out,
+                const Execution& execution) const;
 
   private:
     [[nodiscard]] std::optional<InvalidEntry> find_bad_code(const std::uint8_t* archs,

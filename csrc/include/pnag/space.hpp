@@ -4,7 +4,8 @@
 // choice. Slots belong to stages. A *plain* stage has a depth d in [min_depth, n]; its first d
 // slots are present, the rest absent. An *explicit* stage lists its allowed rows.
 //
-// All batch functions are pure functions of their arguments; `threads` changes only the time taken.
+// All batch functions are pure functions of their arguments; the number of threads changes only
+// the time taken.
 // Batches are row-major spans of size n_rows * n_slots. With s slots per row every batch function
 // is O(n_rows * s).
 #pragma once
@@ -16,6 +17,8 @@
 #include <span>
 #include <string>
 #include <vector>
+
+#include "pnag/execution.hpp"
 
 namespace pnag {
 
@@ -53,21 +56,24 @@ class Space {
     [[nodiscard]] const std::vector<std::int64_t>& stage_counts() const { return stage_counts_; }
 
     /// Every architecture equally likely.
-    void sample_uniform(std::uint64_t seed, std::span<std::uint8_t> out, int threads) const;
+    void sample_uniform(std::uint64_t seed, std::span<std::uint8_t> out,
+                        const Execution& execution) const;
 
     /// Depth uniform over its range, then every choice uniform; explicit stages: a uniform row.
-    void sample_decisions(std::uint64_t seed, std::span<std::uint8_t> out, int threads) const;
+    void sample_decisions(std::uint64_t seed, std::span<std::uint8_t> out,
+                          const Execution& execution) const;
 
     /// Redraw every decision (depth of a stage, choice of a present slot, row of an explicit stage)
     /// uniformly with probability `rate`, so that it may stay as it was. A slot that becomes
     /// present draws a uniform choice.
     void mutate(std::span<const std::uint8_t> archs, double rate, std::uint64_t seed,
-                std::span<std::uint8_t> out, int threads) const;
+                std::span<std::uint8_t> out, const Execution& execution) const;
 
     /// Take every decision from either parent with probability 1/2. A slot within the child's depth
     /// that only one parent has is that parent's; explicit stages come whole from one parent.
     void crossover(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b,
-                   std::uint64_t seed, std::span<std::uint8_t> out, int threads) const;
+                   std::uint64_t seed, std::span<std::uint8_t> out,
+                   const Execution& execution) const;
 
     /// All architectures one decision away, row-major, in a fixed order: stage by stage; in a plain
     /// stage other choices of each present slot, then the last slot dropped, then the next slot
@@ -76,27 +82,29 @@ class Space {
 
     /// Rows first .. first + out rows - 1 of the space in index order: the index is a mixed radix
     /// number of stage row indices, last stage fastest.
-    void enumerate(std::int64_t first, std::span<std::uint8_t> out, int threads) const;
+    void enumerate(std::int64_t first, std::span<std::uint8_t> out,
+                   const Execution& execution) const;
 
     /// Throws InvalidInput unless rows first .. first + n_rows - 1 exist and have an int64 index.
     void require_range(std::int64_t first, std::size_t n_rows) const;
 
     /// Index of each stage row, (n_rows, n_stages): by depth, then by codes, lexicographic;
     /// explicit rows in the given order.
-    void rank(std::span<const std::uint8_t> archs, std::span<std::int64_t> out, int threads) const;
+    void rank(std::span<const std::uint8_t> archs, std::span<std::int64_t> out,
+              const Execution& execution) const;
 
     /// The inverse of rank.
     void unrank(std::span<const std::int64_t> indices, std::span<std::uint8_t> out,
-                int threads) const;
+                const Execution& execution) const;
 
     /// The first fault of the first invalid row, or nothing.
     [[nodiscard]] std::optional<InvalidEntry> find_invalid(std::span<const std::uint8_t> archs,
-                                                           int threads) const;
+                                                           const Execution& execution) const;
 
     /// Throws InvalidInput that names row, slot and value if a row is invalid. `what` names the
     /// batch.
     void require_valid(std::span<const std::uint8_t> archs, const std::string& what,
-                       int threads) const;
+                       const Execution& execution) const;
 
   private:
     struct Stage;

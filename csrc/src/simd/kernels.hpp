@@ -119,9 +119,11 @@ struct Kernels {
 inline constexpr std::size_t kBlock = 16;
 
 /// The kernels for this machine: the widest set it has, or the one that PNAG_SIMD names (portable,
-/// avx2, avx512). Throws InvalidInput if PNAG_SIMD names an unknown set or one the machine lacks.
+/// avx2, avx512, neon). Throws InvalidInput if PNAG_SIMD names an unknown set or one the machine
+/// lacks.
 const Kernels& kernels();
 
+/// What every machine of the architecture has; called "neon" on aarch64.
 extern const Kernels kPortable;
 #ifdef PNAG_HAVE_AVX2
 extern const Kernels kAvx2;

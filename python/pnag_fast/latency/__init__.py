@@ -20,13 +20,14 @@ from .. import files
 from ..costs import CostTable
 from ..errors import FileFormatError, InvalidInputError, InvalidTypeError, MeasurementError
 from ..progress import ProgressCallback, ignore_progress
-from ..spaces import Archs, SearchSpace
+from ..spaces import Archs, Block, SearchSpace
 from .correction import Correction, fit_correction
 from .device import Device, Loaded
 from .doctor import Finding, check_tvm
 from .measuring import NetworkTimes, measure_archs, measure_table, space_blocks
 from .networks import (
     Floats,
+    Program,
     Weights,
     network_program,
     pack_weights,
@@ -44,6 +45,7 @@ __all__ = [
     "NetworkTimes",
     "Protocol",
     "check_tvm",
+    "compile_blocks",
     "compile_network",
     "fit_correction",
     "measure",
@@ -270,15 +272,16 @@ def tuned_tiles(table: CostTable) -> dict[str, Tile]:
 
 
 class CompiledNetwork:
-    """A network with its weights, compiled by TVM and loaded; see `compile_network`."""
+    """Blocks with their weights, compiled by TVM and loaded; see `compile_blocks`."""
 
-    def __init__(self, loaded: Loaded, image_shape: tuple[int, ...], classes: int) -> None:
+    def __init__(self, loaded: Loaded, program: Program) -> None:
         self._loaded = loaded
-        self._image_shape = image_shape
-        self.classes = classes
+        self._image_shape = program.input_shape
+        self._output_shape = program.output_shape
+        self.classes = program.classes
 
     def run(self, images: Floats) -> Floats:
-        """Compute the logits of a batch, one image after the other.
+        """Compute the logits of a batch, or its feature maps, one image after the other.
 
         Parameters
         ----------
@@ -287,6 +290,7 @@ class CompiledNetwork:
         Returns
         -------
         ndarray of float32, shape (n, classes)
+            Or ``(n, channels, height, width)`` for blocks that do not end in a head.
         """
         height, width, channels = self._image_shape
         expected = (channels, height, width)
@@ -300,18 +304,27 @@ class CompiledNetwork:
                 f"images should have shape (n, {', '.join(map(str, expected))}), found "
                 f"{images.shape}"
             )
-        logits = np.empty((len(images), self.classes), dtype=np.float32)
+        out_height, out_width, out_channels = self._output_shape
+        shape = (out_channels, out_height, out_width) if self.classes is None else (self.classes,)
+        results = np.empty((len(images), *shape), dtype=np.float32)
         for i, image in enumerate(images):
             channels_last = np.ascontiguousarray(image.transpose(1, 2, 0))
-            logits[i] = self._loaded.run(_PROGRAM, channels_last).reshape(-1)[: self.classes]
-        return logits
+            output = self._loaded.run(_PROGRAM, channels_last)
+            if self.classes is None:
+                results[i] = output.transpose(2, 0, 1)
+            else:
+                results[i] = output.reshape(-1)[: self.classes]
+        return results
+
+    def seconds(self, runs: int) -> float:
+        """Run `runs` times on one image; CPU time of the thread, or wall time of several."""
+        return self._loaded.seconds(_PROGRAM, runs)
 
     def time(self, *, passes: int = 10) -> float:
         """Milliseconds of one image: the median of `passes` warmed-up passes."""
-        times = self._loaded.seconds
         protocol = Protocol(passes=passes)
-        runs = protocol.plan(lambda n: times(_PROGRAM, n), lambda n: times(_PROGRAM, n)).runs
-        return float(np.median([1e3 * times(_PROGRAM, runs) / runs for _ in range(passes)]))
+        runs = protocol.plan(self.seconds, self.seconds).runs
+        return float(np.median([1e3 * self.seconds(runs) / runs for _ in range(passes)]))
 
 
 def compile_network(
@@ -324,33 +337,47 @@ def compile_network(
     table: CostTable | None = None,
     seed: int = 0,
 ) -> CompiledNetwork:
-    """Compile one architecture with its weights, and load it into this process.
+    """Compile one architecture, shape ``(n_slots,)``; see `compile_blocks`."""
+    _check_space(space)
+    return compile_blocks(
+        space.layers(arch), weights, target=target, threads=threads, table=table, seed=seed
+    )
+
+
+def compile_blocks(
+    blocks: Sequence[Block],
+    weights: Sequence[Weights] | None = None,
+    *,
+    target: str = "llvm",
+    threads: int = 1,
+    table: CostTable | None = None,
+    seed: int = 0,
+) -> CompiledNetwork:
+    """Compile blocks that run one after another, and load them into this process.
 
     Parameters
     ----------
-    arch : ndarray of uint8, shape (n_slots,)
+    blocks : sequence of Block
+        For example ``space.layers(arch)``, or one block.
     weights : sequence of mappings, optional
-        One per block of ``space.layers(arch)``, batch norm folded in, see `weight_shapes`; drawn
-        from `seed` by default.
+        One per block, batch norm folded in, see `weight_shapes`; drawn from `seed` by default.
     table : CostTable, optional
         Compile with the tiles that tuning chose for this table; by rule without it.
 
     Raises
     ------
     InvalidInputError, InvalidTypeError
-        For an architecture of another space, or weights that do not fit it.
+        For weights that do not fit the blocks.
     MeasurementError
         If TVM cannot compile it.
     """
-    _check_space(space)
-    blocks = space.layers(arch)
     program = network_program(blocks).tiled({} if table is None else tuned_tiles(table))
     parameters = pack_weights(blocks, random_weights(blocks, seed) if weights is None else weights)
     device: Device = open_device(target, threads=threads)
     loaded = device.compile({_PROGRAM: program}, {_PROGRAM: parameters}, ignore_progress)
     for error in loaded.failures.values():
-        raise MeasurementError(f"{space.to_strings(arch[None])[0]} does not compile: {error}")
-    return CompiledNetwork(loaded, program.input_shape, program.classes or 0)
+        raise MeasurementError(f"{', '.join(b.key for b in blocks)} does not compile: {error}")
+    return CompiledNetwork(loaded, program)
 
 
 def _check_space(space: object) -> None:

@@ -119,7 +119,7 @@ def _checked(seconds: float, number: int) -> float:
     ms = 1e3 * seconds / number
     # An hour is longer than any network that this package is for.
     if not 0 < ms < 3.6e6:
-        raise MeasurementError(f"the device reported {ms} ms for one run, which cannot be")
+        raise MeasurementError(f"the device reported {ms:g} ms for one run, which cannot be")
     return ms
 
 

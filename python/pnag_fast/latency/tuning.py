@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import MeasurementError
-from ..progress import ProgressCallback, ignore_progress
+from ..progress import NEWS, ProgressCallback, ignore_progress
 from .device import Conditions, DeviceLostError, Loaded
 from .fleet import Failed, Fleet, Slot
 from .journal import Journal, Sample
@@ -207,7 +207,7 @@ class Tuner:
                 else:
                     speedup = self._speedup_so_far()
                     progress(
-                        f"tuning {len(self._tasks)} kernels, {speedup:.2f}x faster than by rule",
+                        f"tuning {len(self._tasks)} kernels{NEWS}{speedup:.2f}x as fast as by rule",
                         min(self.trials, trials),
                         trials,
                     )

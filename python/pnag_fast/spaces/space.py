@@ -288,7 +288,7 @@ class SearchSpace:
         ------
         InvalidInputError
             If no architecture costs `low` to `high`: names the costs that can be reached. If the
-            window is so much narrower than the bins of costs that 2^20 candidates were outside it.
+            window is so nearly empty that 2^20 candidates in a row were outside it.
 
         Examples
         --------

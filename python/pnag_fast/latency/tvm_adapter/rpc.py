@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 import tempfile
@@ -53,6 +54,7 @@ class RpcDevice:
         self._address = (host, port)
         self._key = key
         self._session: Any = None
+        self._numbers = itertools.count()
         deadline = time.monotonic() + patience_s
         while True:
             servers = self._servers()
@@ -101,9 +103,10 @@ class RpcDevice:
         session = self._connected()
         loaded = _RpcPrograms(session, self._target.device_kind, failures)
         with _lost("uploading"), tempfile.TemporaryDirectory() as folder:
-            for number, (compiled, executable) in enumerate(executables):
-                # Objects in a tar are linked by the device, so that none of its tools are needed.
-                path = Path(folder, f"programs-{os.getpid()}-{number}.tar")
+            for compiled, executable in executables:
+                # Objects in a tar are linked on the device, with its own tools. A name is used
+                # once: the device keeps what it loaded by name.
+                path = Path(folder, f"programs-{os.getpid()}-{next(self._numbers)}.tar")
                 executable.export_library(str(path))
                 session.upload(str(path))
                 loaded.add(compiled, session.load_module(path.name), parameters)

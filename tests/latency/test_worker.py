@@ -1,0 +1,157 @@
+"""What crashes or hangs in a child is an error in the parent, and no more than that."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pnag_fast.errors import MeasurementError, MissingDependencyError
+from pnag_fast.latency.device import DeviceLostError
+from pnag_fast.latency.worker import DeviceSpec, WorkerDevice
+from pnag_fast.progress import ignore_progress
+
+
+@pytest.fixture
+def open_worker(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    opened = []
+
+    def open_one(timeout_s=20.0, **options):
+        device = WorkerDevice(
+            DeviceSpec("faulty_device:FaultyDevice", options), timeout_s=timeout_s
+        )
+        opened.append(device)
+        return device
+
+    yield open_one
+    for device in opened:
+        device.close()
+
+
+def child_of(device):
+    return device._child._process
+
+
+def test_a_worker_does_what_its_device_does(open_worker):
+    device = open_worker()
+    assert (device.name, device.count, device.machine.lanes) == ("faulty", 1, 16)
+    assert device.conditions == {"target": "faulty"}
+    notes = []
+    loaded = device.compile({"a": None}, {}, lambda *note: notes.append(note))
+    assert notes == [("compiling", 0, 1)]
+    assert loaded.seconds("a", 3) == pytest.approx(3e-5)
+    np.testing.assert_array_equal(loaded.run("a", np.arange(3.0)), np.arange(3.0))
+    loaded.unload()
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        ("SIGILL", "SIGILL .the target has instructions that this processor lacks"),
+        ("SIGSEGV", "SIGSEGV while 'seconds'"),
+        ("SIGKILL", "SIGKILL .killed from outside, perhaps because memory ran out"),
+        ("abort", "SIGABRT while 'seconds': LLVM ERROR: cannot select"),
+    ],
+)
+def test_a_death_is_told_with_its_cause_and_survived(open_worker, tmp_path, fault, text):
+    device = open_worker(faults={"a": fault}, once=str(tmp_path / "happened"))
+    loaded = device.compile({"a": None}, {}, ignore_progress)
+    with pytest.raises(DeviceLostError, match=text):
+        loaded.seconds("a", 1)
+    # What was loaded in the old child is gone, and is not mistaken for what is in the new one.
+    again = device.compile({"a": None}, {}, ignore_progress)
+    with pytest.raises(DeviceLostError, match="restarted"):
+        loaded.seconds("a", 1)
+    loaded.unload()
+    assert again.seconds("a", 1) > 0
+
+
+def test_silence_has_an_end(open_worker):
+    device = open_worker(timeout_s=0.5, faults={"a": "hang"})
+    loaded = device.compile({"a": None}, {}, ignore_progress)
+    process = child_of(device)
+    start = time.monotonic()
+    with pytest.raises(DeviceLostError, match=r"no answer for 0\.5 s while 'seconds'"):
+        loaded.seconds("a", 1)
+    assert time.monotonic() - start < 10
+    assert process.poll() == -signal.SIGKILL
+
+
+def test_a_stopped_child_is_a_silent_one(open_worker):
+    device = open_worker(timeout_s=0.5)
+    loaded = device.compile({"a": None}, {}, ignore_progress)
+    os.kill(child_of(device).pid, signal.SIGSTOP)
+    with pytest.raises(DeviceLostError, match="no answer"):
+        loaded.seconds("a", 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"), [("memory", "out of memory"), ("raise", "no such kernel")]
+)
+def test_an_error_is_passed_on_and_the_child_lives(open_worker, fault, text):
+    device = open_worker(faults={"a": fault})
+    loaded = device.compile({"a": None, "b": None}, {}, ignore_progress)
+    process = child_of(device)
+    with pytest.raises(MeasurementError, match=text):
+        loaded.seconds("a", 1)
+    assert loaded.seconds("b", 1) > 0
+    assert process.poll() is None
+
+
+def test_an_unknown_error_is_passed_on_by_name(open_worker):
+    loaded = open_worker().compile({"a": None}, {}, ignore_progress)
+    with pytest.raises(MeasurementError, match="TypeError"):
+        loaded.seconds("a", "many")
+
+
+def test_a_twin_is_another_process(open_worker):
+    device = open_worker()
+    twin = device.twin()
+    try:
+        assert twin.name == device.name
+        assert twin.compile({"a": None}, {}, ignore_progress).seconds("a", 1) > 0
+        assert child_of(twin).pid != child_of(device).pid
+    finally:
+        twin.close()
+
+
+def test_closing_ends_the_child_and_whoever_waits_for_it(open_worker):
+    device = open_worker(faults={"a": "hang"})
+    loaded = device.compile({"a": None}, {}, ignore_progress)
+    process = child_of(device)
+    errors = []
+
+    def wait():
+        try:
+            loaded.seconds("a", 1)
+        except DeviceLostError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.2)
+    device.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert len(errors) == 1
+    assert process.poll() is not None
+
+
+def test_a_device_that_does_not_open_says_why(open_worker, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    with pytest.raises(MeasurementError, match="unexpected keyword argument 'colour'"):
+        WorkerDevice(DeviceSpec("faulty_device:FaultyDevice", {"colour": 1}), timeout_s=5)
+
+
+def test_a_missing_dependency_keeps_its_kind_on_the_way():
+    import pickle
+
+    error = pickle.loads(pickle.dumps(MissingDependencyError("tvm", "tvm", "measuring")))
+    assert (error.module, error.extra) == ("tvm", "tvm")
+    assert "pip install 'pnag-fast[tvm]'" in str(error)
