@@ -1,4 +1,4 @@
-"""Code for other processors: compiled and linked here, and run by an emulator where there is one."""
+"""Code for other processors: compiled and linked here, and run by an emulator if there is one."""
 
 from __future__ import annotations
 
@@ -105,11 +105,8 @@ def test_kernels_for_aarch64_compute_the_same_when_emulated(tmp_path):
     program = tmp_path / "kernels"
     # The library part of an executable is data that only TVM's loader reads.
     own = [path for path in files if path.name.startswith("lib")]
-    subprocess.run(
-        [linker, "-std=c++17", "-static", *(f"-I{i}" for i in includes), source, *own]
-        + ["-o", program],
-        check=True,
-    )
+    command = [linker, "-std=c++17", "-static", *(f"-I{i}" for i in includes), "-o", program]
+    subprocess.run([*command, source, *own], check=True)
     rng = np.random.default_rng(0)
     inputs = [
         [2 * rng.standard_normal(shape, dtype=np.float32) for shape in kernel.input_shapes]

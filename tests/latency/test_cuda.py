@@ -18,6 +18,7 @@ import pytest
 
 import pnag_fast as pf
 from pnag_fast.errors import InvalidInputError, MeasurementError
+from pnag_fast.latency.device import DeviceLostError
 from pnag_fast.latency.gpu_tiles import MAX_THREADS, SHARED_BYTES, GpuTile, gpu_family
 from pnag_fast.latency.kernels import Convolution, Depthwise, Mean
 from pnag_fast.latency.networks import block_program, pack_weights, random_weights
@@ -34,6 +35,7 @@ import tvm  # noqa: E402 - only where it is installed
 from tvm.s_tir import transform as s_tir  # noqa: E402
 from tvm.s_tir.analysis import verify_gpu_code  # noqa: E402
 
+from pnag_fast.latency.tvm_adapter import local  # noqa: E402
 from pnag_fast.latency.tvm_adapter.compiling import compile_programs  # noqa: E402
 from pnag_fast.latency.tvm_adapter.schedules import scheduled  # noqa: E402
 from pnag_fast.latency.tvm_adapter.targets import resolve_target  # noqa: E402
@@ -280,6 +282,27 @@ def test_cuda_targets_that_cannot_be_are_named(target, remote, text):
         resolve_target(target, threads=1, remote=remote)
     with pytest.raises(InvalidInputError, match="number of threads"):
         resolve_target("cuda -arch=sm_80", threads=2, remote=remote)
+
+
+def test_the_code_around_a_cuda_device_runs():
+    """With the processor in its place: all but the kernels themselves is the same."""
+    block = MBConv(8, 24, 72, 24, 5, 1, "h_swish", True)
+    loaded = local._CudaPrograms(tvm.cpu(), 1)
+    parameters = {"block": pack_weights([block], random_weights([block], 0))}
+    compile_programs(
+        {"block": block_program(block)},
+        resolve_target("llvm", threads=1),
+        ignore_progress,
+        lambda programs, executable: loaded.add(programs, executable, parameters),
+    )
+    assert 0 < loaded.seconds("block", 3) < 1
+    image = np.zeros((8, 8, 24), dtype=np.float32)
+    assert loaded.run("block", image).shape == (8, 8, 24)
+    with pytest.raises(MeasurementError, match="was not compiled"):
+        loaded.seconds("other", 1)
+    # Whatever fails there takes the context with it, and so the process.
+    with pytest.raises(DeviceLostError, match="CUDA failed at 'block'"):
+        loaded.run("block", np.zeros((1, 1, 24), dtype=np.float32))
 
 
 @pytest.mark.parametrize("target", ["cuda", "cuda -arch=sm_80"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from .kernels import Convolution, Depthwise, Kernel, Mean
@@ -66,7 +66,8 @@ class GpuTile:
     @property
     def threads(self) -> int:
         """Threads of a block."""
-        return self.rows * self.columns // self.pixels * (self.channels // self.lanes * self.sharers)
+        pixels, channels = self.rows * self.columns // self.pixels, self.channels // self.lanes
+        return pixels * channels * self.sharers
 
     def __str__(self) -> str:
         return (
@@ -104,21 +105,17 @@ def _convolution_tiles(kernel: Convolution) -> Iterator[GpuTile]:
     stages = [0, *([inner] if inner <= 8 else [d for d in divisors(inner, 32) if d % 8 == 0])]
     for tile in _register_tiles(kernel.output_shape):
         for staged in stages:
-            wide = GpuTile(
-                tile.rows, tile.columns, tile.channels, tile.pixels, tile.lanes, staged=staged
-            )
-            if _shared_bytes(kernel, wide) <= SHARED_BYTES:
-                yield wide
+            variant = replace(tile, staged=staged)
+            if _staged_floats(kernel, variant) * _FLOAT_BYTES <= SHARED_BYTES:
+                yield variant
 
 
 def _depthwise_tiles(kernel: Depthwise) -> Iterator[GpuTile]:
     for tile in _register_tiles(kernel.output_shape):
         yield tile
-        wide = GpuTile(
-            tile.rows, tile.columns, tile.channels, tile.pixels, tile.lanes, staged=tile.channels
-        )
-        if kernel.kernel > 1 and _shared_bytes(kernel, wide) <= SHARED_BYTES:
-            yield wide
+        variant = replace(tile, staged=tile.channels)
+        if kernel.kernel > 1 and _staged_floats(kernel, variant) * _FLOAT_BYTES <= SHARED_BYTES:
+            yield variant
 
 
 def _register_tiles(shape: tuple[int, ...]) -> Iterator[GpuTile]:
@@ -164,10 +161,6 @@ def _staged_floats(kernel: Kernel, tile: GpuTile) -> int:
     if isinstance(kernel, Convolution):
         floats += kernel.kernel**2 * tile.staged * tile.channels
     return floats
-
-
-def _shared_bytes(kernel: Kernel, tile: GpuTile) -> int:
-    return _staged_floats(kernel, tile) * _FLOAT_BYTES
 
 
 def _cost(kernel: Kernel, tile: GpuTile) -> tuple[float, str]:

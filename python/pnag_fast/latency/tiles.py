@@ -1,10 +1,10 @@
 """What may be chosen about a kernel's loops, and in which order a tuner should try it.
 
-Only descriptions: `tvm_adapter.schedules` turns them into code, and `tvm_adapter.cuda_schedules`
-those for graphics processors, which are in `gpu_tiles`. All kernels of a processor share a shape: an output tile of ``rows x columns`` pixels and ``vectors`` vectors of ``lanes`` channels is
-summed up in registers while the innermost loops run over the input, and is then finished (bias,
-activation, residual) and stored. The tile is what matters: large enough that arithmetic outweighs
-loads, small enough that its sums stay in registers.
+Only descriptions: `tvm_adapter` turns them into code. Those for graphics processors are in
+`gpu_tiles`. All kernels of a processor share a shape: an output tile of ``rows x columns`` pixels
+and ``vectors`` vectors of ``lanes`` channels is summed up in registers while the innermost loops
+run over the input, and is then finished (bias, activation, residual) and stored. The tile is what
+matters: large enough that arithmetic outweighs loads, small enough that its sums stay in registers.
 """
 
 from __future__ import annotations

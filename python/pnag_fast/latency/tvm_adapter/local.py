@@ -69,15 +69,7 @@ class LocalDevice:
             "governor": _governor(),
             "clock": "thread" if self._threads == 1 else "wall",
             **versions(),
-            **({} if self._cuda is None else self._cuda_conditions()),
-        }
-
-    def _cuda_conditions(self) -> Conditions:
-        return {
-            "governor": "unknown",
-            "clock": CUDA_CLOCK,
-            "compute_capability": str(self._cuda.compute_version),
-            "cuda": str(self._cuda.api_version),
+            **({} if self._cuda is None else _cuda_conditions(self._cuda)),
         }
 
     def compile(
@@ -254,6 +246,15 @@ def processor_name() -> str:
         if key.strip() in ("model name", "Model"):
             return value.strip()
     return platform.processor() or platform.machine() or "unknown processor"
+
+
+def _cuda_conditions(device: Any) -> Conditions:
+    return {
+        "governor": "unknown",
+        "clock": CUDA_CLOCK,
+        "compute_capability": str(device.compute_version),
+        "cuda": str(device.api_version),
+    }
 
 
 def _governor() -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from ..gpu_tiles import GpuTile
 from ..kernels import Convolution, Depthwise, Kernel, Mean
 from ..sizes import divisors, lanes_of
-from ..tiles import CpuTile, GpuTile, Machine, Tile, default_tile
+from ..tiles import CpuTile, Machine, Tile, default_tile
 from .cuda_schedules import schedule_for_gpu
 from .expressions import gates_weight, prim_func
 
