@@ -67,7 +67,7 @@ def kinds_of_tiles(kernel):
     """Return the tile of the rules and the first of each kind of code."""
     kinds = {}
     for tile in gpu_family(kernel):
-        kind = (tile.staged > 0, tile.sharers > 1, tile.lanes, tile.pixels > 1)
+        kind = (tile.staged > 0, tile.sharers > 1, tile.pixels > 1)
         kinds.setdefault(kind, tile)
     return list(kinds.values())
 

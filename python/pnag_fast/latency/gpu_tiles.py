@@ -33,6 +33,7 @@ _TILES = 128  # of a family: the rules are coarse, but not so coarse that the re
 # The rules count instructions. These are estimates, which no GPU was at hand to check; they decide
 # where the tuner begins, not where it ends.
 _IN_FLIGHT = 32768  # threads that a whole device keeps busy
+_FLOATS_READ = 3000  # by the whole device from its second-level cache, in the time of one of them
 _GLOBAL_LOAD = 4.0
 _SHARED_LOAD = 1.0
 _STEP = 4.0
@@ -105,17 +106,15 @@ def _convolution_tiles(kernel: Convolution) -> Iterator[GpuTile]:
     stages = [0, *([inner] if inner <= 8 else [d for d in divisors(inner, 32) if d % 8 == 0])]
     for tile in _register_tiles(kernel.output_shape):
         for staged in stages:
-            variant = replace(tile, staged=staged)
-            if _staged_floats(kernel, variant) * _FLOAT_BYTES <= SHARED_BYTES:
-                yield variant
+            if _shared_bytes(kernel, tile, staged) <= SHARED_BYTES:
+                yield replace(tile, staged=staged)
 
 
 def _depthwise_tiles(kernel: Depthwise) -> Iterator[GpuTile]:
     for tile in _register_tiles(kernel.output_shape):
         yield tile
-        variant = replace(tile, staged=tile.channels)
-        if kernel.kernel > 1 and _staged_floats(kernel, variant) * _FLOAT_BYTES <= SHARED_BYTES:
-            yield variant
+        if kernel.kernel > 1 and _shared_bytes(kernel, tile, tile.channels) <= SHARED_BYTES:
+            yield replace(tile, staged=tile.channels)
 
 
 def _register_tiles(shape: tuple[int, ...]) -> Iterator[GpuTile]:
@@ -151,38 +150,40 @@ def _mean_tiles(kernel: Mean) -> Iterator[GpuTile]:
                 yield GpuTile(1, 1, n, sharers=sharers)
 
 
-def _staged_floats(kernel: Kernel, tile: GpuTile) -> int:
-    """Return what a stage copies to shared memory."""
-    if not tile.staged or isinstance(kernel, Mean):
-        return 0
+def _inputs(kernel: Kernel, tile: GpuTile, channels: int) -> int:
+    """Return how many values of `channels` input channels a thread block reads."""
+    if isinstance(kernel, Mean):
+        return kernel.resolution**2 * channels
     rows = (tile.rows - 1) * kernel.stride + kernel.kernel
     columns = (tile.columns - 1) * kernel.stride + kernel.kernel
-    floats = rows * columns * tile.staged
-    if isinstance(kernel, Convolution):
-        floats += kernel.kernel**2 * tile.staged * tile.channels
-    return floats
+    # The weights of a depthwise convolution are few, and stay where they are.
+    weights = kernel.kernel**2 * tile.channels if isinstance(kernel, Convolution) else 0
+    return (rows * columns + weights) * channels
+
+
+def _shared_bytes(kernel: Kernel, tile: GpuTile, staged: int) -> int:
+    return _inputs(kernel, tile, staged) * _FLOAT_BYTES
 
 
 def _cost(kernel: Kernel, tile: GpuTile) -> tuple[float, str]:
     """Estimate the time of `kernel`, in instructions of a thread; equals in a fixed order."""
-    outputs = math.prod(kernel.output_shape)
     if isinstance(kernel, Convolution):
-        products, stages = kernel.kernel**2 * kernel.in_channels, kernel.in_channels
+        products, channels = kernel.kernel**2 * kernel.in_channels, kernel.in_channels
     elif isinstance(kernel, Depthwise):
-        products, stages = kernel.kernel**2, tile.staged
+        products, channels = kernel.kernel**2, tile.channels
     else:
-        products, stages = kernel.resolution**2, 0
+        products, channels = kernel.resolution**2, tile.channels
     load = _SHARED_LOAD if tile.staged else _GLOBAL_LOAD
-    # The weights of a depthwise convolution are few; its input is read as vectors.
     step = tile.pixels * tile.lanes + load * (tile.pixels + 1) + _STEP
     time = products / tile.sharers * step + _BARRIER * math.log2(tile.sharers)
     if tile.staged:
-        copies = _staged_floats(kernel, tile) / tile.threads / _LANES
-        time += stages / tile.staged * (copies * (_GLOBAL_LOAD + _SHARED_LOAD) + _BARRIER)
-    blocks = outputs / (tile.rows * tile.columns * tile.channels)
+        copies = _inputs(kernel, tile, tile.staged) / tile.threads / _LANES
+        time += channels / tile.staged * (copies * (_GLOBAL_LOAD + _SHARED_LOAD) + _BARRIER)
+    blocks = math.prod(kernel.output_shape) / (tile.rows * tile.columns * tile.channels)
     warps = -(-tile.threads // _WARP)
     waves = max(1.0, blocks * warps * _WARP / _IN_FLIGHT)
     # Memory comes in sectors, of which a narrow block uses a part.
     sectors = -(-tile.channels * _FLOAT_BYTES // _SECTOR_BYTES)
     waste = sectors * _SECTOR_BYTES / (tile.channels * _FLOAT_BYTES)
-    return waves * time * waste, str(tile)
+    traffic = blocks * _inputs(kernel, tile, channels) * waste / _FLOATS_READ
+    return waves * time + traffic, str(tile)

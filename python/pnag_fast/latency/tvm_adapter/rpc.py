@@ -18,7 +18,7 @@ from tvm import relax, rpc
 
 from ...errors import MeasurementError
 from ...progress import ProgressCallback
-from ..device import Conditions, DeviceLostError, DeviceUnavailableError
+from ..device import Conditions, DeviceLostError, DeviceUnavailableError, DeviceUnusableError
 from ..networks import Floats, Program
 from ..tiles import Machine
 from .compiling import compile_programs, error_text, symbol
@@ -173,6 +173,9 @@ class RpcDevice:
                 ) from error
             finally:
                 tracker.close()
+            kind = self._target.device_kind
+            if kind != "cpu" and not session.device(kind).exist:
+                raise DeviceUnusableError(f"'{self._key}' has no {kind} device that TVM can use")
             self._session = session
         return self._session
 
