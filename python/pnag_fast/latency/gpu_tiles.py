@@ -135,7 +135,7 @@ def _sharing_tiles(kernel: Convolution) -> Iterator[GpuTile]:
     """Several threads for each sum: where there are too few outputs to fill a device."""
     if kernel.kernel > 1 or math.prod(kernel.output_shape) > _IN_FLIGHT:
         return
-    for n in divisors(kernel.out_channels, 64):
+    for n in _wide(kernel.out_channels):
         for columns in divisors(kernel.out_resolution, 8):
             for sharers in divisors(kernel.in_channels, 64)[1:]:
                 tile = GpuTile(1, columns, n, sharers=sharers)
@@ -144,10 +144,16 @@ def _sharing_tiles(kernel: Convolution) -> Iterator[GpuTile]:
 
 
 def _mean_tiles(kernel: Mean) -> Iterator[GpuTile]:
-    for n in divisors(kernel.channels, 64):
+    for n in _wide(kernel.channels):
         for sharers in divisors(kernel.resolution**2, 128):
             if n * sharers <= _SHARING_THREADS:
                 yield GpuTile(1, 1, n, sharers=sharers)
+
+
+def _wide(channels: int) -> list[int]:
+    """List how many channels a block may take whose threads read single floats: whole sectors."""
+    choices = divisors(channels, 64)
+    return [n for n in choices if n * _FLOAT_BYTES >= _SECTOR_BYTES] or choices[-1:]
 
 
 def _inputs(kernel: Kernel, tile: GpuTile, channels: int) -> int:
