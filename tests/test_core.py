@@ -524,6 +524,9 @@ def test_instruction_sets_agree_to_the_last_bit():
         "        q = p[:40] / 5\n"
         "        h.update(np.float64(_core.hypervolume(q, np.full(m, 1.1))).tobytes())\n"
         "        h.update(_core.hypervolume_contributions(q, np.full(m, 1.1)).tobytes())\n"
+        "    for n in (100, 130, 700 if m < 6 else 150):\n"
+        "        q = rng.random((n, m)); q /= np.sqrt((q * q).sum(axis=1, keepdims=True))\n"
+        "        h.update(np.float64(_core.hypervolume(q, np.full(m, 1.1))).tobytes())\n"
         "print(h.hexdigest())\n"
     )
     digests = {name: run_with(name, code) for name in _core.build_info()["simd_usable"]}

@@ -8,8 +8,8 @@ On real devices (each runs `python -m tvm.exec.rpc_server --tracker HOST:9190 --
     python bench/targets/rpc.py --target "llvm -mtriple=aarch64-linux-gnu -mcpu=cortex-a76 \
 -mattr=+neon" --runner rpc://HOST:9190/pi5 --space ofa-mbv3 --resolution 224 --work-dir work
 
-With --loopback the same measurements are also made with one server alone, before and after, and the
-ratio of throughputs is printed: measurements a second, compiling and uploading left out.
+With --loopback the same measurements are also made with one server alone, in turn, and the ratio of
+throughputs is printed: measurements a second, compiling and uploading left out.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ def main() -> int:
             _, table = measured_table(arguments)
             print_table(table)
             return 0
-        with farm(arguments.loopback) as (runner, servers):
+        with farm(arguments.loopback) as runner:
             arguments.runner = runner
             space, table = measured_table(arguments)
             print_table(table)
-            compare(space, runner, servers, arguments)
+            compare(space, runner, arguments)
     except pf.PnagError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -63,16 +63,16 @@ def main() -> int:
 def compare(
     space: pf.SearchSpace,
     runner: str,
-    servers: list[subprocess.Popen[bytes]],
     arguments: argparse.Namespace,
 ) -> None:
-    """Print the throughput of one server and of all: one, all, one, all."""
-    rates: dict[int, list[float]] = {1: [], len(servers): []}
-    for count in [1, len(servers)] * 2:
+    """Print the throughput of one server and of all, in turn."""
+    all_of_them = arguments.loopback
+    rates: dict[int, list[float]] = {1: [], all_of_them: []}
+    for count in [1, all_of_them] * 3:
         rates[count].append(throughput(space, runner, count, arguments))
-        print(f"{count} servers: {rates[count][-1]:.1f} measurements/s")
-    one, many = (statistics.median(rates[count]) for count in (1, len(servers)))
-    print(f"{len(servers)} servers / 1 server: {many / one:.2f} times the throughput")
+        print(f"{count} of the servers: {rates[count][-1]:.1f} measurements/s")
+    one, many = (statistics.median(rates[count]) for count in (1, all_of_them))
+    print(f"{all_of_them} servers / 1 server: {many / one:.2f} times the throughput (medians)")
 
 
 def throughput(
@@ -81,7 +81,7 @@ def throughput(
     """Measurements a second of `count` devices, from the first measurement to the last."""
     seen: list[tuple[float, int]] = []
 
-    def watch(description: str, done: int, total: int) -> None:
+    def watch(description: str, done: int, _total: int) -> None:
         if description == "measuring":
             seen.append((time.monotonic(), done))
 
@@ -100,7 +100,7 @@ def throughput(
 
 
 @contextlib.contextmanager
-def farm(servers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+def farm(servers: int) -> Iterator[str]:
     """Start a tracker and servers on this machine; end them afterwards."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -123,7 +123,7 @@ def farm(servers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
             show_progress("starting servers", 0, servers)
             wait_for(port, servers)
             show_progress("starting servers", servers, servers)
-            yield f"rpc://127.0.0.1:{port}/{KEY}", processes[1:]
+            yield f"rpc://127.0.0.1:{port}/{KEY}"
         finally:
             for process in processes:
                 with contextlib.suppress(ProcessLookupError):

@@ -1,10 +1,15 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <iterator>
 #include <limits>
+#include <numeric>
 
 #include "check.hpp"
+#include "pareto/cells.hpp"
 #include "pareto/divide_and_conquer.hpp"
 #include "pareto/ordering.hpp"
+#include "pareto/sweep.hpp"
 #include "pnag/errors.hpp"
 #include "pnag/pareto.hpp"
 #include "pnag/random.hpp"
@@ -116,6 +121,76 @@ TEST(sorting_by_key_is_stable) {
     }
 }
 
+TEST(rows_are_sorted_by_value_then_carried_value_then_row) {
+    const auto value = [](int family, std::size_t i, RowStream& random) {
+        const double share = std::ldexp(static_cast<double>(random.next() >> 11), -53);
+        switch (family) {
+            case 0:  // even
+                return 3.0 * share - 1.0;
+            case 1:  // few values
+                return std::floor(10.0 * share);
+            case 2:  // all orders of magnitude, either sign
+                return std::ldexp(share - 0.5, static_cast<int>(random.below(2000)) - 1000);
+            case 3:  // even, with failures
+                return i % 5 == 0 ? kInf : share;
+            case 4:  // leading bits that tell nothing
+                return i == 0 ? 0.0 : 1.0 + 0x1p-52 * std::floor(1000.0 * share);
+            case 5:  // both zeros, subnormals and overflow of the range
+                return std::array{0.0, -0.0, 5e-324, -5e-324, 1e308, -1e308}[random.below(6)];
+            default:
+                return 7.0;
+        }
+    };
+    for (int family = 0; family <= 6; ++family) {
+        for (const std::size_t n : {1UL, 2UL, 20UL, 1000UL, 16383UL, 16384UL, 150000UL}) {
+            Batch batch{std::vector<double>(2 * n), n, 2};
+            for (std::size_t i = 0; i < n; ++i) {
+                RowStream random(stream_key(n, 5), i);
+                batch.values[2 * i] = value(family, i, random);
+                batch.values[2 * i + 1] = std::floor(8.0 * value(0, i, random));
+            }
+            for (const std::size_t carried : {0UL, 1UL}) {
+                for (const int threads : {1, 3}) {
+                    RowSort sort(column_of(batch.view(), 0), column_of(batch.view(), carried), n,
+                                 threads);
+                    sort.run();
+                    bool right = true;
+                    const RowSort::Entry* last = nullptr;
+                    for (std::size_t b = 0; b < sort.n_buckets(); ++b) {
+                        for (const RowSort::Entry& entry : sort.bucket(b)) {
+                            right = right && entry.value == batch.at(entry.row(), carried);
+                            if (last != nullptr) {
+                                const double x = batch.at(last->row(), 0);
+                                const double next_x = batch.at(entry.row(), 0);
+                                right = right && (x < next_x ||
+                                                  (x == next_x && (last->value < entry.value ||
+                                                                   (last->value == entry.value &&
+                                                                    last->row() < entry.row()))));
+                                if (&entry != sort.bucket(b).data())
+                                    right = right && RowSort::tied(*last, entry) == (x == next_x);
+                            }
+                            last = &entry;
+                        }
+                    }
+                    CHECK(right);
+                }
+            }
+        }
+    }
+}
+
+TEST(stages_of_a_sweep_match_division) {
+    for (const Shape shape : kShapes) {
+        const Batch batch = make(shape, 40000, 3, 3);
+        std::vector<std::int32_t> divided(batch.n);
+        sort_by_dividing(batch.view(), divided, 2);
+        for (const int threads : {1, 2, 4}) {
+            std::vector<std::int32_t> swept(batch.n);
+            if (sort_by_sweeping(batch.view(), swept, threads)) CHECK(swept == divided);
+        }
+    }
+}
+
 TEST(fronts_match_brute_force) {
     for (const Shape shape : kShapes) {
         for (const std::size_t m : {1UL, 2UL, 3UL, 4UL, 5UL, 7UL}) {
@@ -202,6 +277,45 @@ TEST(hypervolume_matches_inclusion_and_exclusion) {
     }
 }
 
+// Sweeps and cells have nothing in common; sizes straddle those at which sweeps change their way.
+TEST(sweeps_agree_with_cells) {
+    for (const Shape shape : {Shape::uniform, Shape::coarse, Shape::sphere, Shape::chain,
+                              Shape::equal, Shape::constant_column}) {
+        for (const std::size_t m : {2UL, 3UL, 4UL}) {
+            for (const std::size_t n : {7UL, 8UL, 9UL, 64UL, 127UL, 128UL, 129UL, 500UL}) {
+                const Batch batch = make(shape, n, m, n + m);
+                const double most = *std::max_element(batch.values.begin(), batch.values.end());
+                const std::vector<double> reference(m, most + 0.1);
+                std::vector<std::size_t> rows(n);
+                std::iota(rows.begin(), rows.end(), std::size_t{0});
+                const double swept = hypervolume(batch.view(), reference);
+                const double cut = volume_by_cells(batch.view(), rows, reference, 1);
+                CHECK(std::abs(swept - cut) <= 1e-12 * cut);
+            }
+        }
+    }
+}
+
+TEST(a_point_that_sees_many_others) {
+    // None of the first n covers another in the first three objectives, and the last point lies
+    // below them all: more than the vectorised sum takes.
+    for (const std::size_t n : {100UL, 130UL, 400UL}) {
+        const Batch front = make(Shape::sphere, n, 3, n);
+        Batch batch{{0.4, 0.01, 0.02, 0.8, 0.001, 0.001, 0.001, 0.9}, n + 2, 4};
+        for (std::size_t i = 0; i < n; ++i) {
+            const double point[] = {front.at(i, 0), front.at(i, 1), front.at(i, 2),
+                                    0.001 * static_cast<double>(i)};
+            batch.values.insert(batch.values.end(), std::begin(point), std::end(point));
+        }
+        const std::vector<double> reference(4, 1.1);
+        std::vector<std::size_t> rows(batch.n);
+        std::iota(rows.begin(), rows.end(), std::size_t{0});
+        const double swept = hypervolume(batch.view(), reference);
+        const double cut = volume_by_cells(batch.view(), rows, reference, 1);
+        CHECK(std::abs(swept - cut) <= 1e-12 * cut);
+    }
+}
+
 TEST(contributions_are_what_is_lost) {
     for (const Shape shape : {Shape::uniform, Shape::coarse, Shape::sphere, Shape::equal}) {
         for (std::size_t m = 1; m <= 6; ++m) {
@@ -277,6 +391,9 @@ TEST(threads_change_no_bit) {
         non_dominated_sort(points, ranks, 1);
         non_dominated_sort(points, again, 4);
         CHECK(ranks == again);
+        crowding_distance(points, one, 1);
+        crowding_distance(points, four, 4);
+        CHECK(one == four);
     }
 }
 

@@ -23,16 +23,17 @@ struct Points {
 };
 
 /// Throws InvalidInput for m == 0, a size that is not n * m, and NaN.
-void require_points(const Points& points);
+void require_points(const Points& points, const Execution& execution = 1);
 
 /// Front of every point: 0 for those that no other point dominates, then 1 + the largest front of a
 /// dominating point. Equal points share a front. out has n entries.
 ///
 /// m = 1: sorting. m = 2: sort and patience (binary search for the front whose last point does not
-/// dominate), O(n log n). m = 3: the same with a staircase per front, O(n log n log f) for f fronts
-/// while staircases stay short. m >= 4: divide and conquer, O(n log^(m-1) n): Jensen, "Reducing the
-/// run-time complexity of multiobjective EAs" (IEEE TEC 2003), with the corrections of Fortin,
-/// Grenier and Parizeau (GECCO 2013) and Buzdalov and Shalyto (PPSN 2014).
+/// dominate), O(n log n); one thread plays while others sort. m = 3: the same with a staircase per
+/// front, O(n log n log f) for f fronts while staircases stay short; each thread has a range of
+/// fronts. m >= 4: divide and conquer, O(n log^(m-1) n): Jensen, "Reducing the run-time complexity
+/// of multiobjective EAs" (IEEE TEC 2003), with the corrections of Fortin, Grenier and Parizeau
+/// (GECCO 2013) and Buzdalov and Shalyto (PPSN 2014).
 void non_dominated_sort(const Points& points, std::span<std::int32_t> out,
                         const Execution& execution = 1);
 

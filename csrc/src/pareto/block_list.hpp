@@ -31,10 +31,13 @@ class BlockList {
         ++n_;
     }
 
-    /// Does a member dominate the point?
-    [[nodiscard]] bool dominates(const simd::Kernels& kernel, const double* point) const {
-        return kernel.find_dominator(values_.data(), static_cast<int>(m_), places(), point) <
-               places();
+    /// Does a member dominate the point? Those before `first` may be left out.
+    [[nodiscard]] bool dominates(const simd::Kernels& kernel, const double* point,
+                                 std::size_t first = 0) const {
+        const std::size_t skipped = first / simd::kBlock * simd::kBlock;
+        const std::size_t n = places() - skipped;
+        return kernel.find_dominator(values_.data() + skipped * m_, static_cast<int>(m_), n,
+                                     point) < n;
     }
 
     /// Does a member dominate or equal the point? For points without +inf.

@@ -20,6 +20,8 @@ static_assert(kLeaf <= simd::kMaxCellRows);
 // Cells are made tasks of threads at this depth, if they have not become small before.
 constexpr int kTaskDepth = 5;
 constexpr std::size_t kTaskRows = 64;
+// Fewer orthants are done before threads have started, whatever the number of threads.
+constexpr std::size_t kFew = 128;
 
 // Padding is 1 wide, so it changes no product.
 double volume(const Corner& lower, const Corner& upper) {
@@ -118,8 +120,8 @@ class Solver {
         Level& level = levels(depth, n + simd::kCellWidth);
         simd::CellSummary summary;
         pacer_.spend(8 * n + 100);
-        std::size_t kept = kernel_.clip_cell(rows, ids, n, lower.data(), upper.data(),
-                                             level.rows.data(), level.ids.data(), &summary);
+        std::size_t kept = kernel_.clip_owned_cell(rows, ids, n, lower.data(), upper.data(),
+                                                   level.rows.data(), level.ids.data(), &summary);
         if (summary.covers > 1) return;
         // Slabs in several objectives overlap: from the part of the first on, each is one of the
         // others for those before it.
@@ -185,9 +187,9 @@ class Solver {
     Level& levels(std::size_t depth, std::size_t n) {
         if (depth >= levels_.size()) levels_.resize(depth + 1);
         Level& level = levels_[depth];
-        if (level.ids.size() < n) {
-            level.rows.resize(n * simd::kCellWidth);
-            level.ids.resize(n);
+        if (level.ids.size() < n + 1) {
+            level.rows.resize((n + 1) * simd::kCellWidth);
+            level.ids.resize(n + 1);
         }
         return level;
     }
@@ -195,26 +197,18 @@ class Solver {
     std::size_t clip(const double* rows, std::size_t n, const Corner& lower, Corner& upper,
                      Level& level, simd::CellSummary& summary) {
         pacer_.spend(8 * n + 100);
-        return kernel_.clip_cell(rows, nullptr, n, lower.data(), upper.data(), level.rows.data(),
-                                 nullptr, &summary);
+        return kernel_.clip_cell(rows, n, lower.data(), upper.data(), level.rows.data(), &summary);
     }
 
-    // The median start in the objective in which most rows start inside the cell. Rows that start
-    // there leave the lower half and no longer start inside the upper, so cutting ends.
+    // About the median start in the objective in which most rows start inside the cell. Rows that
+    // start there leave the lower half and no longer start inside the upper, so cutting ends.
     Cut cut(const Level& level, std::size_t n, const Corner& lower,
             const simd::CellSummary& summary) {
         unsigned objective = 0;
         for (unsigned j = 1; j < m_; ++j) {
             if (summary.count[j] > summary.count[objective]) objective = j;
         }
-        starts_.clear();
-        for (std::size_t i = 0; i < n; ++i) {
-            const double start = level.rows[i * simd::kCellWidth + objective];
-            if (start > lower[objective]) starts_.push_back(start);
-        }
-        const auto middle = starts_.begin() + static_cast<std::ptrdiff_t>(starts_.size() / 2);
-        std::nth_element(starts_.begin(), middle, starts_.end());
-        return {objective, *middle};
+        return {objective, kernel_.middle_of(level.rows.data(), n, objective, lower[objective])};
     }
 
     // The volume of a cell that `owner` covers, where no other does.
@@ -250,7 +244,6 @@ class Solver {
     unsigned m_;
     Pacer pacer_;
     std::deque<Level> levels_;
-    std::vector<double> starts_;
 };
 
 // All orthants, padded, and the smallest cell that holds them.
@@ -286,7 +279,8 @@ double volume_by_cells(const Points& points, std::span<const std::size_t> rows,
     const Root root = make_root(points, rows, reference);
     Solver solver(points.m, execution);
     std::vector<Task> tasks;
-    double total = solver.covered(root.rows.data(), rows.size(), root.lower, root.upper, 0, &tasks);
+    double total = solver.covered(root.rows.data(), rows.size(), root.lower, root.upper, 0,
+                                  rows.size() <= kFew ? nullptr : &tasks);
     std::vector<double> parts(tasks.size());
     parallel_for(tasks.size(), 1, execution, [&](std::size_t begin, std::size_t end) {
         Solver own(points.m, execution);

@@ -268,7 +268,8 @@ void contributions_by_cutting(const Points& points, std::span<const std::size_t>
 
 void hypervolume_contributions(const Points& points, std::span<const double> reference,
                                std::span<double> out, const Execution& execution) {
-    const auto rows = rows_inside(points, reference);
+    std::vector<std::size_t> rows;
+    points_inside(points, reference, &rows);
     if (out.size() != points.n) throw InvalidInput("out has the wrong size");
     std::fill(out.begin(), out.end(), 0.0);
     if (points.m == 2) return contributions_2d(points, rows, reference, out);

@@ -1,10 +1,12 @@
 #include "divide_and_conquer.hpp"
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "../simd/kernels.hpp"
 #include "ordering.hpp"
+#include "pnag/parallel.hpp"
 #include "staircase.hpp"
 
 namespace pnag {
@@ -15,50 +17,60 @@ namespace {
 constexpr std::size_t kSmallSet = 512;
 constexpr std::size_t kSmallProduct = 512 * 1024;
 
+// Sets below this size take less time than a thread to start.
+constexpr std::size_t kFork = 4096;
+
 // Equal points are merged and the rest numbered in lexicographic order; that number, the
 // *position*, stands for the first objective. Every other objective is replaced by its rank with
 // ties broken by position. Then a point dominates another if and only if its position and all its
 // ranks are strictly smaller: if a dominates b it comes first and wins every tie, and the other way
 // round no objective of a can be larger. So no step below has to think of ties.
-class Divider {
-  public:
-    Divider(const Points& points, const Execution& execution)
-        : kernel_(simd::kernels()), pacer_(execution) {
+struct Ranking {
+    Ranking(const Points& points, const Execution& execution) {
         const auto order = lexicographic_order(points, execution);
-        position_of_.resize(points.n);
+        position_of.resize(points.n);
         std::vector<std::uint32_t> representative;
         for (std::size_t i = 0; i < order.size(); ++i) {
             if (i == 0 || !equal_rows(points.row(order[i]), points.row(order[i - 1]), points.m)) {
                 representative.push_back(order[i]);
             }
-            position_of_[order[i]] = static_cast<std::int32_t>(representative.size() - 1);
+            position_of[order[i]] = static_cast<std::int32_t>(representative.size() - 1);
         }
-        n_ = representative.size();
-        ranks_.assign(n_, 0);
-        columns_.resize(points.m - 1);
-        std::vector<KeyIndex> items(n_);
-        std::vector<KeyIndex> scratch;
+        const std::size_t n = representative.size();
+        fronts.assign(n, 0);
+        columns.resize(points.m - 1);
+        std::vector<double> values(n);
         for (std::size_t j = 0; j + 1 < points.m; ++j) {
-            for (std::size_t i = 0; i < n_; ++i) {
-                items[i] = {order_key(points.row(representative[i])[j + 1]),
-                            static_cast<std::uint32_t>(i)};
-            }
-            sort_by_key(items, scratch, execution);
-            columns_[j].resize(n_);
-            for (std::size_t i = 0; i < n_; ++i) {
-                columns_[j][items[i].index] = static_cast<std::int32_t>(i);
-            }
+            for (std::size_t i = 0; i < n; ++i)
+                values[i] = points.row(representative[i])[j + 1];
+            const Column column{values.data(), 1};
+            RowSort rows(column, column, n, execution);
+            rows.run();
+            columns[j].resize(n);
+            for (std::size_t i = 0; i < n; ++i)
+                columns[j][rows.entries()[i].row()] = static_cast<std::int32_t>(i);
         }
     }
 
-    void run(std::span<std::int32_t> out) {
-        std::vector<std::int32_t> all(n_);
-        for (std::size_t i = 0; i < n_; ++i)
-            all[i] = static_cast<std::int32_t>(i);
+    std::vector<std::int32_t> position_of;           // of every row
+    std::vector<std::vector<std::int32_t>> columns;  // by position
+    std::vector<std::int32_t> fronts;                // by position
+};
+
+// What one thread does, with memory of its own.
+class Divider {
+  public:
+    Divider(Ranking& ranking, const Execution& execution)
+        : kernel_(simd::kernels()),
+          execution_(execution),
+          pacer_(execution),
+          columns_(ranking.columns),
+          ranking_(ranking) {}
+
+    void run() {
+        std::vector<std::int32_t> all(ranking_.fronts.size());
+        std::iota(all.begin(), all.end(), 0);
         rank_within(all, columns_.size());
-        for (std::size_t i = 0; i < out.size(); ++i) {
-            out[i] = ranks_[static_cast<std::size_t>(position_of_[i])];
-        }
     }
 
   private:
@@ -75,7 +87,7 @@ class Divider {
         return columns_[column][static_cast<std::size_t>(position)];
     }
     [[nodiscard]] std::int32_t& front(std::int32_t position) {
-        return ranks_[static_cast<std::size_t>(position)];
+        return ranking_.fronts[static_cast<std::size_t>(position)];
     }
 
     // Raise the fronts of `set` by dominance within it, looking at the first k columns.
@@ -117,9 +129,21 @@ class Divider {
         std::vector<std::int32_t> high_high;
         split(low, column, pivot, low_low, low_high);
         split(high, column, pivot, high_low, high_high);
-        rank_across(low_low, high_low, k);
-        rank_across(low_low, high_high, k - 1);
-        rank_across(low_high, high_high, k);
+        const auto raise_lower = [&](Divider& by) { by.rank_across(low_low, high_low, k); };
+        const auto raise_upper = [&](Divider& by) {
+            by.rank_across(low_low, high_high, k - 1);
+            by.rank_across(low_high, high_high, k);
+        };
+        if (execution_.threads == 1 || low.size() + high.size() < kFork) {
+            raise_lower(*this);
+            raise_upper(*this);
+            return;
+        }
+        parallel_for(2, 1, execution_, [&](std::size_t task, std::size_t) {
+            const int threads = (execution_.threads + static_cast<int>(task)) / 2;
+            Divider other(ranking_, Execution(threads, execution_.cancellation));
+            task == 0 ? raise_lower(other) : raise_upper(other);
+        });
     }
 
     [[nodiscard]] std::pair<std::int32_t, std::int32_t> range(Set set, std::size_t column) const {
@@ -280,11 +304,10 @@ class Divider {
     }
 
     const simd::Kernels& kernel_;
+    Execution execution_;
     Pacer pacer_;
-    std::size_t n_ = 0;
-    std::vector<std::int32_t> position_of_;
-    std::vector<std::int32_t> ranks_;
-    std::vector<std::vector<std::int32_t>> columns_;
+    const std::vector<std::vector<std::int32_t>>& columns_;
+    Ranking& ranking_;
     std::vector<std::int32_t> sample_;
     std::vector<std::int32_t> gathered_;
     std::vector<const std::int32_t*> column_pointers_;
@@ -296,7 +319,10 @@ class Divider {
 
 void sort_by_dividing(const Points& points, std::span<std::int32_t> out,
                       const Execution& execution) {
-    Divider(points, execution).run(out);
+    Ranking ranking(points, execution);
+    Divider(ranking, execution).run();
+    for (std::size_t i = 0; i < out.size(); ++i)
+        out[i] = ranking.fronts[static_cast<std::size_t>(ranking.position_of[i])];
 }
 
 }  // namespace pnag

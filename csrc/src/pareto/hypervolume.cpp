@@ -12,29 +12,55 @@
 namespace pnag {
 namespace {
 
-// Points that no other dominates; a volume needs no others.
-std::vector<std::size_t> minimal_rows(const Points& points, const std::vector<std::size_t>& rows,
-                                      const Execution& execution) {
-    std::vector<double> values;
-    values.reserve(rows.size() * points.m);
-    for (const std::size_t i : rows) {
-        values.insert(values.end(), points.row(i), points.row(i) + points.m);
-    }
-    std::vector<std::uint8_t> keep(rows.size());
-    is_non_dominated({values, rows.size(), points.m}, keep, execution);
-    std::vector<std::size_t> minimal;
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-        if (keep[i] != 0) minimal.push_back(rows[i]);
-    }
-    return minimal;
-}
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // From here on cells are faster than sweeps.
 constexpr std::size_t kCellObjectives = 5;
 
-}  // namespace
+// Few rows, or rounds that drop a smaller part, are not worth a round of drop_covered.
+constexpr std::size_t kFewRows = 8;
+constexpr std::size_t kWorthwhilePart = 4;
 
-std::vector<std::size_t> rows_inside(const Points& points, std::span<const double> reference) {
+// Drop the rows that the row with the largest box covers, then the next, while that pays. Of random
+// points in few objectives hardly any are left. Rows change places.
+void drop_covered(std::vector<double>& values, std::span<const double> reference,
+                  const Execution& execution) {
+    const std::size_t m = reference.size();
+    std::size_t n = values.size() / m;
+    double* rows = values.data();
+    for (std::size_t first = 0; first + kFewRows < n; ++first) {
+        execution.check();
+        std::size_t largest = first;
+        double volume = 0.0;
+        for (std::size_t i = first; i < n; ++i) {
+            double box = 1.0;
+            for (std::size_t j = 0; j < m; ++j)
+                box *= reference[j] - rows[i * m + j];
+            largest = box > volume ? i : largest;
+            volume = std::max(box, volume);
+        }
+        std::swap_ranges(rows + first * m, rows + first * m + m, rows + largest * m);
+        const double* pivot = rows + first * m;
+        // Each row is moved before it is judged, for want of a branch that could be guessed.
+        std::size_t kept = first + 1;
+        for (std::size_t i = first + 1; i < n; ++i) {
+            const double* row = rows + i * m;
+            bool covered = true;
+            for (std::size_t j = 0; j < m; ++j) {
+                covered = covered & (pivot[j] <= row[j]);
+                rows[kept * m + j] = row[j];
+            }
+            kept += covered ? 0 : 1;
+        }
+        const bool done = n - kept < (n - first) / kWorthwhilePart;
+        n = kept;
+        if (done) break;
+    }
+    values.resize(n * m);
+}
+
+// Says what is wrong with points or reference, if anything is.
+void require_volume(const Points& points, std::span<const double> reference) {
     require_points(points);
     if (reference.size() != points.m) {
         throw InvalidInput("reference has " + std::to_string(reference.size()) +
@@ -47,45 +73,76 @@ std::vector<std::size_t> rows_inside(const Points& points, std::span<const doubl
                                "; the reference must be finite, or the volume is not");
         }
     }
-    std::vector<std::size_t> rows;
-    std::vector<double> widest(points.m, 0.0);
-    for (std::size_t i = 0; i < points.n; ++i) {
-        const double* point = points.row(i);
-        bool inside = true;
-        for (std::size_t j = 0; j < points.m; ++j) {
-            if (point[j] == -std::numeric_limits<double>::infinity()) {
-                throw InvalidInput("points: row " + std::to_string(i) + ", column " +
-                                   std::to_string(j) +
-                                   " is -inf; its hypervolume is infinite (replace it by a bound)");
-            }
-            inside = inside && point[j] < reference[j];
-        }
-        if (!inside) continue;
-        rows.push_back(i);
-        for (std::size_t j = 0; j < points.m; ++j) {
-            widest[j] = std::max(widest[j], reference[j] - point[j]);
-        }
+    for (std::size_t i = 0; i < points.n * points.m; ++i) {
+        if (points.values[i] != -kInfinity) continue;
+        throw InvalidInput("points: row " + std::to_string(i / points.m) + ", column " +
+                           std::to_string(i % points.m) +
+                           " is -inf; its hypervolume is infinite (replace it by a bound)");
     }
+}
+
+}  // namespace
+
+std::vector<double> points_inside(const Points& points, std::span<const double> reference,
+                                  std::vector<std::size_t>* rows) {
+    const std::size_t m = points.m;
+    const std::size_t n = points.n;
+    bool good = m > 0 && reference.size() == m && points.values.size() == n * m;
+    for (const double value : reference)
+        good = good && std::isfinite(value);
+    std::vector<double> inside;
+    if (!good) {
+        require_volume(points, reference);
+        return inside;
+    }
+    // One pass without branches. A row more, because the last one is written before it is judged.
+    inside.resize((n + 1) * m);
+    std::vector<double> lowest(reference.begin(), reference.end());
+    if (rows != nullptr) rows->resize(n + 1);
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+        const double* point = points.row(i);
+        double* to = inside.data() + kept * m;
+        bool below = true;
+        for (std::size_t j = 0; j < m; ++j) {
+            // Neither NaN nor -inf is above -inf.
+            good = good & (point[j] > -kInfinity);
+            below = below & (point[j] < reference[j]);
+            to[j] = point[j];
+        }
+        for (std::size_t j = 0; j < m; ++j) {
+            const double least = std::min(lowest[j], point[j]);
+            lowest[j] = below ? least : lowest[j];
+        }
+        if (rows != nullptr) (*rows)[kept] = i;
+        kept += below ? 1 : 0;
+    }
+    if (!good) require_volume(points, reference);
     double box = 1.0;
-    for (const double width : widest)
-        box *= rows.empty() ? 0.0 : width;
+    for (std::size_t j = 0; j < m; ++j)
+        box *= reference[j] - lowest[j];
     if (!std::isfinite(box)) {
         throw InvalidInput(
             "the hypervolume overflows a double; scale the objectives (for instance to [0, 1])");
     }
-    return rows;
+    inside.resize(kept * m);
+    if (rows != nullptr) rows->resize(kept);
+    return inside;
 }
 
 double hypervolume(const Points& points, std::span<const double> reference,
                    const Execution& execution) {
-    const auto rows = rows_inside(points, reference);
+    std::vector<double> values = points_inside(points, reference, nullptr);
+    drop_covered(values, reference, execution);
     if (points.m >= kCellObjectives && points.m <= kMaxCellObjectives) {
-        return volume_by_cells(points, minimal_rows(points, rows, execution), reference, execution);
-    }
-    std::vector<double> values;
-    values.reserve(rows.size() * points.m);
-    for (const std::size_t i : rows) {
-        values.insert(values.end(), points.row(i), points.row(i) + points.m);
+        const std::size_t n = values.size() / points.m;
+        std::vector<std::uint8_t> keep(n);
+        is_non_dominated({values, n, points.m}, keep, execution);
+        std::vector<std::size_t> minimal;
+        for (std::size_t i = 0; i < n; ++i) {
+            if (keep[i] != 0) minimal.push_back(i);
+        }
+        return volume_by_cells({values, n, points.m}, minimal, reference, execution);
     }
     VolumeSolver solver(reference, execution);
     return solver.volume(values);

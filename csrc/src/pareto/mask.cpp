@@ -20,6 +20,7 @@ constexpr std::size_t kPrefilterMin = 1024;  // smaller batches are decided at o
 constexpr std::size_t kSample = 1024;
 constexpr std::size_t kPivots = 32;
 constexpr std::size_t kGrain = 32768;
+constexpr std::size_t kFilterGrain = 4096;
 
 // Maps every objective to about [0, 1], never reversing an order: infinities go to the ends. Sums
 // of such values over the objectives, in a fixed order, never decrease from a point to one it
@@ -56,11 +57,15 @@ class Normaliser {
 };
 
 Points select(const Points& points, const std::vector<std::uint32_t>& rows,
-              std::vector<double>& storage) {
+              std::vector<double>& storage, const Execution& execution) {
     storage.resize(rows.size() * points.m);
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-        std::copy_n(points.row(rows[i]), points.m, storage.data() + i * points.m);
-    }
+    parallel_for(rows.size(), kGrain, execution, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
+            const double* row = points.row(rows[i]);
+            for (std::size_t j = 0; j < points.m; ++j)
+                storage[i * points.m + j] = row[j];
+        }
+    });
     return {storage, rows.size(), points.m};
 }
 
@@ -124,24 +129,28 @@ void mask_by_sum(const Points& points, std::span<std::uint8_t> out, const Execut
     constexpr std::size_t kMaxKept = 1024;
     const simd::Kernels& kernel = simd::kernels();
     const Normaliser normaliser(points);
-    std::vector<KeyIndex> items(points.n);
-    std::vector<KeyIndex> scratch;
-    for (std::size_t i = 0; i < points.n; ++i) {
-        items[i] = {order_key(normaliser.sum(points.row(i))), static_cast<std::uint32_t>(i)};
-    }
-    sort_by_key(items, scratch, execution);
+    std::vector<double> sums(points.n);
+    parallel_for(points.n, kGrain, execution, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i)
+            sums[i] = normaliser.sum(points.row(i));
+    });
+    RowSort rows({sums.data(), 1}, {sums.data(), 1}, points.n, execution);
+    rows.run();
+    std::vector<std::uint32_t> order(points.n);
+    for (std::size_t i = 0; i < points.n; ++i)
+        order[i] = rows.entries()[i].row();
     // Rounding can give a point the sum of one that it dominates; it comes first lexicographically.
     for (std::size_t begin = 0; begin < points.n;) {
         std::size_t end = begin + 1;
-        while (end < points.n && items[end].key == items[begin].key)
+        while (end < points.n && sums[order[end]] == sums[order[begin]])
             ++end;
         if (end - begin > 1) {
-            std::sort(items.begin() + static_cast<std::ptrdiff_t>(begin),
-                      items.begin() + static_cast<std::ptrdiff_t>(end),
-                      [&](const KeyIndex& a, const KeyIndex& b) {
+            std::sort(order.begin() + static_cast<std::ptrdiff_t>(begin),
+                      order.begin() + static_cast<std::ptrdiff_t>(end),
+                      [&](std::uint32_t a, std::uint32_t b) {
                           return std::lexicographical_compare(
-                              points.row(a.index), points.row(a.index) + points.m,
-                              points.row(b.index), points.row(b.index) + points.m);
+                              points.row(a), points.row(a) + points.m, points.row(b),
+                              points.row(b) + points.m);
                       });
         }
         begin = end;
@@ -149,22 +158,36 @@ void mask_by_sum(const Points& points, std::span<std::uint8_t> out, const Execut
     BlockList kept(points.m);
     std::vector<std::uint32_t> rest;
     Pacer pacer(execution);
-    for (const KeyIndex& item : items) {
-        pacer.spend(kept.size() + 10);
-        const double* point = points.row(item.index);
-        const bool dominated = kept.dominates(kernel, point);
-        out[item.index] = dominated ? 0 : 1;
-        if (dominated) continue;
-        if (kept.size() < kMaxKept) {
-            kept.add(point);
-        } else {
-            rest.push_back(item.index);
+    // Threads filter as many points as were decided before by what is kept of these; the few that
+    // pass meet what the same round keeps one after the other.
+    for (std::size_t begin = 0; begin < points.n;) {
+        const std::size_t end = std::min(points.n, std::max(kMaxKept, 2 * begin));
+        const std::size_t n_kept = kept.size();
+        parallel_for(end - begin, kFilterGrain, execution, [&](std::size_t from, std::size_t to) {
+            Pacer own(execution);
+            for (std::size_t i = begin + from; i < begin + to; ++i) {
+                own.spend(n_kept + 10);
+                out[order[i]] = kept.dominates(kernel, points.row(order[i])) ? 0 : 1;
+            }
+        });
+        for (; begin < end; ++begin) {
+            const std::uint32_t i = order[begin];
+            if (out[i] == 0) continue;
+            pacer.spend(kept.size() - n_kept + 10);
+            const double* point = points.row(i);
+            if (kept.dominates(kernel, point, n_kept)) {
+                out[i] = 0;
+            } else if (kept.size() < kMaxKept) {
+                kept.add(point);
+            } else {
+                rest.push_back(i);
+            }
         }
     }
     if (rest.empty()) return;
     std::vector<double> storage;
     std::vector<std::int32_t> ranks(rest.size());
-    sort_by_dividing(select(points, rest, storage), ranks, execution);
+    sort_by_dividing(select(points, rest, storage, execution), ranks, execution);
     for (std::size_t i = 0; i < rest.size(); ++i)
         out[rest[i]] = ranks[i] == 0 ? 1 : 0;
 }
@@ -181,7 +204,7 @@ void mask_exactly(const Points& points, std::span<std::uint8_t> out, const Execu
 
 void is_non_dominated(const Points& points, std::span<std::uint8_t> out,
                       const Execution& execution) {
-    require_points(points);
+    require_points(points, execution);
     if (out.size() != points.n) throw InvalidInput("out has the wrong size");
     if (execution.threads < 1) {
         throw InvalidInput("threads is " + std::to_string(execution.threads) +
@@ -195,7 +218,7 @@ void is_non_dominated(const Points& points, std::span<std::uint8_t> out,
         sample.push_back(static_cast<std::uint32_t>(i * points.n / kSample));
     }
     std::vector<double> sample_storage;
-    const Points sampled = select(points, sample, sample_storage);
+    const Points sampled = select(points, sample, sample_storage, execution);
     const Normaliser normaliser(sampled);
     std::vector<KeyIndex> by_sum(kSample);
     std::vector<KeyIndex> scratch;
@@ -219,7 +242,7 @@ void is_non_dominated(const Points& points, std::span<std::uint8_t> out,
         if (out[i] != 0) rows.push_back(static_cast<std::uint32_t>(i));
     }
     std::vector<double> storage;
-    const Points rest = select(points, rows, storage);
+    const Points rest = select(points, rows, storage, execution);
     std::vector<std::uint8_t> keep(rows.size());
     mask_exactly(rest, keep, execution);
     for (std::size_t i = 0; i < rows.size(); ++i)

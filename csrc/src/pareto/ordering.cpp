@@ -2,230 +2,319 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "pnag/parallel.hpp"
 
 namespace pnag {
 namespace {
 
-constexpr std::size_t kSmall = 192;   // below this, comparison sorting is faster
-constexpr std::size_t kLongRun = 24;  // runs up to this length are sorted by insertion
-constexpr unsigned kDigitBits = 11;   // 2048 counters of one pass fit in the first-level cache
+using Entry = RowSort::Entry;
+
+constexpr std::size_t kShort = 24;   // runs up to this length are sorted by insertion
+constexpr unsigned kDigitBits = 11;  // 2048 counters of one pass fit in the first-level cache
 constexpr std::size_t kDigits = std::size_t{1} << kDigitBits;
 
-inline bool before(const KeyIndex& a, const KeyIndex& b) {
-    return a.key != b.key ? a.key < b.key : a.index < b.index;
+inline std::uint64_t key_of(const KeyIndex& item) {
+    return item.key;
+}
+inline std::uint64_t key_of(const Entry& item) {
+    return item.word >> 32;
 }
 
-inline void insertion_sort(KeyIndex* items, std::size_t n) {
+// `from` and `to` may be the same.
+template <typename Item>
+void insertion_sort(const Item* from, std::size_t n, Item* to) {
+    if (n == 0) return;
+    to[0] = from[0];
     for (std::size_t i = 1; i < n; ++i) {
-        const KeyIndex item = items[i];
+        const std::uint64_t key = key_of(from[i]);
+        if (key_of(to[i - 1]) <= key) {
+            // Mostly so; and a whole item at a time, or the processor waits where one that was
+            // written in halves is read soon after.
+            to[i] = from[i];
+            continue;
+        }
+        const Item item = from[i];
         std::size_t j = i;
-        for (; j > 0 && item.key < items[j - 1].key; --j)
-            items[j] = items[j - 1];
-        items[j] = item;
+        for (; j > 0 && key < key_of(to[j - 1]); --j)
+            to[j] = to[j - 1];
+        to[j] = item;
     }
 }
 
-void sort_by_passes(std::vector<KeyIndex>& items, std::vector<KeyIndex>& scratch) {
-    const std::size_t n = items.size();
-    if (n < 2) return;
-    if (n <= kLongRun) {
-        insertion_sort(items.data(), n);
-        return;
-    }
-    if (n <= kSmall) {
-        std::sort(items.begin(), items.end(), before);
-        return;
-    }
-    std::uint64_t low = items[0].key;
-    std::uint64_t high = low;
-    for (const KeyIndex& item : items) {
-        low = std::min(low, item.key);
-        high = std::max(high, item.key);
-    }
-    const auto key_bits = static_cast<unsigned>(std::bit_width(high - low));
-    if (key_bits == 0) return;
-    // Two bits more than n has: keys spread over a few binades still fall into short runs.
-    const auto wanted = static_cast<unsigned>(std::bit_width(n)) + 2;
-    const unsigned passes =
-        std::min((std::min(wanted, key_bits) + kDigitBits - 1) / kDigitBits, 3U);
-    const unsigned used = std::min(key_bits, passes * kDigitBits);
-    const unsigned shift = key_bits - used;
-
-    std::array<std::array<std::uint32_t, kDigits>, 3> counts{};
-    for (const KeyIndex& item : items) {
-        std::uint64_t prefix = (item.key - low) >> shift;
-        for (unsigned p = 0; p < passes; ++p) {
-            ++counts[p][prefix & (kDigits - 1)];
-            prefix >>= kDigitBits;
-        }
-    }
-    scratch.resize(n);
-    for (unsigned p = 0; p < passes; ++p) {
-        std::uint32_t total = 0;
-        for (std::uint32_t& count : counts[p]) {
-            const std::uint32_t here = count;
-            count = total;
-            total += here;
-        }
-        const unsigned digit_shift = shift + p * kDigitBits;
-        for (const KeyIndex& item : items) {
-            const std::size_t digit = ((item.key - low) >> digit_shift) & (kDigits - 1);
-            scratch[counts[p][digit]++] = item;
-        }
-        items.swap(scratch);
-    }
-    if (shift == 0) return;
-    std::size_t begin = 0;
-    while (begin < n) {
-        const std::uint64_t prefix = (items[begin].key - low) >> shift;
-        std::size_t end = begin + 1;
-        while (end < n && (items[end].key - low) >> shift == prefix)
-            ++end;
-        if (end - begin > kLongRun) {
-            std::sort(items.begin() + static_cast<std::ptrdiff_t>(begin),
-                      items.begin() + static_cast<std::ptrdiff_t>(end), before);
-        } else if (end - begin > 1) {
-            insertion_sort(items.data() + begin, end - begin);
-        }
-        begin = end;
-    }
-}
-
-// Long batches first go into up to 2^kDigitBits buckets by leading bits, each of which then fits in
-// a cache.
-constexpr std::size_t kPartition = 16384;
-constexpr std::size_t kChunk = 65536;  // items that one thread counts and places at a time
-
-void sort_within_cache(KeyIndex* items, std::size_t n, KeyIndex* scratch) {
-    if (n <= kLongRun) return insertion_sort(items, n);
-    if (n <= kSmall) return std::sort(items, items + n, before);
-    std::uint64_t low = items[0].key;
+// Stable; scratch has room for n.
+template <typename Item>
+void sort_items(Item* items, std::size_t n, Item* scratch) {
+    if (n <= kShort) return insertion_sort(items, n, items);
+    std::uint64_t low = key_of(items[0]);
     std::uint64_t high = low;
     for (std::size_t i = 1; i < n; ++i) {
-        low = std::min(low, items[i].key);
-        high = std::max(high, items[i].key);
+        low = std::min(low, key_of(items[i]));
+        high = std::max(high, key_of(items[i]));
     }
     const auto key_bits = static_cast<unsigned>(std::bit_width(high - low));
     if (key_bits == 0) return;
-    // One pass with about as many counters as items leaves runs of a few items.
+    // About as many counters as items leave runs of a few items.
     const unsigned used =
         std::min({key_bits, static_cast<unsigned>(std::bit_width(n)), kDigitBits});
     const unsigned shift = key_bits - used;
-    std::array<std::uint32_t, kDigits> counts;
-    std::fill_n(counts.begin(), std::size_t{1} << used, 0U);
+    const std::size_t n_digits = std::size_t{1} << used;
+    std::array<std::uint32_t, kDigits> ends;
+    std::fill_n(ends.begin(), n_digits, 0U);
     for (std::size_t i = 0; i < n; ++i)
-        ++counts[(items[i].key - low) >> shift];
+        ++ends[(key_of(items[i]) - low) >> shift];
     std::uint32_t total = 0;
-    for (std::size_t d = 0; d < std::size_t{1} << used; ++d) {
-        const std::uint32_t here = counts[d];
-        counts[d] = total;
+    std::uint32_t longest = 0;
+    for (std::size_t d = 0; d < n_digits; ++d) {
+        const std::uint32_t here = ends[d];
+        longest = std::max(longest, here);
+        ends[d] = total;
         total += here;
     }
     for (std::size_t i = 0; i < n; ++i)
-        scratch[counts[(items[i].key - low) >> shift]++] = items[i];
+        scratch[ends[(key_of(items[i]) - low) >> shift]++] = items[i];
+    if (shift > 0 && longest <= kShort) return insertion_sort(scratch, n, items);
     std::copy_n(scratch, n, items);
     if (shift == 0) return;
     std::size_t begin = 0;
-    for (std::size_t d = 0; d < std::size_t{1} << used; ++d) {
-        const std::size_t end = counts[d];
-        if (end - begin > kLongRun) {
-            std::sort(items + begin, items + end, before);
-        } else if (end - begin > 1) {
-            insertion_sort(items + begin, end - begin);
-        }
-        begin = end;
+    for (std::size_t d = 0; d < n_digits; ++d) {
+        sort_items(items + begin, ends[d] - begin, scratch);
+        begin = ends[d];
     }
-}
-
-void sort_by_buckets(std::vector<KeyIndex>& items, std::vector<KeyIndex>& scratch,
-                     const Execution& execution) {
-    const std::size_t n = items.size();
-    const std::size_t n_chunks = (n - 1) / kChunk + 1;
-    std::vector<std::uint64_t> lows(n_chunks);
-    std::vector<std::uint64_t> highs(n_chunks);
-    parallel_for(n, kChunk, execution, [&](std::size_t begin, std::size_t end) {
-        std::uint64_t low = items[begin].key;
-        std::uint64_t high = low;
-        for (std::size_t i = begin; i < end; ++i) {
-            low = std::min(low, items[i].key);
-            high = std::max(high, items[i].key);
-        }
-        lows[begin / kChunk] = low;
-        highs[begin / kChunk] = high;
-    });
-    const std::uint64_t low = *std::min_element(lows.begin(), lows.end());
-    const std::uint64_t high = *std::max_element(highs.begin(), highs.end());
-    const auto key_bits = static_cast<unsigned>(std::bit_width(high - low));
-    if (key_bits == 0) return;
-    const unsigned used = std::min(key_bits, kDigitBits);
-    const unsigned shift = key_bits - used;
-    // Where the items of every chunk and bucket go: in order of buckets, then of chunks.
-    std::vector<std::array<std::uint32_t, kDigits>> places(n_chunks);
-    parallel_for(n, kChunk, execution, [&](std::size_t begin, std::size_t end) {
-        auto& counts = places[begin / kChunk];
-        counts.fill(0);
-        for (std::size_t i = begin; i < end; ++i)
-            ++counts[(items[i].key - low) >> shift];
-    });
-    std::array<std::uint32_t, kDigits + 1> starts;
-    std::uint32_t total = 0;
-    for (std::size_t d = 0; d < kDigits; ++d) {
-        starts[d] = total;
-        for (auto& counts : places) {
-            const std::uint32_t here = counts[d];
-            counts[d] = total;
-            total += here;
-        }
-    }
-    starts[kDigits] = total;
-    scratch.resize(n);
-    parallel_for(n, kChunk, execution, [&](std::size_t begin, std::size_t end) {
-        auto& place = places[begin / kChunk];
-        for (std::size_t i = begin; i < end; ++i)
-            scratch[place[(items[i].key - low) >> shift]++] = items[i];
-    });
-    items.swap(scratch);
-    if (shift == 0) return;
-    // Buckets near a dense place of the axis are large; their tasks are small to even that out.
-    parallel_for(kDigits, 16, execution, [&](std::size_t first, std::size_t last) {
-        for (std::size_t d = first; d < last; ++d) {
-            sort_within_cache(items.data() + starts[d], starts[d + 1] - starts[d],
-                              scratch.data() + starts[d]);
-        }
-    });
 }
 
 }  // namespace
 
-void sort_by_key(std::vector<KeyIndex>& items, std::vector<KeyIndex>& scratch,
-                 const Execution& execution) {
-    if (items.size() >= kPartition) return sort_by_buckets(items, scratch, execution);
-    sort_by_passes(items, scratch);
+void sort_by_key(std::vector<KeyIndex>& items, std::vector<KeyIndex>& scratch) {
+    if (scratch.size() < items.size()) scratch.resize(items.size());
+    sort_items(items.data(), items.size(), scratch.data());
 }
 
-std::vector<std::uint32_t> column_order(const Points& points, std::size_t column,
-                                        const Execution& execution) {
-    std::vector<KeyIndex> items(points.n);
-    std::vector<KeyIndex> scratch;
-    for (std::size_t i = 0; i < points.n; ++i) {
-        items[i] = {order_key(points.values[i * points.m + column]), static_cast<std::uint32_t>(i)};
+namespace {
+
+constexpr std::size_t kPartition = 16384;  // shorter batches fit in a cache as they are
+constexpr std::size_t kChunk = 65536;      // rows that one thread counts and places at a time
+
+// Maps values to a digit and 31 bits, larger ones never to less. In long batches each digit is a
+// bucket, and the 31 bits are those after it.
+//
+// Values spread over a few orders of magnitude fill buckets of equal width best; the keys of
+// doubles, nearly their logarithms, are for the others and wherever such a width overflows.
+class Prefix {
+  public:
+    Prefix(Column by, std::size_t n, double least, double most) : least_(least) {
+        constexpr double kResolution = 0x1p52;  // whole numbers up to it are exact
+        scale_ = kResolution / (most - least);
+        linear_ = std::isfinite(scale_) && scale_ > 0.0 && spreads(by, n, least, most);
+        low_ = linear_ ? 0 : order_key(least);
+        const auto bits = static_cast<unsigned>(std::bit_width(position(most)));
+        used_ = std::min({bits, static_cast<unsigned>(std::bit_width(n)), kDigitBits});
+        shift_ = bits - used_;
+        const unsigned inner = n < kPartition ? bits : shift_;
+        left_ = inner < kInner ? kInner - inner : 0;
+        right_ = inner < kInner ? 0 : inner - kInner;
     }
-    sort_by_key(items, scratch, execution);
-    std::vector<std::uint32_t> order(points.n);
-    for (std::size_t i = 0; i < points.n; ++i)
-        order[i] = items[i].index;
-    return order;
+
+    [[nodiscard]] std::uint64_t position(double value) const {
+        // Both roundings keep the order.
+        if (linear_)
+            return static_cast<std::uint64_t>(static_cast<std::int64_t>((value - least_) * scale_));
+        return order_key(value) - low_;
+    }
+    [[nodiscard]] std::size_t n_digits() const { return std::size_t{1} << used_; }
+    [[nodiscard]] std::size_t digit(std::uint64_t position) const { return position >> shift_; }
+    [[nodiscard]] Entry entry(std::uint64_t position, std::size_t row, double value) const {
+        // The last bit of the upper half is left for Ties.
+        return {(position << left_ >> right_) << 33 | row, value};
+    }
+
+  private:
+    static constexpr unsigned kInner = 31;
+
+    // Do evenly spaced rows fall into many of as many intervals of the range?
+    static bool spreads(Column by, std::size_t n, double least, double most) {
+        constexpr std::size_t kSample = 64;
+        constexpr unsigned kCrowd = kSample / 4;
+        std::array<unsigned, kSample + 1> counts{};
+        unsigned crowd = 0;
+        for (std::size_t i = 0; i < kSample; ++i) {
+            const double share = (by[i * n / kSample] - least) / (most - least);
+            crowd = std::max(crowd, ++counts[static_cast<std::size_t>(share * kSample)]);
+        }
+        return crowd < kCrowd;
+    }
+
+    double least_;
+    double scale_;
+    bool linear_;
+    std::uint64_t low_ = 0;
+    unsigned used_;
+    unsigned shift_;
+    unsigned left_;
+    unsigned right_;
+};
+
+}  // namespace
+
+// Orders entries that share their leading bits: by value, then carried number, then row.
+class RowSort::Ties {
+  public:
+    explicit Ties(const RowSort& sort)
+        : by_(sort.by_), carries_key_(sort.by_.first == sort.carried_.first) {}
+
+    void order(Entry* run, std::size_t n) {
+        keys_.resize(n);
+        for (std::size_t i = 0; i < n; ++i) {
+            const double value = carries_key_ ? run[i].value : by_[run[i].row()];
+            keys_[i] = {order_key(value), static_cast<std::uint32_t>(i)};
+        }
+        sort_by_key(keys_, scratch_);
+        ordered_.resize(n);
+        std::uint64_t toggle = 0;
+        for (std::size_t begin = 0; begin < n;) {
+            std::size_t end = begin + 1;
+            while (end < n && keys_[end].key == keys_[begin].key)
+                ++end;
+            if (end - begin > 1 && !carries_key_) order_by_value(run, begin, end);
+            for (std::size_t i = begin; i < end; ++i) {
+                ordered_[i] = run[keys_[i].index];
+                ordered_[i].word |= toggle;
+            }
+            // Of neighbours that differ in value one has the last bit, so that tied() is right.
+            toggle ^= std::uint64_t{1} << 32;
+            begin = end;
+        }
+        std::copy_n(ordered_.data(), n, run);
+    }
+
+  private:
+    void order_by_value(const Entry* run, std::size_t begin, std::size_t end) {
+        part_.resize(end - begin);
+        for (std::size_t i = begin; i < end; ++i)
+            part_[i - begin] = {order_key(run[keys_[i].index].value), keys_[i].index};
+        sort_by_key(part_, scratch_);
+        std::copy(part_.begin(), part_.end(), keys_.begin() + static_cast<std::ptrdiff_t>(begin));
+    }
+
+    Column by_;
+    bool carries_key_;
+    std::vector<KeyIndex> keys_;
+    std::vector<KeyIndex> part_;
+    std::vector<KeyIndex> scratch_;
+    std::vector<Entry> ordered_;
+};
+
+RowSort::RowSort(Column by, Column carried, std::size_t n, const Execution& execution)
+    : by_(by), carried_(carried), n_(n), execution_(execution), entries_(n) {
+    if (n == 0) {
+        starts_.assign(2, 0);
+        return;
+    }
+    find_range();
+    fill_buckets();
+}
+
+void RowSort::find_range() {
+    std::vector<std::pair<double, double>> ranges((n_ - 1) / kChunk + 1);
+    parallel_for(n_, kChunk, execution_, [&](std::size_t begin, std::size_t end) {
+        double least = by_[begin];
+        double most = least;
+        for (std::size_t i = begin; i < end; ++i) {
+            least = std::min(least, by_[i]);
+            most = std::max(most, by_[i]);
+        }
+        ranges[begin / kChunk] = {least, most};
+    });
+    least_ = ranges[0].first;
+    most_ = ranges[0].second;
+    for (const auto& [least, most] : ranges) {
+        least_ = std::min(least_, least);
+        most_ = std::max(most_, most);
+    }
+}
+
+void RowSort::fill_buckets() {
+    const Prefix prefix(by_, n_, least_, most_);
+    const std::size_t n_digits = prefix.n_digits();
+    const std::size_t n_chunks = (n_ - 1) / kChunk + 1;
+    // Where the rows of every chunk and digit go: in order of digits, then of chunks.
+    std::vector<std::uint32_t> places(n_chunks * n_digits, 0);
+    parallel_for(n_, kChunk, execution_, [&](std::size_t begin, std::size_t end) {
+        std::uint32_t* counts = places.data() + begin / kChunk * n_digits;
+        // Copies, which no compiler has to read again after every store.
+        const Prefix own = prefix;
+        const Column by = by_;
+        for (std::size_t i = begin; i < end; ++i)
+            ++counts[own.digit(own.position(by[i]))];
+    });
+    const bool long_batch = n_ >= kPartition;
+    starts_.assign(long_batch ? n_digits + 1 : 2, 0);
+    std::uint32_t total = 0;
+    std::uint32_t longest = 0;
+    for (std::size_t d = 0; d < n_digits; ++d) {
+        const std::uint32_t start = total;
+        for (std::size_t place = d; place < places.size(); place += n_digits) {
+            const std::uint32_t here = places[place];
+            places[place] = total;
+            total += here;
+        }
+        longest = std::max(longest, total - start);
+        if (long_batch) starts_[d + 1] = total;
+    }
+    starts_.back() = total;
+    longest_digit_ = longest;
+    parallel_for(n_, kChunk, execution_, [&](std::size_t begin, std::size_t end) {
+        std::uint32_t* place = places.data() + begin / kChunk * n_digits;
+        Entry* entries = entries_.data();
+        const Prefix own = prefix;
+        const Column by = by_;
+        const Column carried = carried_;
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::uint64_t at = own.position(by[i]);
+            entries[place[own.digit(at)]++] = own.entry(at, i, carried[i]);
+        }
+    });
+}
+
+void RowSort::sort_bucket(std::size_t bucket, Entry* scratch, Ties& ties) {
+    Entry* first = entries_.data() + starts_[bucket];
+    Entry* last = entries_.data() + starts_[bucket + 1];
+    const auto n = static_cast<std::size_t>(last - first);
+    if (longest_digit_ <= kShort) {
+        insertion_sort(first, n, first);
+    } else {
+        sort_items(first, n, scratch);
+    }
+    for (;;) {
+        first = std::adjacent_find(first, last, tied);
+        if (first == last) return;
+        Entry* end = std::find_if_not(first, last, [&](const Entry& e) { return tied(*first, e); });
+        ties.order(first, static_cast<std::size_t>(end - first));
+        first = end;
+    }
+}
+
+void RowSort::run(const Visit& visit) {
+    // Buckets near a dense place of the axis are large; their tasks are small to even that out.
+    parallel_for(n_buckets(), 16, execution_, [&](std::size_t first, std::size_t last) {
+        std::size_t largest = 0;
+        for (std::size_t d = first; d < last; ++d)
+            largest = std::max<std::size_t>(largest, starts_[d + 1] - starts_[d]);
+        Buffer<Entry> scratch(largest);
+        Ties ties(*this);
+        for (std::size_t d = first; d < last; ++d) {
+            sort_bucket(d, scratch.data(), ties);
+            if (visit) visit(d);
+        }
+    });
 }
 
 std::vector<std::uint32_t> lexicographic_order(const Points& points, const Execution& execution) {
-    std::vector<KeyIndex> items(points.n);
-    std::vector<KeyIndex> scratch;
-    for (std::size_t i = 0; i < points.n; ++i) {
-        items[i] = {order_key(points.values[i * points.m]), static_cast<std::uint32_t>(i)};
-    }
-    sort_by_key(items, scratch, execution);
+    const std::size_t second = points.m > 1 ? 1 : 0;
+    RowSort sort(column_of(points, 0), column_of(points, second), points.n, execution);
+    sort.run();
+    std::vector<std::uint32_t> order(points.n);
     // Columns with few distinct values leave long runs; each is sorted by the next column.
     struct Run {
         std::size_t begin;
@@ -233,33 +322,40 @@ std::vector<std::uint32_t> lexicographic_order(const Points& points, const Execu
         std::size_t column;
     };
     std::vector<Run> runs;
-    const auto find_runs = [&](std::size_t begin, std::size_t end, std::size_t column) {
-        if (column == points.m) return;
-        while (begin < end) {
-            std::size_t stop = begin + 1;
-            while (stop < end && items[stop].key == items[begin].key)
-                ++stop;
-            if (stop - begin > 1) runs.push_back({begin, stop, column});
-            begin = stop;
+    for (std::size_t b = 0; b < sort.n_buckets(); ++b) {
+        const RowSort::Bucket bucket = sort.bucket(b);
+        for (std::size_t begin = 0; begin < bucket.size();) {
+            std::size_t end = begin;
+            do {
+                order[sort.start(b) + end] = bucket[end].row();
+                ++end;
+            } while (end < bucket.size() && RowSort::tied(bucket[begin], bucket[end]) &&
+                     bucket[begin].value == bucket[end].value);
+            if (end - begin > 1 && points.m > 2)
+                runs.push_back({sort.start(b) + begin, sort.start(b) + end, 2});
+            begin = end;
         }
-    };
-    find_runs(0, points.n, 1);
+    }
     std::vector<KeyIndex> part;
+    std::vector<KeyIndex> scratch;
     while (!runs.empty()) {
         const Run run = runs.back();
         runs.pop_back();
-        part.assign(items.begin() + static_cast<std::ptrdiff_t>(run.begin),
-                    items.begin() + static_cast<std::ptrdiff_t>(run.end));
-        for (KeyIndex& item : part) {
-            item.key = order_key(points.values[item.index * points.m + run.column]);
+        part.resize(run.end - run.begin);
+        for (std::size_t i = run.begin; i < run.end; ++i)
+            part[i - run.begin] = {order_key(points.row(order[i])[run.column]), order[i]};
+        sort_by_key(part, scratch);
+        for (std::size_t begin = 0; begin < part.size();) {
+            std::size_t end = begin;
+            do {
+                order[run.begin + end] = part[end].index;
+                ++end;
+            } while (end < part.size() && part[end].key == part[begin].key);
+            if (end - begin > 1 && run.column + 1 < points.m)
+                runs.push_back({run.begin + begin, run.begin + end, run.column + 1});
+            begin = end;
         }
-        sort_by_key(part, scratch, execution);
-        std::copy(part.begin(), part.end(), items.begin() + static_cast<std::ptrdiff_t>(run.begin));
-        find_runs(run.begin, run.end, run.column + 1);
     }
-    std::vector<std::uint32_t> order(points.n);
-    for (std::size_t i = 0; i < points.n; ++i)
-        order[i] = items[i].index;
     return order;
 }
 

@@ -1,13 +1,16 @@
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <string>
 
 #include "pnag/errors.hpp"
+#include "pnag/parallel.hpp"
 #include "pnag/pareto.hpp"
 
 namespace pnag {
 
-void require_points(const Points& points) {
+void require_points(const Points& points, const Execution& execution) {
     if (points.m == 0)
         throw InvalidInput("points has no columns; at least one objective is needed");
     if (points.values.size() / points.m != points.n || points.values.size() % points.m != 0) {
@@ -20,22 +23,25 @@ void require_points(const Points& points) {
     }
     // One test per chunk, so that the scan runs at the speed of memory.
     constexpr std::size_t kChunk = 4096;
-    const std::size_t size = points.values.size();
-    for (std::size_t begin = 0; begin < size; begin += kChunk) {
-        const std::size_t end = begin + kChunk < size ? begin + kChunk : size;
-        bool any = false;
-        for (std::size_t i = begin; i < end; ++i)
-            any |= points.values[i] != points.values[i];
-        if (!any) continue;
-        for (std::size_t i = begin; i < end; ++i) {
-            if (!std::isnan(points.values[i])) continue;
-            throw InvalidInput(
-                "points: row " + std::to_string(i / points.m) + ", column " +
-                std::to_string(i % points.m) +
-                " is NaN; objectives must be numbers (remove the row, or use inf for "
-                "a failed evaluation)");
+    constexpr std::size_t kGrain = 64 * kChunk;
+    parallel_for(points.values.size(), kGrain, execution, [&](std::size_t from, std::size_t to) {
+        for (std::size_t begin = from; begin < to; begin += kChunk) {
+            const std::size_t end = std::min(to, begin + kChunk);
+            const double* values = points.values.data();
+            std::uint64_t n_nan = 0;
+            for (std::size_t i = begin; i < end; ++i)
+                n_nan += values[i] != values[i] ? 1 : 0;
+            if (n_nan == 0) continue;
+            for (std::size_t i = begin; i < end; ++i) {
+                if (!std::isnan(points.values[i])) continue;
+                throw InvalidInput(
+                    "points: row " + std::to_string(i / points.m) + ", column " +
+                    std::to_string(i % points.m) +
+                    " is NaN; objectives must be numbers (remove the row, or use inf for "
+                    "a failed evaluation)");
+            }
         }
-    }
+    });
 }
 
 }  // namespace pnag

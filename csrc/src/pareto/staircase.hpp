@@ -27,6 +27,30 @@ class Staircase {
         return after > 0 && steps_[after - 1].y <= y;
     }
 
+    /// The same for B points in B staircases that have steps. The searches go on side by side, so
+    /// that none waits for the memory and the comparisons of another.
+    template <std::size_t B>
+    static void covers(const Staircase* const (&stairs)[B], const X (&x)[B], const Y (&y)[B],
+                       bool (&covered)[B]) {
+        const Step* base[B];
+        std::size_t size[B];
+        std::size_t longest = 0;
+        for (std::size_t i = 0; i < B; ++i) {
+            base[i] = stairs[i]->steps_.data();
+            size[i] = stairs[i]->steps_.size();
+            longest = std::max(longest, size[i]);
+        }
+        for (; longest > 1; longest -= longest / 2) {
+            for (std::size_t i = 0; i < B; ++i) {
+                const std::size_t half = size[i] / 2;
+                base[i] += half & all_if(base[i][half].x <= x[i]);
+                size[i] -= half;
+            }
+        }
+        for (std::size_t i = 0; i < B; ++i)
+            covered[i] = (base[i]->x <= x[i]) & (base[i]->y <= y[i]);
+    }
+
     /// Add a point that is not covered and drop the steps that it covers. O(log size) and a move of
     /// the steps behind it; returns how many steps moved.
     std::size_t insert(X x, Y y) {

@@ -3,10 +3,15 @@
 #include <algorithm>
 #include <limits>
 
+#include "staircase.hpp"
+
 namespace pnag {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// Up to here counting smaller values, eight at a time, is faster than sorting; whole groups of 8.
+constexpr std::size_t kCounted = 128;
 
 }  // namespace
 
@@ -44,24 +49,27 @@ double PlaneCover::add(double px, double py) {
     return area;
 }
 
-void SpaceCover::reset(const double* corner) {
+void SpaceCover::reset(const double* corner, std::size_t most) {
     std::copy_n(corner, 3, corner_);
-    x_.clear();
-    y_.clear();
-    z_.clear();
+    n_ = 0;
+    for (auto* column : {&x_, &y_, &z_})
+        column->assign(most + simd::kMemberRoom, kInfinity);
 }
 
-double SpaceCover::free_volume(double px, double py, double pz, std::size_t before) {
+double SpaceCover::free_volume(double px, double py, double pz) {
+    const double quick =
+        kernel_->free_space(x_.data(), y_.data(), z_.data(), n_, px, py, pz, corner_);
+    if (quick >= 0.0) return quick;
     // At height pz the point's free area is cut off at the right by members not above it in y, and
     // at the top by members not above it in x.
+    const std::size_t before = members_up_to(pz);
     double x_limit = corner_[0];
     double y_limit = corner_[1];
     kernel_->lower_limits(x_.data(), y_.data(), before, px, py, &x_limit, &y_limit);
-    if (x_limit <= px || y_limit <= py) return 0.0;
     // Only members that reach into the rest of its box matter: few, on most fronts.
-    events_.resize(x_.size());
+    events_.resize(n_);
     const std::size_t n_events =
-        kernel_->collect_below(x_.data(), y_.data(), x_.size(), x_limit, y_limit, events_.data());
+        kernel_->collect_below(x_.data(), y_.data(), n_, x_limit, y_limit, events_.data());
     double area = (x_limit - px) * (y_limit - py);
     double volume = 0.0;
     double height = pz;
@@ -79,30 +87,22 @@ double SpaceCover::free_volume(double px, double py, double pz, std::size_t befo
 }
 
 double SpaceCover::add(double px, double py, double pz) {
-    const auto before =
-        static_cast<std::size_t>(std::upper_bound(z_.begin(), z_.end(), pz) - z_.begin());
-    const double volume = free_volume(px, py, pz, before);
+    const double volume = free_volume(px, py, pz);
     if (volume <= 0.0) return 0.0;
-    // Members that the point covers can no longer matter.
-    const std::size_t n = x_.size();
-    if (kernel_->any_at_or_above(x_.data() + before, y_.data() + before, n - before, px, py)) {
-        std::size_t kept = before;
-        for (std::size_t i = before; i < n; ++i) {
-            if (x_[i] >= px && y_[i] >= py) continue;
-            x_[kept] = x_[i];
-            y_[kept] = y_[i];
-            z_[kept] = z_[i];
-            ++kept;
-        }
-        x_.resize(kept);
-        y_.resize(kept);
-        z_.resize(kept);
-    }
-    const auto at = static_cast<std::ptrdiff_t>(before);
-    x_.insert(x_.begin() + at, px);
-    y_.insert(y_.begin() + at, py);
-    z_.insert(z_.begin() + at, pz);
+    n_ = kernel_->add_member(x_.data(), y_.data(), z_.data(), n_, px, py, pz);
     return volume;
+}
+
+std::size_t SpaceCover::members_up_to(double z) const {
+    const double* base = z_.data();
+    std::size_t size = n_;
+    if (size == 0) return 0;
+    while (size > 1) {
+        const std::size_t half = size / 2;
+        base += half & all_if(base[half - 1] <= z);
+        size -= half;
+    }
+    return static_cast<std::size_t>(base - z_.data()) + (*base <= z ? 1 : 0);
 }
 
 VolumeSolver::VolumeSolver(std::span<const double> reference, const Execution& execution)
@@ -140,36 +140,35 @@ double VolumeSolver::volume_1d(const double* values, std::size_t n) const {
 }
 
 double VolumeSolver::volume_2d(const double* values, std::size_t n) {
-    auto& items = levels_[2].items;
-    items.resize(n);
-    for (std::size_t i = 0; i < n; ++i) {
-        items[i] = {order_key(values[2 * i]), static_cast<std::uint32_t>(i)};
-    }
-    sort_by_key(items, scratch_);
+    order_by(values, n, 2, 0);
     double volume = 0.0;
     double lowest = reference_[1];
-    for (const KeyIndex& item : items) {
-        const double* point = values + 2 * static_cast<std::size_t>(item.index);
-        if (point[1] >= lowest) continue;
-        volume += (reference_[0] - point[0]) * (lowest - point[1]);
-        lowest = point[1];
+    for (std::size_t i = 0; i < n; ++i) {
+        const double* point = values + 2 * static_cast<std::size_t>(order_[i]);
+        const double next = std::min(lowest, point[1]);
+        volume += (reference_[0] - point[0]) * (lowest - next);
+        lowest = next;
     }
     return volume;
 }
 
 double VolumeSolver::volume_3d(const double* values, std::size_t n) {
-    auto& items = levels_[3].items;
-    items.resize(n);
-    for (std::size_t i = 0; i < n; ++i) {
-        items[i] = {order_key(values[3 * i + 2]), static_cast<std::uint32_t>(i)};
+    order_by(values, n, 3, 2);
+    if (n <= simd::kMaxEvents) {
+        double columns[3][simd::kMaxEvents] = {};
+        for (std::size_t i = 0; i < n; ++i) {
+            const double* point = values + 3 * static_cast<std::size_t>(order_[i]);
+            for (std::size_t j = 0; j < 3; ++j)
+                columns[j][i] = point[j];
+        }
+        return kernel_.covered_space(columns[0], columns[1], columns[2], n, reference_.data());
     }
-    sort_by_key(items, scratch_);
     plane_.reset(reference_[0], reference_[1]);
     double volume = 0.0;
     double area = 0.0;
-    double height = values[3 * static_cast<std::size_t>(items[0].index) + 2];
-    for (const KeyIndex& item : items) {
-        const double* point = values + 3 * static_cast<std::size_t>(item.index);
+    double height = values[3 * static_cast<std::size_t>(order_[0]) + 2];
+    for (std::size_t i = 0; i < n; ++i) {
+        const double* point = values + 3 * static_cast<std::size_t>(order_[i]);
         const double added = plane_.add(point[0], point[1]);
         if (added == 0.0) continue;
         volume += area * (point[2] - height);
@@ -180,7 +179,7 @@ double VolumeSolver::volume_3d(const double* values, std::size_t n) {
 }
 
 double VolumeSolver::volume_4d(const double* values, std::size_t n) {
-    space_.reset(reference_.data());
+    space_.reset(reference_.data(), n);
     double volume = 0.0;
     double slice = 0.0;
     double height = values[3];
@@ -203,15 +202,11 @@ double VolumeSolver::volume_wfg(double* values, std::size_t n, std::size_t m) {
     const std::size_t inner = m - 1;
     // Rank by the last objective, then rows by the one before: cutting never reverses that order,
     // so every set of cut rows comes out sorted as the level below wants it.
-    level.items.resize(n);
     sort_rows(values, n, m, inner - 1, level);
-    for (std::size_t i = 0; i < n; ++i) {
-        level.items[i] = {order_key(values[i * m + inner]), static_cast<std::uint32_t>(i)};
-    }
-    sort_by_key(level.items, scratch_);
+    order_by(values, n, m, inner);
     level.rank.resize(n);
     for (std::size_t i = 0; i < n; ++i)
-        level.rank[level.items[i].index] = i;
+        level.rank[order_[i]] = i;
     level.cut.resize(n * inner);
 
     double volume = 0.0;
@@ -257,17 +252,35 @@ std::size_t VolumeSolver::keep_minimal(double* values, std::size_t n, std::size_
 
 void VolumeSolver::sort_rows(double* values, std::size_t n, std::size_t m, std::size_t column,
                              Level& level) {
-    level.items.resize(n);
-    for (std::size_t i = 0; i < n; ++i) {
-        level.items[i] = {order_key(values[i * m + column]), static_cast<std::uint32_t>(i)};
-    }
-    sort_by_key(level.items, scratch_);
+    order_by(values, n, m, column);
     level.sorted.resize(n * m);
     for (std::size_t i = 0; i < n; ++i) {
-        std::copy_n(values + static_cast<std::size_t>(level.items[i].index) * m, m,
+        std::copy_n(values + static_cast<std::size_t>(order_[i]) * m, m,
                     level.sorted.data() + i * m);
     }
     std::copy_n(level.sorted.data(), n * m, values);
+}
+
+void VolumeSolver::order_by(const double* values, std::size_t n, std::size_t m,
+                            std::size_t column) {
+    order_.resize(n);
+    if (n <= kCounted) {
+        double keys[kCounted] = {};
+        std::int64_t place[kCounted];
+        for (std::size_t i = 0; i < n; ++i)
+            keys[i] = values[i * m + column];
+        kernel_.find_places(keys, n, place);
+        for (std::size_t i = 0; i < n; ++i)
+            order_[static_cast<std::size_t>(place[i])] = static_cast<std::uint32_t>(i);
+        return;
+    }
+    items_.resize(n);
+    for (std::size_t i = 0; i < n; ++i) {
+        items_[i] = {order_key(values[i * m + column]), static_cast<std::uint32_t>(i)};
+    }
+    sort_by_key(items_, scratch_);
+    for (std::size_t i = 0; i < n; ++i)
+        order_[i] = items_[i].index;
 }
 
 }  // namespace pnag

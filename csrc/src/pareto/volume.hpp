@@ -6,6 +6,10 @@
 // "Computing and updating hypervolume contributions in up to four dimensions", IEEE TEC 2018; here
 // flat arrays and a vectorised filter take the place of linked lists). m >= 5: WFG (While,
 // Bradstreet and Barone, IEEE TEC 2012) down to m = 4.
+//
+// Up to simd::kMaxEvents points in three objectives are swept along the first with the heights of
+// all levels of the third side by side, O(k^2 / 8) for k points: without a branch it is the faster
+// way, since a sorted staircase costs several mispredicted ones a point.
 #pragma once
 
 #include <cstddef>
@@ -20,9 +24,10 @@
 
 namespace pnag {
 
-/// Checks points and reference as `hypervolume` promises; rows better than the reference
-/// everywhere.
-std::vector<std::size_t> rows_inside(const Points& points, std::span<const double> reference);
+/// Checks points and reference as `hypervolume` promises; copies the rows that are better than the
+/// reference everywhere, and tells which they are.
+std::vector<double> points_inside(const Points& points, std::span<const double> reference,
+                                  std::vector<std::size_t>* rows);
 
 /// The part of the plane right of and above some points, up to a corner.
 ///
@@ -48,19 +53,22 @@ class SpaceCover {
   public:
     explicit SpaceCover(const simd::Kernels& kernel) : kernel_(&kernel) {}
 
-    void reset(const double* corner);
+    /// Forget all members; up to `most` will be added.
+    void reset(const double* corner, std::size_t most);
 
     /// Add a point; returns the volume that was not covered before. O(n) vectorised, and the events
     /// within the point's own box.
     double add(double x, double y, double z);
 
   private:
-    /// Volume of the box of (x, y, z) that no member covers; the first `before` members have z <=
-    /// z.
-    double free_volume(double x, double y, double z, std::size_t before);
+    /// Volume of the box of (x, y, z) that no member covers.
+    double free_volume(double x, double y, double z);
+
+    [[nodiscard]] std::size_t members_up_to(double z) const;
 
     const simd::Kernels* kernel_;
     double corner_[3] = {};
+    std::size_t n_ = 0;
     std::vector<double> x_;
     std::vector<double> y_;
     std::vector<double> z_;
@@ -81,7 +89,6 @@ class VolumeSolver {
         std::vector<double> cut;
         std::vector<double> sorted;
         std::vector<std::size_t> rank;
-        std::vector<KeyIndex> items;
         BlockList kept{1};
     };
 
@@ -97,10 +104,15 @@ class VolumeSolver {
     /// Sort rows of m doubles by one column, in place.
     void sort_rows(double* values, std::size_t n, std::size_t m, std::size_t column, Level& level);
 
+    /// Write the order of rows by one column, equal values by row, to order_.
+    void order_by(const double* values, std::size_t n, std::size_t m, std::size_t column);
+
     const simd::Kernels& kernel_;
     Pacer pacer_;
     std::vector<double> reference_;
     std::vector<Level> levels_;  // by number of objectives
+    std::vector<std::uint32_t> order_;
+    std::vector<KeyIndex> items_;
     std::vector<KeyIndex> scratch_;
     PlaneCover plane_;
     SpaceCover space_;

@@ -44,6 +44,13 @@ struct CellSummary {
     double slab_at[kCellWidth];       // where it starts
 };
 
+/// Most points that covered_space takes and that free_space can see from one point. Quadratic work
+/// on so few is vectorised and has no branches to guess.
+inline constexpr std::size_t kMaxEvents = 128;
+
+/// Places behind the last member that add_member may write to.
+inline constexpr std::size_t kMemberRoom = 24;
+
 struct Kernels {
     const char* name;
 
@@ -97,22 +104,46 @@ struct Kernels {
     std::size_t (*collect_below)(const double* x, const double* y, std::size_t n, double x_limit,
                                  double y_limit, std::uint32_t* found);
 
-    /// Is there an i < n with x[i] >= px and y[i] >= py?
-    bool (*any_at_or_above)(const double* x, const double* y, std::size_t n, double px, double py);
-
     /// Cut orthants [row, inf) to the cell [lower, upper) and keep those whose cut starts inside
-    /// the cell in two objectives or more; returns how many. `out` and `out_ids` have room for n.
-    ///
-    /// A *slab* starts inside the cell in one objective only. Without ids every slab lowers `upper`
-    /// to its start, and the first row that covers the cell ends the call with covers = 1. With ids
-    /// `upper` is lowered to the second slab of an objective, the first goes to the summary, and
-    /// the second row that covers the cell ends the call with covers = 2.
-    std::size_t (*clip_cell)(const double* rows, const std::uint32_t* ids, std::size_t n,
-                             const double* lower, double* upper, double* out,
-                             std::uint32_t* out_ids, CellSummary* summary);
+    /// the cell in two objectives or more; returns how many. `out` has room for n + 1. A *slab*
+    /// starts inside the cell in one objective only: every one lowers `upper` to its start. A row
+    /// that covers the cell ends the call with covers = 1.
+    std::size_t (*clip_cell)(const double* rows, std::size_t n, const double* lower, double* upper,
+                             double* out, CellSummary* summary);
+
+    /// The same for rows with ids, except that the first slab of an objective goes to the summary
+    /// and `upper` is lowered to the second, and that the second row that covers the cell ends the
+    /// call with covers = 2.
+    std::size_t (*clip_owned_cell)(const double* rows, const std::uint32_t* ids, std::size_t n,
+                                   const double* lower, double* upper, double* out,
+                                   std::uint32_t* out_ids, CellSummary* summary);
 
     /// Volume of the union of n <= kMaxCellRows boxes [row, upper) in m <= 8 objectives.
     double (*union_of_rows)(const double* rows, std::size_t n, unsigned m, const double* upper);
+
+    /// Place of every value in rising order, equal values by index, O(n^2). Both arrays have room
+    /// for whole groups of 8.
+    void (*find_places)(const double* values, std::size_t n, std::int64_t* place);
+
+    /// Of the entries j of n rows those above `floor`, at least one: about their median, that of a
+    /// sample.
+    double (*middle_of)(const double* rows, std::size_t n, unsigned j, double floor);
+
+    /// Volume of the union of boxes [point, corner), 1 <= n <= kMaxEvents. Points come by rising z;
+    /// arrays have room for whole groups of 8.
+    double (*covered_space)(const double* x, const double* y, const double* z, std::size_t n,
+                            const double* corner);
+
+    /// Volume of the box from p = (px, py, pz) to `corner` that no [member, inf) covers, or -1 if
+    /// too many members reach into it for this kernel. Members come by rising z; their arrays go on
+    /// with +inf to a multiple of 8.
+    double (*free_space)(const double* x, const double* y, const double* z, std::size_t n,
+                         double px, double py, double pz, const double* corner);
+
+    /// Insert (px, py, pz) into such members and drop those it covers; returns how many are left.
+    /// There is room for kMemberRoom more.
+    std::size_t (*add_member)(double* x, double* y, double* z, std::size_t n, double px, double py,
+                              double pz);
 };
 
 /// Points per block of find_dominator.

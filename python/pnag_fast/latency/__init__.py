@@ -77,6 +77,7 @@ def measure(
     seed: int = 0,
     timeout_s: float = TIMEOUT_S,
     patience_s: float = PATIENCE_S,
+    max_devices: int | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> CostTable:
     """Tune and measure every distinct block of a space, and make a latency table.
@@ -125,6 +126,8 @@ def measure(
         Longest silence of a device, in seconds.
     patience_s : float
         How long to wait for a device, in seconds, when none is left.
+    max_devices : int, optional
+        Devices of a tracker to use at most, for others may want some.
     progress : callable
         Called with a description, the finished steps and their total.
 
@@ -156,7 +159,12 @@ def measure(
     protocol = Protocol(passes=passes)
     with contextlib.closing(
         open_fleet(
-            target, runner=runner, threads=threads, timeout_s=timeout_s, patience_s=patience_s
+            target,
+            runner=runner,
+            threads=threads,
+            timeout_s=timeout_s,
+            patience_s=patience_s,
+            max_devices=max_devices,
         )
     ) as fleet:
         return measure_table(
@@ -184,6 +192,7 @@ def measure_networks(
     passes: int = 10,
     timeout_s: float = TIMEOUT_S,
     patience_s: float = PATIENCE_S,
+    max_devices: int | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> NetworkTimes:
     """Measure whole networks, interleaved, by the protocol of `measure`.
@@ -213,7 +222,12 @@ def measure_networks(
     protocol = Protocol(passes=passes)
     with contextlib.closing(
         open_fleet(
-            target, runner=runner, threads=threads, timeout_s=timeout_s, patience_s=patience_s
+            target,
+            runner=runner,
+            threads=threads,
+            timeout_s=timeout_s,
+            patience_s=patience_s,
+            max_devices=max_devices,
         )
     ) as fleet:
         return measure_archs(

@@ -25,11 +25,13 @@ def open_fleet(
     threads: int = 1,
     timeout_s: float = TIMEOUT_S,
     patience_s: float = PATIENCE_S,
+    max_devices: int | None = None,
 ) -> Fleet:
     """Open the devices behind a target and a runner, each in a child process.
 
     On this machine there is one device; where a core is left, a second child compiles while the
-    first one runs. Behind a tracker there are as many as it knows under the key at this moment.
+    first one runs. Behind a tracker there are as many as it knows under the key at this moment, or
+    `max_devices` if that is less.
 
     Raises
     ------
@@ -44,11 +46,14 @@ def open_fleet(
     for name, value in (("timeout_s", timeout_s), ("patience_s", patience_s)):
         if isinstance(value, bool) or not 0 < value < 1e6:
             raise InvalidInputError(f"{name} should be a positive number, found {value!r}")
+    if max_devices is not None and (isinstance(max_devices, bool) or max_devices < 1):
+        raise InvalidInputError(f"max_devices should be at least 1, found {max_devices!r}")
     spec = _device_spec(target, runner, threads, patience_s)
     device = WorkerDevice(spec, timeout_s=max(timeout_s, 2 * patience_s))
     device.timeout_s = timeout_s
     if runner != "local":
-        devices = [device, *(device.twin() for _ in range(device.count - 1))]
+        count = device.count if max_devices is None else min(device.count, max_devices)
+        devices = [device, *(device.twin() for _ in range(count - 1))]
         return Fleet(devices, measure_alone=False, patience_s=patience_s)
     spare = _usable_cores() > threads
     return Fleet([device, *([device.twin()] if spare else [])], patience_s=patience_s)
