@@ -22,7 +22,7 @@ from pnag_fast.latency.measuring import measure_table
 from pnag_fast.latency.protocol import Protocol
 from pnag_fast.latency.runners import open_fleet
 
-pytest.importorskip("tvm")
+tvm = pytest.importorskip("tvm")
 pytest.importorskip("tornado", reason="TVM's tracker needs it")
 
 # Says what the processor is, as a target for another machine has to.
@@ -288,3 +288,17 @@ def test_a_target_has_to_say_what_the_device_is(mini, farm, tmp_path):
     farm.server()
     with pytest.raises(InvalidInputError, match="does not say what processor the device has"):
         pf.latency.measure(mini, target="cpu", runner=farm.runner(), work_dir=tmp_path)
+
+
+def test_a_server_without_the_wanted_kind_of_device_is_told(mini, farm, tmp_path):
+    farm.server()
+    if tvm.cuda(0).exist:
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(MeasurementError, match="no device is left.*'board' has no cuda device"):
+        pf.latency.measure(
+            mini,
+            target="cuda -arch=sm_80",
+            runner=farm.runner(),
+            work_dir=tmp_path,
+            patience_s=5,
+        )

@@ -9,11 +9,12 @@ import pnag_fast as pf
 from pnag_fast.errors import FileFormatError
 from pnag_fast.latency import tuned_tiles
 from pnag_fast.latency.fleet import Fleet
+from pnag_fast.latency.gpu_tiles import GpuTile
 from pnag_fast.latency.kernels import Convolution, Depthwise, Mean
 from pnag_fast.latency.measuring import measure_archs, measure_table, space_blocks, tune
 from pnag_fast.latency.networks import network_program
 from pnag_fast.latency.protocol import Protocol
-from pnag_fast.latency.tiles import Machine, Tile, default_tile, family, nearest
+from pnag_fast.latency.tiles import CpuTile, Machine, default_tile, family, nearest, parse_tile
 from pnag_fast.latency.tuning import DATABASE_FILE
 from pnag_fast.progress import ignore_progress
 
@@ -44,19 +45,19 @@ def test_every_tile_of_a_family_fits(kernel, machine):
         assert channels % (tile.vectors * tile.lanes) == 0
         assert tile.rows * tile.columns * tile.vectors <= machine.accumulators
         assert tile.lanes <= machine.lanes
-        assert Tile.parse(str(tile)) == tile
+        assert parse_tile(str(tile)) == tile
 
 
 @pytest.mark.parametrize("text", ["", "1x2x3p", "1x2x3x4", "1x2x3x4q", "axbxcxdp"])
 def test_what_is_no_tile_is_refused(text):
     with pytest.raises(ValueError):  # noqa: PT011 - the callers say where it was found
-        Tile.parse(text)
+        parse_tile(text)
 
 
 def test_the_nearest_tiles_come_first():
-    tiles = [Tile(1, 8, 1, 16), Tile(1, 4, 2, 16), Tile(4, 1, 1, 8, True)]
-    assert nearest(Tile(1, 8, 2, 16), tiles)[0] == tiles[0]
-    assert nearest(Tile(1, 8, 2, 16), tiles)[-1] == tiles[2]
+    tiles = [CpuTile(1, 8, 1, 16), CpuTile(1, 4, 2, 16), CpuTile(4, 1, 1, 8, True)]
+    assert nearest(CpuTile(1, 8, 2, 16), tiles)[0] == tiles[0]
+    assert nearest(CpuTile(1, 8, 2, 16), tiles)[-1] == tiles[2]
 
 
 def programs_of(space):
@@ -208,3 +209,15 @@ def test_a_table_that_names_no_tile_is_refused(mini, tmp_path, fake_device):
         tuned_tiles(table)
     # A table from elsewhere has no tuning.
     assert tuned_tiles(pf.costs.macs(mini)) == {}
+
+
+def test_kernels_of_a_graphics_processor_are_tuned_in_their_own_family(mini, tmp_path, fake_device):
+    device = fake_device()
+    device.machine = Machine(4, 32, 1, kind="cuda")
+    kernel = programs_of(mini)[1].steps[0].kernel
+    best = family(kernel, device.machine)[1]
+    device.times = {str(best): 1e-9}
+    tuned = run(mini, device, tmp_path, 200)
+    assert tuned.tiles[kernel.name] == best
+    steps = [step for program in device.programs.values() for step in program.steps]
+    assert all(step.tile is None or isinstance(step.tile, GpuTile) for step in steps)

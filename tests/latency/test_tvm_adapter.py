@@ -178,7 +178,7 @@ def test_networks_are_measured_with_and_without_weights(mini, tmp_path):
 @pytest.mark.parametrize(
     ("target", "text"),
     [
-        ("cuda", "'cuda' is not supported"),
+        ("rocm", "'rocm' is not supported"),
         ("", "is not supported"),
         ("llvm -foo", "'-foo' should read -name=value"),
         ("llvm -nonsense=3", "not known to TVM"),

@@ -36,7 +36,7 @@ from .networks import (
 )
 from .protocol import Protocol
 from .runners import PATIENCE_S, TIMEOUT_S, open_device, open_fleet
-from .tiles import Tile
+from .tiles import Tile, parse_tile
 
 __all__ = [
     "CompiledNetwork",
@@ -278,7 +278,7 @@ def tuned_tiles(table: CostTable) -> dict[str, Tile]:
     tuning = table.provenance.get("tuning", {})
     tiles = tuning.get("tiles", {}) if isinstance(tuning, dict) else {}
     try:
-        return {str(name): Tile.parse(text) for name, text in dict(tiles).items()}
+        return {str(name): parse_tile(text) for name, text in dict(tiles).items()}
     except (TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(
             f"the table of '{table.device}' names a tile that does not exist: {error}"

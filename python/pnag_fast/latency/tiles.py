@@ -1,10 +1,10 @@
 """What may be chosen about a kernel's loops, and in which order a tuner should try it.
 
-Only descriptions: `tvm_adapter.schedules` turns them into code. All kernels of a processor share a
-shape: an output tile of ``rows x columns`` pixels and ``vectors`` vectors of ``lanes`` channels is
-summed up in registers while the innermost loops run over the input, and is then finished (bias,
-activation, residual) and stored. The tile is what matters: large enough that arithmetic outweighs
-loads, small enough that its sums stay in registers.
+Only descriptions: `tvm_adapter` turns them into code. Those for graphics processors are in
+`gpu_tiles`. All kernels of a processor share a shape: an output tile of ``rows x columns`` pixels
+and ``vectors`` vectors of ``lanes`` channels is summed up in registers while the innermost loops
+run over the input, and is then finished (bias, activation, residual) and stored. The tile is what
+matters: large enough that arithmetic outweighs loads, small enough that its sums stay in registers.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
+from typing import Literal
 
+from .gpu_tiles import GpuTile, gpu_family
 from .kernels import Convolution, Depthwise, Kernel
+from .sizes import divisors, lanes_of
 
 # Weights above this no longer stay in a core's own cache while the image is walked through, so
 # by rule they become the outer loop.
@@ -25,15 +28,19 @@ _MAX_COLUMNS = 8  # of a depthwise tile: each pixel side by side is another sum
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the rules need to know: floats per vector, registers for sums, threads."""
+    """What the rules need to know: floats per vector, registers for sums, threads.
+
+    The rules for graphics processors need no numbers: what they use, every device has.
+    """
 
     lanes: int
     accumulators: int
     threads: int
+    kind: Literal["cpu", "cuda"] = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class CpuTile:
     """Part of the output whose sums are kept in registers at a time.
 
     `channels_outside`: channels are the outermost loop, not rows and columns.
@@ -50,13 +57,21 @@ class Tile:
         return f"{self.rows}x{self.columns}x{self.vectors}x{self.lanes}{order}"
 
     @classmethod
-    def parse(cls, text: str) -> Tile:
+    def parse(cls, text: str) -> CpuTile:
         """Read what `str` writes; raises ValueError for anything else."""
         numbers, order = text[:-1].split("x"), text[-1:]
         if len(numbers) != 4 or order not in ("c", "p"):
             raise ValueError(f"{text!r} is not a tile")
         rows, columns, vectors, lanes = (int(number) for number in numbers)
         return cls(rows, columns, vectors, lanes, order == "c")
+
+
+Tile = CpuTile | GpuTile
+
+
+def parse_tile(text: str) -> Tile:
+    """Read what `str` of a tile writes; raises ValueError for anything else."""
+    return GpuTile.parse(text) if text.startswith("b") else CpuTile.parse(text)
 
 
 def default_tile(kernel: Kernel, machine: Machine) -> Tile:
@@ -72,6 +87,12 @@ def family(kernel: Kernel, machine: Machine) -> list[Tile]:
 
     The others follow in the order in which they are worth trying where nothing is known yet.
     """
+    if machine.kind == "cuda":
+        return list(gpu_family(kernel))
+    return list(_cpu_family(kernel, machine))
+
+
+def _cpu_family(kernel: Kernel, machine: Machine) -> list[CpuTile]:
     if isinstance(kernel, Convolution):
         return _convolution_family(kernel, machine)
     if isinstance(kernel, Depthwise):
@@ -79,7 +100,7 @@ def family(kernel: Kernel, machine: Machine) -> list[Tile]:
     lanes = lanes_of(kernel.channels, machine.lanes)
     vectors = divisors(kernel.channels // lanes, _MAX_VECTORS)
     return sorted(
-        (Tile(1, 1, v, lanes) for v in vectors), key=lambda t: (t.vectors > 4, -t.vectors)
+        (CpuTile(1, 1, v, lanes) for v in vectors), key=lambda t: (t.vectors > 4, -t.vectors)
     )
 
 
@@ -89,16 +110,17 @@ def nearest(best: Tile, tiles: Sequence[Tile]) -> list[Tile]:
 
 
 def _distance(a: Tile, b: Tile) -> float:
-    sizes = zip(astuple(a)[:4], astuple(b)[:4], strict=True)
-    return sum(abs(math.log2(x / y)) for x, y in sizes) + (a.channels_outside != b.channels_outside)
+    # In powers of two; what is off counts as a half.
+    sizes = zip(astuple(a), astuple(b), strict=True)
+    return sum(abs(math.log2((x or 0.5) / (y or 0.5))) for x, y in sizes)
 
 
-def _convolution_family(kernel: Convolution, machine: Machine) -> list[Tile]:
+def _convolution_family(kernel: Convolution, machine: Machine) -> list[CpuTile]:
     weight_bytes = kernel.kernel**2 * kernel.in_channels * kernel.out_channels * _FLOAT_BYTES
     outside = weight_bytes > _LARGE_WEIGHT_BYTES
     full = lanes_of(kernel.out_channels, machine.lanes)
 
-    def preference(tile: Tile) -> tuple[float, int]:
+    def preference(tile: CpuTile) -> tuple[float, int]:
         # Products per load: a step of the input costs one load per pixel and one per vector.
         pixels = tile.rows * tile.columns
         return -pixels * tile.vectors / (pixels + tile.vectors), tile.rows
@@ -114,7 +136,7 @@ def _convolution_family(kernel: Convolution, machine: Machine) -> list[Tile]:
     return sorted(tiles, key=places.__getitem__)
 
 
-def _convolution_tiles(kernel: Convolution, machine: Machine) -> Iterator[Tile]:
+def _convolution_tiles(kernel: Convolution, machine: Machine) -> Iterator[CpuTile]:
     rows, columns, channels = kernel.output_shape
     limit = machine.accumulators
     widest = lanes_of(channels, machine.lanes)
@@ -123,31 +145,19 @@ def _convolution_tiles(kernel: Convolution, machine: Machine) -> Iterator[Tile]:
             for c in divisors(columns, limit // v):
                 for r in divisors(rows, limit // (v * c)):
                     for channels_outside in (False, True):
-                        yield Tile(r, c, v, lanes, channels_outside)
+                        yield CpuTile(r, c, v, lanes, channels_outside)
 
 
-def _depthwise_tiles(kernel: Depthwise, machine: Machine) -> Iterator[Tile]:
+def _depthwise_tiles(kernel: Depthwise, machine: Machine) -> Iterator[CpuTile]:
     rows, columns, channels = kernel.output_shape
     lanes = lanes_of(channels, machine.lanes)
     for v in divisors(channels // lanes, 4):
         for c in divisors(columns, min(_MAX_COLUMNS, machine.accumulators // v)):
             for r in divisors(rows, min(4, machine.accumulators // (v * c))):
-                yield Tile(r, c, v, lanes)
+                yield CpuTile(r, c, v, lanes)
 
 
-def _depthwise_preference(tile: Tile) -> tuple[int, ...]:
+def _depthwise_preference(tile: CpuTile) -> tuple[int, ...]:
     # Wide first. Few pixels side by side leave registers for a second vector of channels.
     vectors = 2 if tile.columns <= 4 else 1
     return tile.rows, -tile.columns, abs(tile.vectors - vectors), tile.vectors
-
-
-def divisors(n: int, limit: int) -> list[int]:
-    """List the divisors of `n` up to `limit`."""
-    return [d for d in range(1, min(n, limit) + 1) if n % d == 0]
-
-
-def lanes_of(channels: int, lanes: int) -> int:
-    """Halve a vector until it divides `channels`."""
-    while channels % lanes:
-        lanes //= 2
-    return lanes

@@ -7,7 +7,8 @@ from typing import Any
 
 import tvm
 from tvm import relax
-from tvm.relax.backend.cpu_generic.pipeline import dataflow_lower_passes, finalize_passes
+from tvm.relax.backend.cpu_generic import pipeline as cpu_pipeline
+from tvm.relax.backend.cuda import pipeline as cuda_pipeline
 
 from ...progress import ProgressCallback
 from ..networks import INPUT, Program
@@ -101,8 +102,12 @@ def _build(
             if step.symbol not in functions:
                 functions[step.symbol] = builder.add_func(kernels[step.symbol], step.symbol)
         _emit(builder, symbol(index), program, functions)
-    passes = [*dataflow_lower_passes(target.target), *finalize_passes(target.target)]
+    pipeline = cuda_pipeline if target.device_kind == "cuda" else cpu_pipeline
     # TVM's default pipelines would fuse and schedule a second time, and more slowly.
+    passes = [
+        *pipeline.dataflow_lower_passes(target.target),
+        *pipeline.finalize_passes(target.target),
+    ]
     return relax.build(
         builder.finalize(), target.target, relax_pipeline=tvm.transform.Sequential(passes)
     )

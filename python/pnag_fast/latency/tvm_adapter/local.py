@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import itertools
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,23 @@ from tvm import relax
 
 from ...errors import MeasurementError
 from ...progress import ProgressCallback
-from ..device import Conditions
+from ..device import Conditions, DeviceLostError
 from ..networks import Floats, Program
 from ..tiles import Machine
 from .compiling import KERNELS_VERSION, compile_programs, error_text, symbol
+from .cuda import local_device
 from .targets import resolve_target
+
+# The clock of everything that runs on a CUDA device.
+CUDA_CLOCK = "cuda events"
 
 
 class LocalDevice:
-    """The processor of this machine, used from this process.
+    """The processor or the CUDA device of this machine, used from this process.
 
     With one thread nothing is parallel and TVM's thread pool never starts, so time is the CPU time
-    of the calling thread, which other processes disturb far less than the time on the wall.
+    of the calling thread, which other processes disturb far less than the time on the wall. A CUDA
+    device is timed by its own events, from the launch of the first kernel to the end of the last.
     """
 
     count = 1
@@ -37,11 +43,14 @@ class LocalDevice:
     def __init__(self, target: str, *, threads: int = 1) -> None:
         self._target = resolve_target(target, threads=threads)
         self._threads = threads
-        self._processor = processor_name()
+        self._cuda = local_device() if self._target.device_kind == "cuda" else None
+        self._processor = processor_name() if self._cuda is None else str(self._cuda.device_name)
 
     @property
     def name(self) -> str:
-        """Model of the processor, and the threads used."""
+        """Model of the processor, and the threads used; model of the CUDA device."""
+        if self._cuda is not None:
+            return self._processor
         return f"{self._processor}, {self._threads} thread{'s' * (self._threads > 1)}"
 
     @property
@@ -60,6 +69,7 @@ class LocalDevice:
             "governor": _governor(),
             "clock": "thread" if self._threads == 1 else "wall",
             **versions(),
+            **({} if self._cuda is None else _cuda_conditions(self._cuda)),
         }
 
     def compile(
@@ -69,7 +79,11 @@ class LocalDevice:
         progress: ProgressCallback,
     ) -> _LocalPrograms:
         """Compile all programs into one module, in which equal kernels are compiled once."""
-        loaded = _LocalPrograms(self._threads)
+        loaded = (
+            _LocalPrograms(tvm.cpu(), self._threads)
+            if self._cuda is None
+            else _CudaPrograms(self._cuda, self._threads)
+        )
         loaded.failures = compile_programs(
             programs,
             self._target,
@@ -85,8 +99,9 @@ class LocalDevice:
 class _LocalPrograms:
     """Compiled programs in virtual machines of this process."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, device: Any, threads: int) -> None:
         self.failures: Mapping[str, str] = {}
+        self._device = device
         self._threads = threads
         self._machines: dict[str, tuple[Any, Any, str]] = {}
         self._arguments: dict[str, list[Any]] = {}
@@ -101,7 +116,7 @@ class _LocalPrograms:
         parameters: Mapping[str, Mapping[str, Floats]],
     ) -> None:
         """Load an executable, and give each of its programs an image and its parameters."""
-        machine = relax.VirtualMachine(executable, tvm.cpu())
+        machine = relax.VirtualMachine(executable, self._device)
         invoke = machine.module["invoke_stateful"]
         rng = np.random.default_rng(0)
         for index, (name, program) in enumerate(programs.items()):
@@ -109,14 +124,14 @@ class _LocalPrograms:
             values = parameters.get(name, {})
             arguments = [self._array(values[key]) for key in program.parameters]
             function = symbol(index)
-            machine.set_input(function, tvm.runtime.tensor(image), *arguments)
+            machine.set_input(function, tvm.runtime.tensor(image, self._device), *arguments)
             self._machines[name] = (machine, invoke, function)
             self._arguments[name] = arguments
 
     def _array(self, value: Floats) -> Any:
         if id(value) not in self._arrays:
             # The source is kept with its copy, so that its id stays taken.
-            self._arrays[id(value)] = (value, tvm.runtime.tensor(value))
+            self._arrays[id(value)] = (value, tvm.runtime.tensor(value, self._device))
         return self._arrays[id(value)][1]
 
     def seconds(self, name: str, number: int) -> float:
@@ -139,7 +154,8 @@ class _LocalPrograms:
         """Run a program on one image."""
         machine, _, function = self._machines[name]
         with _thread_pool(self._threads):
-            output = machine[function](tvm.runtime.tensor(image), *self._arguments[name])
+            image_there = tvm.runtime.tensor(image, self._device)
+            output = machine[function](image_there, *self._arguments[name])
         result: Floats = output.numpy()
         return result
 
@@ -148,6 +164,43 @@ class _LocalPrograms:
         self._machines.clear()
         self._arguments.clear()
         self._arrays.clear()
+
+
+class _CudaPrograms(_LocalPrograms):
+    """Compiled programs in virtual machines on a CUDA device."""
+
+    def add(
+        self,
+        programs: Mapping[str, Program],
+        executable: Any,
+        parameters: Mapping[str, Mapping[str, Floats]],
+    ) -> None:
+        """Load an executable; TVM compiles its CUDA source here at the latest."""
+        with _lost_context("loading"):
+            super().add(programs, executable, parameters)
+
+    def seconds(self, name: str, number: int) -> float:
+        """Run a program `number` times, and once before, and return the seconds of these."""
+        if name not in self._machines:
+            raise MeasurementError(f"program '{name}' was not compiled")
+        machine, _, function = self._machines[name]
+        with _lost_context(name):
+            timer = machine.time_evaluator("invoke_stateful", self._device, number=number, repeat=1)
+            return float(timer(function).results[0]) * number
+
+    def run(self, name: str, image: Floats) -> Floats:
+        """Run a program on one image."""
+        with _lost_context(name):
+            return super().run(name, image)
+
+
+@contextlib.contextmanager
+def _lost_context(doing: str) -> Iterator[None]:
+    """After an error on the device, CUDA refuses everything else in the same process."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise DeviceLostError(f"CUDA failed at '{doing}': {error_text(error)}", doing) from error
 
 
 class _thread_pool:  # noqa: N801 - reads as a statement
@@ -193,6 +246,15 @@ def processor_name() -> str:
         if key.strip() in ("model name", "Model"):
             return value.strip()
     return platform.processor() or platform.machine() or "unknown processor"
+
+
+def _cuda_conditions(device: Any) -> Conditions:
+    return {
+        "governor": "unknown",
+        "clock": CUDA_CLOCK,
+        "compute_capability": str(device.compute_version),
+        "cuda": str(device.api_version),
+    }
 
 
 def _governor() -> str:

@@ -18,11 +18,11 @@ from tvm import relax, rpc
 
 from ...errors import MeasurementError
 from ...progress import ProgressCallback
-from ..device import Conditions, DeviceLostError, DeviceUnavailableError
+from ..device import Conditions, DeviceLostError, DeviceUnavailableError, DeviceUnusableError
 from ..networks import Floats, Program
 from ..tiles import Machine
 from .compiling import compile_programs, error_text, symbol
-from .local import versions
+from .local import CUDA_CLOCK, versions
 from .targets import resolve_target
 
 _CONNECT_SECONDS = 10.0
@@ -84,7 +84,7 @@ class RpcDevice:
             "processor": self._key,
             "threads": self._threads,
             "governor": "unknown",
-            "clock": "wall",
+            "clock": CUDA_CLOCK if self._target.device_kind == "cuda" else "wall",
             **versions(),
         }
 
@@ -173,6 +173,9 @@ class RpcDevice:
                 ) from error
             finally:
                 tracker.close()
+            kind = self._target.device_kind
+            if kind != "cpu" and not session.device(kind).exist:
+                raise DeviceUnusableError(f"'{self._key}' has no {kind} device that TVM can use")
             self._session = session
         return self._session
 

@@ -1,4 +1,4 @@
-"""Kernels as scheduled TVM functions for processors; which tile to take is `..tiles`' to say."""
+"""Kernels as scheduled TVM functions; which tile to take is `..tiles`' to say."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from ..gpu_tiles import GpuTile
 from ..kernels import Convolution, Depthwise, Kernel, Mean
-from ..tiles import Machine, Tile, default_tile, divisors, lanes_of
+from ..sizes import divisors, lanes_of
+from ..tiles import CpuTile, Machine, Tile, default_tile
+from .cuda_schedules import schedule_for_gpu
 from .expressions import gates_weight, prim_func
 
 # Bytes of padded input that a depthwise convolution prepares at a time: most of a 32 KB L1 cache.
@@ -23,7 +26,9 @@ def scheduled(kernel: Kernel, machine: Machine, tile: Tile | None = None) -> Any
     """Return `kernel` as a TIR function with its loops in place, for `tile` or the default."""
     tile = default_tile(kernel, machine) if tile is None else tile
     schedule = Schedule(prim_func(kernel))
-    if isinstance(kernel, Convolution):
+    if isinstance(tile, GpuTile):
+        schedule_for_gpu(schedule, kernel, tile)
+    elif isinstance(kernel, Convolution):
         _schedule_convolution(schedule, kernel, machine, tile)
     elif isinstance(kernel, Depthwise):
         _schedule_depthwise(schedule, kernel, machine, tile)
@@ -34,7 +39,7 @@ def scheduled(kernel: Kernel, machine: Machine, tile: Tile | None = None) -> Any
 
 
 def _schedule_convolution(
-    schedule: Schedule, kernel: Convolution, machine: Machine, tile: Tile
+    schedule: Schedule, kernel: Convolution, machine: Machine, tile: CpuTile
 ) -> None:
     h, w, o = schedule.get_loops(schedule.get_sblock("out"))
     h, hi = schedule.split(h, [None, tile.rows])
@@ -67,7 +72,7 @@ def _schedule_convolution(
 
 
 def _schedule_depthwise(
-    schedule: Schedule, kernel: Depthwise, machine: Machine, tile: Tile
+    schedule: Schedule, kernel: Depthwise, machine: Machine, tile: CpuTile
 ) -> None:
     rows, _, _ = kernel.output_shape
     row_bytes = (kernel.resolution + kernel.kernel) * tile.vectors * tile.lanes * _FLOAT_BYTES
@@ -102,7 +107,7 @@ def _schedule_depthwise(
     _split_off_initialisation(schedule, acc, ky, unrolled=3)
 
 
-def _schedule_mean(schedule: Schedule, kernel: Mean, machine: Machine, tile: Tile) -> None:
+def _schedule_mean(schedule: Schedule, kernel: Mean, machine: Machine, tile: CpuTile) -> None:
     h, w, c = schedule.get_loops(schedule.get_sblock("out"))
     c, cv, cl = schedule.split(c, [None, tile.vectors, tile.lanes])
     schedule.reorder(c, h, w, cv, cl)

@@ -14,10 +14,11 @@ import tvm.target.codegen as llvm
 
 from ...errors import InvalidInputError
 from ..tiles import Machine
+from .cuda import EXAMPLE, check_architecture, local_architecture
 
 SUPPORTED = (
-    "supported are 'llvm' or 'cpu' (this processor with all of its instructions) and 'llvm' with "
-    "-mcpu=, -mattr= or -mtriple="
+    "supported are 'llvm' or 'cpu' (this processor with all of its instructions), 'llvm' with "
+    "-mcpu=, -mattr= or -mtriple=, and 'cuda' (this machine's device) or 'cuda' with -arch="
 )
 
 # LLVM's name of each instruction set that compiled code may contain, and that of Linux.
@@ -54,15 +55,20 @@ def resolve_target(text: str, *, threads: int, remote: bool = False) -> Resolved
     """Parse `text`; for this machine, fill in the processor where none is named.
 
     Accepts TVM's JSON form and the older ``llvm -mcpu=...`` form, which TVM itself has dropped.
-    ``cpu`` is short for ``llvm``.
+    ``cpu`` is short for ``llvm``. The host of a remote CUDA device is taken to be a processor like
+    this one, unless the JSON form says otherwise under ``host``.
 
     Raises
     ------
     InvalidInputError
         For a target that this machine cannot run, that TVM does not know, or that says nothing of
         the processor of a remote device.
+    DeviceUnusableError
+        For ``cuda`` without an architecture, if this machine has no device to take it from.
     """
     fields = _parse(text)
+    if fields.get("kind") == "cuda":
+        return _resolve_cuda(fields, text, threads=threads, remote=remote)
     if fields.get("kind") != "llvm":
         raise InvalidInputError(f"target {text!r} is not supported; {SUPPORTED}")
     triple = fields.get("mtriple")
@@ -88,6 +94,26 @@ def resolve_target(text: str, *, threads: int, remote: bool = False) -> Resolved
     lanes, accumulators = _vector_registers(_features(target), architecture)
     return ResolvedTarget(
         target, json.dumps(fields, sort_keys=True), Machine(lanes, accumulators, threads)
+    )
+
+
+def _resolve_cuda(
+    fields: dict[str, Any], text: str, *, threads: int, remote: bool
+) -> ResolvedTarget:
+    if threads != 1:
+        raise InvalidInputError(f"a CUDA device has no number of threads to choose: {threads}")
+    if "arch" not in fields:
+        if remote:
+            raise InvalidInputError(
+                f"target {text!r} does not say what architecture the device has; name it, for "
+                f"example {EXAMPLE}"
+            )
+        fields["arch"] = local_architecture()
+    check_architecture(fields["arch"], text)
+    # Lanes of the widest load, and registers for the sums of a thread.
+    machine = Machine(lanes=4, accumulators=32, threads=1, kind="cuda")
+    return ResolvedTarget(
+        _target(fields, text), json.dumps(fields, sort_keys=True), machine, device_kind="cuda"
     )
 
 
