@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -141,6 +143,41 @@ def test_closing_ends_the_child_and_whoever_waits_for_it(open_worker):
     assert not thread.is_alive()
     assert len(errors) == 1
     assert process.poll() is not None
+
+
+def test_a_hanging_child_ends_with_a_parent_that_was_killed(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    code = (
+        "import sys\n"
+        "from pnag_fast.latency.worker import DeviceSpec, WorkerDevice\n"
+        "spec = DeviceSpec('faulty_device:FaultyDevice', {'faults': {'a': 'hang'}})\n"
+        "device = WorkerDevice(spec, timeout_s=600)\n"
+        "loaded = device.compile({'a': None}, {}, lambda *_: None)\n"
+        "print(device._child._process.pid, flush=True)\n"
+        "loaded.seconds('a', 1)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    with parent:
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    end = time.monotonic() + 30
+    while is_running(pid):
+        assert time.monotonic() < end, "the child outlives its parent"
+        time.sleep(0.1)
+
+
+def is_running(pid):
+    """Whether a process runs; one that has ended may wait for whoever adopted it."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.parent.parent.exists():
+        pytest.skip("this operating system has no /proc")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_device_that_does_not_open_says_why(open_worker, monkeypatch):

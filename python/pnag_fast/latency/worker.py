@@ -14,6 +14,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -28,6 +30,8 @@ from .tiles import Machine
 
 # Seconds that a child may take to start: loading TVM from a slow disk for the first time.
 _START_SECONDS = 120.0
+# How often a child looks whether its parent still lives.
+_WATCH_SECONDS = 1.0
 # What a child that dies has to say is at the end of its standard error.
 _LAST_WORDS = 400
 
@@ -296,8 +300,16 @@ class _Server:
         self._connection.send(("progress", description, done, total))
 
 
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent, which may be killed while a device hangs here."""
+    while os.getppid() == parent:
+        time.sleep(_WATCH_SECONDS)
+    os._exit(1)
+
+
 def main() -> None:
     """Serve the parent over the file descriptor that the command line names."""
+    threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     # tvm_ffi imports torch where it can, which takes seconds, and nothing here needs it.
     sys.modules["torch"] = None  # type: ignore[assignment]
     _Server(Connection(int(sys.argv[1]))).serve()

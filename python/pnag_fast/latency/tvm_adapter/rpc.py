@@ -167,6 +167,8 @@ class RpcDevice:
                     raise self._no_device("free")
                 session = tracker.request(self._key, max_retry=1)
                 session.get_function("runtime.config_threadpool")(0, self._threads)
+            except DeviceUnavailableError:
+                raise
             except (OSError, RuntimeError, ValueError, AttributeError) as error:
                 raise DeviceUnavailableError(
                     f"device '{self._key}' could not be had: {error_text(error)}"
