@@ -323,6 +323,7 @@ def measure(
       pnag measure --space mbv3-tiny --out cpu.json
     """  # noqa: D301
     from . import latency
+    from .latency.correction import GOOD_ERROR, GOOD_R2
 
     space = _space(space_name, resolutions, width, classes)
     with _progress(quiet=as_json) as progress:
@@ -344,13 +345,33 @@ def measure(
         "fastest_ms": low,
         "slowest_ms": high,
         "correction": table.provenance.get("correction"),
+        "tuning_trials": table.provenance["tuning_trials"],
+        "tuning_speedup": table.provenance["tuning"]["speedup"],
+        "unsteady_blocks": [
+            key for key, block in table.provenance["blocks"].items() if not block["steady"]
+        ],
         "table": str(out),
     }
     if as_json:
         _print_json(facts)
         return
     click.echo(f"{space.name} on {table.device}: {low:.3f} to {high:.3f} ms, written to {out}")
+    if facts["tuning_trials"]:
+        click.echo(
+            f"tuned with {facts['tuning_trials']} trials: kernels are "
+            f"{facts['tuning_speedup']:.2f}x as fast as by rule (geometric mean)"
+        )
+    else:
+        click.echo("not tuned: the code is what fixed rules give")
     click.echo(f"whole networks against the table: {_facts_line(facts['correction'])}")
+    correction = facts["correction"]
+    if correction["r2"] < GOOD_R2 or correction["mean_error"] > GOOD_ERROR:
+        click.echo(
+            f"that is worse than R2 {GOOD_R2} and {GOOD_ERROR:.0%} mean error: do not trust this "
+            "table for close decisions; measure again with the device left alone"
+        )
+    if facts["unsteady_blocks"]:
+        click.echo(f"unsteady, spread above 5 %: {', '.join(facts['unsteady_blocks'])}")
 
 
 def _facts_line(facts: Any) -> str:

@@ -29,6 +29,39 @@ def test_the_errors_are_those_of_networks_left_out():
     assert correction.worst_error >= 0.5 - 1e-9
 
 
+def networks(n, *, stages, noise, seed=0):
+    """Blocks of three stages, and networks in which each stage has a scale of its own."""
+    rng = np.random.default_rng(seed)
+    parts = rng.uniform(1, 5, (n, 3))
+    measured = (0.5 + parts @ np.array(stages)) * rng.normal(1, noise, n)
+    return parts.sum(axis=1), measured, parts
+
+
+def test_stages_get_scales_of_their_own_where_these_help():
+    blocks, measured, parts = networks(20, stages=(1.0, 1.2, 1.5), noise=0.002)
+    correction = fit_correction(blocks, measured, parts)
+    np.testing.assert_allclose(correction.stage_scales, (1.0, 1.2, 1.5), rtol=0.05)
+    line = fit_correction(blocks, measured)
+    assert line.stage_scales == ()
+    assert correction.mean_error < 0.3 * line.mean_error
+    # What is reported holds for networks that were not there.
+    blocks, measured, parts = networks(200, stages=(1.0, 1.2, 1.5), noise=0.002, seed=1)
+    predicted = correction.offset_ms + parts @ np.array(correction.stage_scales)
+    fresh = np.abs(predicted / measured - 1).mean()
+    assert fresh < 2 * correction.mean_error
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_stages_share_a_scale_where_they_do(seed):
+    correction = fit_correction(*networks(20, stages=(1.1, 1.1, 1.1), noise=0.03, seed=seed))
+    np.testing.assert_allclose(correction.stage_scales, correction.scale, rtol=0.1)
+
+
+def test_few_networks_do_not_tell_stages_apart():
+    correction = fit_correction(*networks(8, stages=(1.0, 1.2, 1.5), noise=0.002))
+    assert len(set(correction.stage_scales)) == 1
+
+
 def test_inputs_are_not_changed():
     blocks, measured = np.arange(1.0, 6.0), np.arange(2.0, 7.0)
     blocks.flags.writeable = measured.flags.writeable = False

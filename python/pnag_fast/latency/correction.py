@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,18 +16,32 @@ FloatArray = npt.NDArray[np.float64]
 
 MIN_NETWORKS = 4
 
+# A table that predicts networks worse than this is not to be trusted for close decisions.
+GOOD_R2 = 0.98
+GOOD_ERROR = 0.05
+
+
+# A scale for each stage is tried from this many networks on, held to the common scale by one of
+# these ridge penalties, and kept if it predicts networks better by `_WORTH`.
+_STAGE_NETWORKS = 12
+_PENALTIES = (1.0, 0.1, 0.01)
+_WORTH = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """``network = offset_ms + scale * sum of blocks``, and how well that predicts.
+    """``network = offset_ms + sum over stages of scale * blocks``, and how well that predicts.
 
-    The qualities are those of networks left out of the fit: each network is predicted from a fit
-    to all the others.
+    The qualities are those of networks left out of everything: each network is predicted by a
+    correction that was chosen and fitted with all the others.
 
     Attributes
     ----------
     offset_ms, scale : float
         The correction, fitted to relative errors.
+    stage_scales : tuple of float
+        Scale of each stage where these help, else the common `scale` for each. Blocks that belong
+        to no stage take `scale`.
     networks : int
         Networks that were measured.
     r2 : float
@@ -38,6 +54,7 @@ class Correction:
 
     offset_ms: float
     scale: float
+    stage_scales: tuple[float, ...]
     networks: int
     r2: float
     rank_correlation: float
@@ -46,10 +63,12 @@ class Correction:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        return asdict(self)
+        return {**asdict(self), "stage_scales": list(self.stage_scales)}
 
 
-def fit_correction(predicted_ms: FloatArray, measured_ms: FloatArray) -> Correction:
+def fit_correction(
+    predicted_ms: FloatArray, measured_ms: FloatArray, stage_ms: FloatArray | None = None
+) -> Correction:
     """Fit the correction by least squares of the relative error.
 
     Parameters
@@ -58,6 +77,8 @@ def fit_correction(predicted_ms: FloatArray, measured_ms: FloatArray) -> Correct
         Sum of the blocks of each network.
     measured_ms : ndarray of float64, shape (n,)
         Its measured latency, positive.
+    stage_ms : ndarray of float64, shape (n, n_stages), optional
+        The parts of `predicted_ms` that belong to each stage.
 
     Raises
     ------
@@ -77,24 +98,24 @@ def fit_correction(predicted_ms: FloatArray, measured_ms: FloatArray) -> Correct
         raise InvalidInputError(
             f"a correction needs at least {MIN_NETWORKS} measured networks, found {n}"
         )
-    offset, scale = _fit(predicted_ms, measured_ms)
+    stages = np.empty((n, 0)) if stage_ms is None else stage_ms
+    features = np.concatenate([np.ones((n, 1)), predicted_ms[:, None], stages], axis=1)
+    weights = _fit(features, measured_ms, _choose_penalty(features, measured_ms))
+    offset, scale = float(weights[0]), float(weights[1])
     if not scale > 0 or not np.isfinite(offset):
         raise MeasurementError(
             f"the latency of {n} whole networks does not grow with the sum of their blocks (fitted "
             f"scale {scale:.3g}): the machine was too busy, or the networks are too alike; measure "
             "again on a quiet machine"
         )
-    held_out = np.empty(n)
-    for i in range(n):
-        others = np.arange(n) != i
-        a, b = _fit(predicted_ms[others], measured_ms[others])
-        held_out[i] = a + b * predicted_ms[i]
+    held_out = _left_out(features, measured_ms, lambda x, y: _fit(x, y, _choose_penalty(x, y)))
     residuals = held_out - measured_ms
     total = float(np.sum((measured_ms - measured_ms.mean()) ** 2))
     errors = np.abs(residuals) / measured_ms
     return Correction(
         offset_ms=offset,
         scale=scale,
+        stage_scales=tuple(float(scale + extra) for extra in weights[2:]),
         networks=n,
         r2=1.0 - float(np.sum(residuals**2)) / total if total > 0 else 0.0,
         rank_correlation=_rank_correlation(held_out, measured_ms),
@@ -103,11 +124,48 @@ def fit_correction(predicted_ms: FloatArray, measured_ms: FloatArray) -> Correct
     )
 
 
-def _fit(predicted: FloatArray, measured: FloatArray) -> tuple[float, float]:
+def _left_out(
+    features: FloatArray, measured: FloatArray, fit: Callable[[FloatArray, FloatArray], FloatArray]
+) -> FloatArray:
+    """Predict each network by a fit to all the others."""
+    predicted = np.empty(len(measured))
+    for i in range(len(measured)):
+        others = np.arange(len(measured)) != i
+        predicted[i] = features[i] @ fit(features[others], measured[others])
+    return predicted
+
+
+def _choose_penalty(features: FloatArray, measured: FloatArray) -> float:
+    """Choose how strongly the scales of stages are held together; infinity makes them one."""
+    if len(measured) < _STAGE_NETWORKS or features.shape[1] == 2:
+        return math.inf
+
+    def error(penalty: float) -> float:
+        if penalty < math.inf:
+            weights = _fit(features, measured, penalty)
+            # A stage that costs less than nothing is noise.
+            if not (weights[1] + weights[2:] > 0).all():
+                return math.inf
+        predicted = _left_out(features, measured, lambda x, y: _fit(x, y, penalty))
+        return float(np.sqrt(np.mean((predicted / measured - 1.0) ** 2)))
+
+    best = min(_PENALTIES, key=error)
+    return best if error(best) < (1.0 - _WORTH) * error(math.inf) else math.inf
+
+
+def _fit(features: FloatArray, measured: FloatArray, penalty: float) -> FloatArray:
+    """Fit an offset, a scale, and for each further column what it adds to the scale."""
+    n_extra = features.shape[1] - 2
     # Dividing each equation by its measured latency makes the residuals relative errors.
-    design = np.stack([np.ones_like(predicted), predicted], axis=1) / measured[:, None]
-    solution = np.linalg.lstsq(design, np.ones_like(measured), rcond=None)[0]
-    return float(solution[0]), float(solution[1])
+    design, ones = features / measured[:, None], np.ones(len(measured))
+    weights = np.zeros(features.shape[1])
+    if n_extra == 0 or penalty == math.inf:
+        weights[:2] = np.linalg.lstsq(design[:, :2], ones, rcond=None)[0]
+        return weights
+    ridge = np.sqrt(penalty) * np.eye(n_extra, features.shape[1], k=2)
+    target = np.concatenate([ones, np.zeros(n_extra)])
+    solution: FloatArray = np.linalg.lstsq(np.concatenate([design, ridge]), target, rcond=None)[0]
+    return solution
 
 
 def _rank_correlation(a: FloatArray, b: FloatArray) -> float:

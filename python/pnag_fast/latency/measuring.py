@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -518,14 +518,28 @@ def measure_table(
     )
     measured_ms = np.array([summaries[key].ms for key in keys])
     sum_ms = raw(archs)
-    correction = fit_correction(sum_ms, measured_ms)
-    return CostTable.build(
-        space,
-        metric="latency",
-        unit="ms",
-        device=device.name,
-        constants=correction.offset_ms + correction.scale * raw.constants,
-        entries=correction.scale * raw.entries,
+    stages = np.repeat(np.arange(len(space.stages)), [len(s.slots) for s in space.stages])
+
+    def scaled(constants: npt.NDArray[np.float64], slots: npt.NDArray[np.float64]) -> CostTable:
+        return CostTable.build(
+            space,
+            metric="latency",
+            unit="ms",
+            device=device.name,
+            constants=constants,
+            entries=slots[None, :, None] * raw.entries,
+        )
+
+    stage_ms = [
+        scaled(0.0 * raw.constants, 1.0 * (stages == k))(archs) for k in range(len(space.stages))
+    ]
+    correction = fit_correction(sum_ms, measured_ms, np.stack(stage_ms, axis=1))
+    table = scaled(
+        correction.offset_ms + correction.scale * raw.constants,
+        np.array(correction.stage_scales)[stages],
+    )
+    return replace(
+        table,
         provenance={
             **files.provenance(),
             "conditions": measurer.conditions,
@@ -548,10 +562,12 @@ def measure_table(
                 {
                     "arch": name,
                     "sum_of_blocks_ms": float(total),
-                    "table_ms": correction.offset_ms + correction.scale * float(total),
+                    "table_ms": float(predicted),
                     **_describe(summaries[key], protocol, ms=summaries[key].ms),
                 }
-                for name, total, key in zip(space.to_strings(archs), sum_ms, keys, strict=True)
+                for name, total, predicted, key in zip(
+                    space.to_strings(archs), sum_ms, table(archs), keys, strict=True
+                )
             ],
         },
     )
