@@ -370,8 +370,11 @@ def measure(
             f"that is worse than R2 {GOOD_R2} and {GOOD_ERROR:.0%} mean error: do not trust this "
             "table for close decisions; measure again with the device left alone"
         )
-    if facts["unsteady_blocks"]:
-        click.echo(f"unsteady, spread above 5 %: {', '.join(facts['unsteady_blocks'])}")
+    if unsteady := facts["unsteady_blocks"]:
+        click.echo(
+            f"{len(unsteady)} of {len(table.provenance['blocks'])} blocks are unsteady (spread "
+            f"above 5 %), among them {unsteady[0]}; the table marks them"
+        )
 
 
 def _facts_line(facts: Any) -> str:

@@ -18,17 +18,18 @@ class FaultyDevice:
 
     A fault is the name of a signal, "hang", "memory", "abort", "raise", or a number of seconds to
     report. `once` is a file: where given, faults happen until it exists. The fault of "compile"
-    befalls who compiles a program whose name contains "killer".
+    befalls who compiles a program whose name contains `killer`.
     """
 
     name = "faulty"
     machine = Machine(lanes=16, accumulators=24, threads=1)
 
-    def __init__(self, faults=None, once=None, available=None, count=1):
+    def __init__(self, faults=None, once=None, available=None, count=1, killer="killer"):
         self.faults = faults or {}
         self.once = once
         self.available = available
         self.count = count
+        self.killer = killer
         self.conditions = {"target": "faulty"}
         self.failures = {}
 
@@ -36,7 +37,7 @@ class FaultyDevice:
         progress("compiling", 0, len(programs))
         if self.available is not None and not Path(self.available).exists():
             raise DeviceUnavailableError("the device is elsewhere")
-        if any("killer" in name for name in programs):
+        if any(self.killer in name for name in programs):
             self._befall(self.faults.get("compile"))
         return self
 

@@ -94,10 +94,19 @@ def test_a_hang_ends_at_the_timeout(fleet_of, tmp_path):
     assert measured(tmp_path) == everything()
 
 
-def test_what_kills_the_compiler_is_found(fleet_of, tmp_path):
+@pytest.mark.parametrize("devices", [1, 2])
+def test_what_kills_the_compiler_is_found(fleet_of, tmp_path, devices):
+    fleet = fleet_of(*[{"faults": {"compile": "SIGSEGV"}}] * devices)
     with pytest.raises(MeasurementError, match=r"1 of 4 .*killer \(.*SIGSEGV while 'compiling'"):
-        measure(fleet_of({"faults": {"compile": "SIGSEGV"}}), tmp_path)
+        measure(fleet, tmp_path)
     assert measured(tmp_path) == everything("killer")
+
+
+def test_a_compiler_that_always_dies_ends_the_run(fleet_of, tmp_path):
+    fleet = fleet_of({"faults": {"compile": "SIGSEGV"}, "killer": ""})
+    with pytest.raises(MeasurementError, match="reference program does not compile.*SIGSEGV"):
+        measure(fleet, tmp_path)
+    assert measured(tmp_path) == set()
 
 
 def test_a_target_that_kills_everything_ends_the_run(fleet_of, tmp_path):

@@ -212,6 +212,7 @@ class _Session:
         self._parameters = RandomParameters(seed)
         self._plans: dict[str, Plan] = {}
         self._groups: list[list[str]] = []
+        self._failures: dict[str, str] = {}
         self._loads: dict[int, _Loads] = {}
 
     def missing(self) -> list[tuple[int, str]]:
@@ -270,7 +271,7 @@ class _Session:
         _, name = job
         if self._entries[name] in self._journal.failures:
             return None
-        loads = self._loads.setdefault(id(slot.device), _Loads(self._groups))
+        loads = self._loads.setdefault(id(slot.device), _Loads(self._groups, self._failures))
         try:
             with slot.compiling() as device:
                 loads.ensure(device, self._programs_of, slot.progress)
@@ -297,6 +298,7 @@ class _Session:
         if not names <= loaded:
             # Items that are complete may turn out unsteady; they are compiled only then.
             self._groups = [[REFERENCE, *(name for name in self._programs if name in names)]]
+            self._failures = {}
             self._loads.clear()
 
     def _programs_of(
@@ -330,11 +332,12 @@ class _Loads:
     """What is loaded on one device: groups of programs, each compiled together.
 
     It begins with one group. A compiler that dies names no culprit, so the group is halved until
-    the culprit is alone; `groups` is shared, so that the next device does not repeat that.
+    the culprit is alone; `groups`, and the `failures` by name, are shared between devices, so that
+    the next does not repeat that.
     """
 
-    def __init__(self, groups: list[list[str]]) -> None:
-        self.failures: dict[str, str] = {}
+    def __init__(self, groups: list[list[str]], failures: dict[str, str]) -> None:
+        self.failures = failures
         self._groups = groups
         self._where: dict[str, Loaded] = {}
         self._reference_deaths = 0
@@ -343,7 +346,7 @@ class _Loads:
         """Compile and load everything, unless it is."""
         if self._where:
             return
-        while not self._where:
+        while not self._where and self._groups:
             for group in list(self._groups):
                 try:
                     loaded = device.compile(*programs_of(group), progress)
@@ -374,7 +377,10 @@ class _Loads:
             raise
 
     def _halve(self, group: list[str], error: str) -> None:
-        self._groups.remove(group)
+        try:
+            self._groups.remove(group)
+        except ValueError:  # another device has already done it
+            return
         if len(group) > 1:
             middle = len(group) // 2
             self._groups += [group[:middle], group[middle:]]
