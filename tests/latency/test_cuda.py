@@ -37,6 +37,7 @@ from tvm.s_tir.analysis import verify_gpu_code  # noqa: E402
 
 from pnag_fast.latency.tvm_adapter import local  # noqa: E402
 from pnag_fast.latency.tvm_adapter.compiling import compile_programs  # noqa: E402
+from pnag_fast.latency.tvm_adapter.programs import DevicePrograms  # noqa: E402
 from pnag_fast.latency.tvm_adapter.schedules import scheduled  # noqa: E402
 from pnag_fast.latency.tvm_adapter.targets import resolve_target  # noqa: E402
 
@@ -287,7 +288,7 @@ def test_cuda_targets_that_cannot_be_are_named(target, remote, text):
 def test_the_code_around_a_cuda_device_runs():
     """With the processor in its place: all but the kernels themselves is the same."""
     block = MBConv(8, 24, 72, 24, 5, 1, "h_swish", True)
-    loaded = local._CudaPrograms(tvm.cpu(), 1)
+    loaded = DevicePrograms(tvm.cpu(), local._lost_context)
     parameters = {"block": pack_weights([block], random_weights([block], 0))}
     compile_programs(
         {"block": block_program(block)},

@@ -12,18 +12,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tvm
 import tvm_ffi
-from tvm import relax
 
 from ...errors import MeasurementError
 from ...progress import ProgressCallback
 from ..device import Conditions, DeviceLostError
 from ..networks import Floats, Program
 from ..tiles import Machine
-from .compiling import KERNELS_VERSION, compile_programs, error_text, symbol
+from .compiling import KERNELS_VERSION, compile_programs, error_text
 from .cuda import local_device
+from .programs import DevicePrograms, Programs
 from .targets import resolve_target
 
 # The clock of everything that runs on a CUDA device.
@@ -77,12 +76,12 @@ class LocalDevice:
         programs: Mapping[str, Program],
         parameters: Mapping[str, Mapping[str, Floats]],
         progress: ProgressCallback,
-    ) -> _LocalPrograms:
+    ) -> _LocalPrograms | DevicePrograms:
         """Compile all programs into one module, in which equal kernels are compiled once."""
         loaded = (
-            _LocalPrograms(tvm.cpu(), self._threads)
+            _LocalPrograms(self._threads)
             if self._cuda is None
-            else _CudaPrograms(self._cuda, self._threads)
+            else DevicePrograms(self._cuda, _lost_context)
         )
         loaded.failures = compile_programs(
             programs,
@@ -96,49 +95,17 @@ class LocalDevice:
         """Nothing is held beyond the loaded programs."""
 
 
-class _LocalPrograms:
-    """Compiled programs in virtual machines of this process."""
+class _LocalPrograms(Programs):
+    """Programs that run in this thread, or in TVM's pool of threads."""
 
-    def __init__(self, device: Any, threads: int) -> None:
-        self.failures: Mapping[str, str] = {}
-        self._device = device
+    def __init__(self, threads: int) -> None:
+        super().__init__(tvm.cpu())
         self._threads = threads
-        self._machines: dict[str, tuple[Any, Any, str]] = {}
-        self._arguments: dict[str, list[Any]] = {}
-        # Programs that are timed one after another may share arrays of equal name and shape; a
-        # dozen networks would otherwise hold a dozen sets of weights.
-        self._arrays: dict[int, Any] = {}
-
-    def add(
-        self,
-        programs: Mapping[str, Program],
-        executable: Any,
-        parameters: Mapping[str, Mapping[str, Floats]],
-    ) -> None:
-        """Load an executable, and give each of its programs an image and its parameters."""
-        machine = relax.VirtualMachine(executable, self._device)
-        invoke = machine.module["invoke_stateful"]
-        rng = np.random.default_rng(0)
-        for index, (name, program) in enumerate(programs.items()):
-            image = rng.standard_normal(program.input_shape, dtype=np.float32)
-            values = parameters.get(name, {})
-            arguments = [self._array(values[key]) for key in program.parameters]
-            function = symbol(index)
-            machine.set_input(function, tvm.runtime.tensor(image, self._device), *arguments)
-            self._machines[name] = (machine, invoke, function)
-            self._arguments[name] = arguments
-
-    def _array(self, value: Floats) -> Any:
-        if id(value) not in self._arrays:
-            # The source is kept with its copy, so that its id stays taken.
-            self._arrays[id(value)] = (value, tvm.runtime.tensor(value, self._device))
-        return self._arrays[id(value)][1]
 
     def seconds(self, name: str, number: int) -> float:
         """Run a program `number` times and return the seconds of all."""
-        if name not in self._machines:
-            raise MeasurementError(f"program '{name}' was not compiled")
-        _, invoke, function = self._machines[name]
+        machine, function = self.machine(name)
+        invoke = machine.module["invoke_stateful"]
         clock = time.thread_time if self._threads == 1 else time.perf_counter
         with _thread_pool(self._threads):
             try:
@@ -152,45 +119,7 @@ class _LocalPrograms:
 
     def run(self, name: str, image: Floats) -> Floats:
         """Run a program on one image."""
-        machine, _, function = self._machines[name]
         with _thread_pool(self._threads):
-            image_there = tvm.runtime.tensor(image, self._device)
-            output = machine[function](image_there, *self._arguments[name])
-        result: Floats = output.numpy()
-        return result
-
-    def unload(self) -> None:
-        """Free the programs."""
-        self._machines.clear()
-        self._arguments.clear()
-        self._arrays.clear()
-
-
-class _CudaPrograms(_LocalPrograms):
-    """Compiled programs in virtual machines on a CUDA device."""
-
-    def add(
-        self,
-        programs: Mapping[str, Program],
-        executable: Any,
-        parameters: Mapping[str, Mapping[str, Floats]],
-    ) -> None:
-        """Load an executable; TVM compiles its CUDA source here at the latest."""
-        with _lost_context("loading"):
-            super().add(programs, executable, parameters)
-
-    def seconds(self, name: str, number: int) -> float:
-        """Run a program `number` times, and once before, and return the seconds of these."""
-        if name not in self._machines:
-            raise MeasurementError(f"program '{name}' was not compiled")
-        machine, _, function = self._machines[name]
-        with _lost_context(name):
-            timer = machine.time_evaluator("invoke_stateful", self._device, number=number, repeat=1)
-            return float(timer(function).results[0]) * number
-
-    def run(self, name: str, image: Floats) -> Floats:
-        """Run a program on one image."""
-        with _lost_context(name):
             return super().run(name, image)
 
 

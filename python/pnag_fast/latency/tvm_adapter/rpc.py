@@ -12,17 +12,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import tvm
-from tvm import relax, rpc
+from tvm import rpc
 
-from ...errors import MeasurementError
 from ...progress import ProgressCallback
 from ..device import Conditions, DeviceLostError, DeviceUnavailableError, DeviceUnusableError
 from ..networks import Floats, Program
 from ..tiles import Machine
-from .compiling import compile_programs, error_text, symbol
+from .compiling import compile_programs, error_text
 from .local import CUDA_CLOCK, versions
+from .programs import DevicePrograms
 from .targets import resolve_target
 
 _CONNECT_SECONDS = 10.0
@@ -93,7 +91,7 @@ class RpcDevice:
         programs: Mapping[str, Program],
         parameters: Mapping[str, Mapping[str, Floats]],
         progress: ProgressCallback,
-    ) -> _RpcPrograms:
+    ) -> DevicePrograms:
         """Compile here, then upload and load there."""
         executables: list[tuple[Mapping[str, Program], Any]] = []
         failures = compile_programs(
@@ -101,7 +99,8 @@ class RpcDevice:
         )
         progress("uploading", 0, 1)
         session = self._connected()
-        loaded = _RpcPrograms(session, self._target.device_kind, failures)
+        loaded = DevicePrograms(session.device(self._target.device_kind), _lost)
+        loaded.failures = failures
         with _lost("uploading"), tempfile.TemporaryDirectory() as folder:
             for compiled, executable in executables:
                 # Objects in a tar are linked on the device, with its own tools. A name is used
@@ -194,67 +193,13 @@ class RpcDevice:
         return f"{self._address[0]}:{self._address[1]}"
 
 
-class _RpcPrograms:
-    """Programs in virtual machines on the device."""
-
-    def __init__(self, session: Any, device_kind: str, failures: Mapping[str, str]) -> None:
-        self.failures = failures
-        self._device = session.device(device_kind)
-        self._machines: dict[str, tuple[Any, Any, str]] = {}
-        self._arguments: dict[str, list[Any]] = {}
-        self._arrays: dict[int, Any] = {}
-
-    def add(
-        self,
-        programs: Mapping[str, Program],
-        module: Any,
-        parameters: Mapping[str, Mapping[str, Floats]],
-    ) -> None:
-        """Give each program of a loaded module an image and its parameters."""
-        machine = relax.VirtualMachine(module, self._device)
-        rng = np.random.default_rng(0)
-        for index, (name, program) in enumerate(programs.items()):
-            image = rng.standard_normal(program.input_shape, dtype=np.float32)
-            values = parameters.get(name, {})
-            arguments = [self._array(values[key]) for key in program.parameters]
-            function = symbol(index)
-            machine.set_input(function, tvm.runtime.tensor(image, self._device), *arguments)
-            self._machines[name] = (machine, arguments, function)
-
-    def _array(self, value: Floats) -> Any:
-        if id(value) not in self._arrays:
-            # The source is kept with its copy, so that its id stays taken.
-            self._arrays[id(value)] = (value, tvm.runtime.tensor(value, self._device))
-        return self._arrays[id(value)][1]
-
-    def seconds(self, name: str, number: int) -> float:
-        """Run a program `number` times by the device's own clock; returns the seconds of all."""
-        if name not in self._machines:
-            raise MeasurementError(f"program '{name}' was not compiled")
-        machine, _, function = self._machines[name]
-        with _lost(name):
-            timer = machine.time_evaluator("invoke_stateful", self._device, number=number, repeat=1)
-            return float(timer(function).results[0]) * number
-
-    def run(self, name: str, image: Floats) -> Floats:
-        """Run a program on one image."""
-        machine, arguments, function = self._machines[name]
-        with _lost(name):
-            output = machine[function](tvm.runtime.tensor(image, self._device), *arguments)
-            result: Floats = output.numpy()
-        return result
-
-    def unload(self) -> None:
-        """Free the programs."""
-        self._machines.clear()
-        self._arrays.clear()
-
-
 @contextlib.contextmanager
 def _lost(doing: str) -> Iterator[None]:
     """Whatever TVM raises for a session, the session is of no more use."""
     try:
         yield
+    except DeviceLostError:
+        raise
     except (RuntimeError, OSError, ValueError, TypeError) as error:
         raise DeviceLostError(
             f"the device failed at '{doing}': {error_text(error)}", doing
