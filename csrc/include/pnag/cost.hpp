@@ -10,7 +10,8 @@
 // Method: the entries of two slots are added once, when the tables are built, so a row costs half
 // as many loads as it has slots; entries of several tables lie side by side, so that further tables
 // are wider loads. O(rows * slots / 2 * tables) loads; memory tables * contexts * sum of
-// n_codes[2p] * n_codes[2p + 1] doubles.
+// n_codes[2p] * n_codes[2p + 1] doubles. With AVX-512 a single table of up to 16 codes a slot is
+// looked up by permutations of registers instead, 8 rows at a time: no loads that depend on codes.
 #pragma once
 
 #include <cstddef>
@@ -70,6 +71,7 @@ class CostTables {
     std::size_t context_stride_ = 0;          // doubles per context
     std::vector<double> packed_;              // (context, pair, code pair, width)
     std::vector<double> packed_constants_;    // (context, width)
+    std::vector<double> slot_entries_;        // one table of few codes: (context, slot, 16)
     std::vector<std::uint8_t> max_code_tile_;
 };
 

@@ -20,10 +20,16 @@ struct LookupPlan {
     const std::uint32_t* pair_offset;  // code pairs before each pair
     const double* entries;             // of the context
     const double* constants;           // of the context, (width,)
+    // Entries by slot, (2 n_pairs, 16), of the context, or null. Then the width is 1, and 7 bytes
+    // behind the last row may be read; a last pair of one slot is filled with what changes no sum.
+    const double* slot_entries;
 };
 
 /// Rows for which tiles are repeated.
 inline constexpr std::size_t kTileRows = 64;
+
+/// Codes that a permutation of two of the widest registers tells apart.
+inline constexpr std::size_t kPermutedCodes = 16;
 
 /// The lookup kernel keeps the code pairs of at least one row on its stack.
 inline constexpr std::size_t kMaxLookupSlots = 16384;
