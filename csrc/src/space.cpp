@@ -484,7 +484,6 @@ void Space::mutate(std::span<const std::uint8_t> archs, double rate, std::uint64
     }
     const std::size_t n_rows = rows_of(archs.size(), "archs");
     if (out.size() != archs.size()) throw InvalidInput("out and archs differ in size");
-    require_valid(archs, "archs", execution);
 
     // A slot's own draw must look at the parent's depth and never at slots that the draw of the
     // depth has just filled, so slots come first.
@@ -589,7 +588,10 @@ void Space::mutate(std::span<const std::uint8_t> archs, double rate, std::uint64
         for (std::size_t first = begin; first < end; first += kRows) {
             const std::size_t rows = std::min(kRows, end - first);
             std::uint8_t* const tile = out.data() + first * n;
-            std::memcpy(tile, archs.data() + first * n, rows * n);
+            const std::uint8_t* const parents = archs.data() + first * n;
+            // Here and not before: a large batch is read from memory once.
+            if (!is_valid_tile(parents, rows)) require_valid(archs, "archs", 1);
+            std::memcpy(tile, parents, rows * n);
             const std::uint64_t here = ~std::uint64_t{0} >> (kRows - rows);
             for (std::size_t base = 0; base < n_decisions; base += kBatch) {
                 const std::size_t n_here = std::min(kBatch, n_decisions - base);
@@ -894,10 +896,21 @@ std::optional<InvalidEntry> Space::first_fault(const std::uint8_t* row,
     return std::nullopt;
 }
 
+bool Space::is_valid_tile(const std::uint8_t* codes, std::size_t rows) const {
+    bool bad = simd::kernels().any_invalid(codes, max_code_tile_.data(), required_tile_.data(),
+                                           stage_start_tile_.data(), rows * n_slots());
+    if (bad || !has_explicit_) return !bad;
+    for (const Stage& stage : stages_) {
+        if (!stage.is_explicit) continue;
+        for (std::size_t i = 0; i < rows; ++i)
+            bad |= stage.find(codes + i * n_slots() + stage.first_slot) < 0;
+    }
+    return !bad;
+}
+
 std::optional<InvalidEntry> Space::find_invalid(std::span<const std::uint8_t> archs,
                                                 const Execution& execution) const {
     const std::size_t n_rows = rows_of(archs.size(), "archs");
-    const simd::Kernels& kernel = simd::kernels();
     constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
     std::atomic<std::size_t> first_bad{kNone};
 
@@ -911,17 +924,7 @@ std::optional<InvalidEntry> Space::find_invalid(std::span<const std::uint8_t> ar
             if (r > first_bad.load(std::memory_order_relaxed)) return;
             const std::size_t rows = std::min(simd::kTileRows, end - r);
             const std::uint8_t* codes = archs.data() + r * n_slots();
-            bool bad = kernel.any_invalid(codes, max_code_tile_.data(), required_tile_.data(),
-                                          stage_start_tile_.data(), rows * n_slots());
-            if (!bad && has_explicit_) {
-                for (const Stage& stage : stages_) {
-                    if (!stage.is_explicit) continue;
-                    for (std::size_t i = 0; i < rows; ++i) {
-                        bad |= stage.find(codes + i * n_slots() + stage.first_slot) < 0;
-                    }
-                }
-            }
-            if (!bad) continue;
+            if (is_valid_tile(codes, rows)) continue;
             for (std::size_t i = 0; i < rows; ++i) {
                 if (first_fault(codes + i * n_slots(), r + i)) {
                     report(r + i);
