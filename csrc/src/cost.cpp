@@ -15,6 +15,8 @@ namespace {
 constexpr std::size_t kGrain = 16384;
 // 2^27 doubles are 1 GiB; real spaces need a few thousand to a few million.
 constexpr std::size_t kMaxPackedDoubles = std::size_t{1} << 27;
+// Entries by slot take 128 bytes a slot and context: this many stay in the first-level cache.
+constexpr std::size_t kMaxPermutedSlots = 128;
 
 // Kernels handle columns by 8, 4, 2 and 1; odd widths would end in slow single columns.
 std::size_t padded(std::size_t columns) {
@@ -151,6 +153,23 @@ CostTables::CostTables(const CostSpec& spec)
         }
     }
 
+    const bool few_codes = std::all_of(n_codes_.begin(), n_codes_.end(), [](int codes) {
+        return static_cast<std::size_t>(codes) <= simd::kPermutedCodes;
+    });
+    if (width_ == 1 && few_codes && spec.n_slots <= kMaxPermutedSlots) {
+        // Neither -0.0 changes a sum nor -inf a maximum.
+        slot_entries_.assign(n_contexts_ * 2 * n_pairs_ * simd::kPermutedCodes,
+                             use_max_[0] ? -std::numeric_limits<double>::infinity() : -0.0);
+        for (std::size_t k = 0; k < n_contexts_; ++k) {
+            for (std::size_t s = 0; s < spec.n_slots; ++s) {
+                for (std::size_t c = 0; c < static_cast<std::size_t>(n_codes_[s]); ++c) {
+                    slot_entries_[(k * 2 * n_pairs_ + s) * simd::kPermutedCodes + c] =
+                        entry(0, k, s, c);
+                }
+            }
+        }
+    }
+
     for (std::size_t r = 0; r < simd::kTileRows; ++r) {
         for (const int codes : n_codes_) {
             max_code_tile_.push_back(static_cast<std::uint8_t>(codes - 1));
@@ -217,9 +236,16 @@ void CostTables::lookup(std::span<const std::uint8_t> archs, std::span<double> o
                         : message + "; codes there are 0 to " + most);
             }
             double* to = in_place ? out.data() + r * n_tables_ : scratch.data();
+            const bool permute = !slot_entries_.empty() && (n_rows - r - rows) * n >= 7;
+            const auto in_context = [&](std::size_t context) {
+                plan.entries = packed_.data() + context * context_stride_;
+                plan.constants = packed_constants_.data() + context * width_;
+                plan.slot_entries =
+                    permute ? slot_entries_.data() + context * 2 * n_pairs_ * simd::kPermutedCodes
+                            : nullptr;
+            };
             if (context_slot_ < 0) {
-                plan.entries = packed_.data();
-                plan.constants = packed_constants_.data();
+                in_context(0);
                 kernel.lookup(codes, rows, plan, to);
             } else {
                 // Runs of one context share a call; sampled batches often have runs of one row.
@@ -230,9 +256,7 @@ void CostTables::lookup(std::span<const std::uint8_t> archs, std::span<double> o
                     std::size_t stop = i + 1;
                     while (stop < rows && codes[stop * n + at] == code)
                         ++stop;
-                    const std::size_t context = code - std::size_t{1};
-                    plan.entries = packed_.data() + context * context_stride_;
-                    plan.constants = packed_constants_.data() + context * width_;
+                    in_context(code - std::size_t{1});
                     kernel.lookup(codes + i * n, stop - i, plan, to + i * width_);
                     i = stop;
                 }

@@ -474,9 +474,9 @@ inline std::uint64_t number_at(std::uint64_t key, std::uint64_t row, std::uint64
 
 // Every decision is selected by one byte of random numbers, compared with the first base-256 digit
 // of the rate; where they are equal a further number is compared with the other digits, so that the
-// probability is exact to 2^-64. The masks of a block of rows are transposed, and each decision is
-// redrawn in all rows that selected it, each with a number of its own: nothing waits for another
-// draw, and the one branch that nothing predicts, the end of a loop, is shared by 64 rows.
+// probability is exact to 2^-64. Each decision is redrawn in all rows of a block that selected it,
+// each with a number of its own: nothing waits for another draw, and the one branch that nothing
+// predicts, the end of a loop, is shared by 64 rows.
 void Space::mutate(std::span<const std::uint8_t> archs, double rate, std::uint64_t seed,
                    std::span<std::uint8_t> out, const Execution& execution) const {
     if (!(rate >= 0.0 && rate <= 1.0)) {
@@ -484,7 +484,6 @@ void Space::mutate(std::span<const std::uint8_t> archs, double rate, std::uint64
     }
     const std::size_t n_rows = rows_of(archs.size(), "archs");
     if (out.size() != archs.size()) throw InvalidInput("out and archs differ in size");
-    require_valid(archs, "archs", execution);
 
     // A slot's own draw must look at the parent's depth and never at slots that the draw of the
     // depth has just filled, so slots come first.
@@ -581,33 +580,36 @@ void Space::mutate(std::span<const std::uint8_t> archs, double rate, std::uint64
 
     parallel_for(n_rows, kGrain, execution, [&](std::size_t begin, std::size_t end) {
         constexpr std::size_t kRows = simd::kTileRows;
-        std::uint64_t selected[kRows];
-        std::uint64_t ties[kRows];
+        constexpr std::size_t kBatch = 64;
+        static_assert(kRows == 64 && kGrain % kRows == 0);
+        std::uint64_t selected[kBatch];  // rows, by decision
+        std::uint64_t ties[kBatch];
         std::vector<std::uint64_t> draws(most_draws);
         for (std::size_t first = begin; first < end; first += kRows) {
             const std::size_t rows = std::min(kRows, end - first);
             std::uint8_t* const tile = out.data() + first * n;
-            std::memcpy(tile, archs.data() + first * n, rows * n);
-            for (std::size_t base = 0; base < n_decisions; base += 64) {
-                const std::size_t n_here = std::min<std::size_t>(64, n_decisions - base);
-                const std::uint64_t here =
-                    n_here == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << n_here) - 1;
+            const std::uint8_t* const parents = archs.data() + first * n;
+            // Here and not before: a large batch is read from memory once.
+            if (!is_valid_tile(parents, rows)) require_valid(archs, "archs", 1);
+            std::memcpy(tile, parents, rows * n);
+            const std::uint64_t here = ~std::uint64_t{0} >> (kRows - rows);
+            for (std::size_t base = 0; base < n_decisions; base += kBatch) {
+                const std::size_t n_here = std::min(kBatch, n_decisions - base);
                 if (all) {
-                    std::fill_n(selected, rows, here);
+                    std::fill_n(selected, n_here, here);
                 } else {
-                    kernel.compare_bytes(select_key, first, rows, base / 8, (n_here + 7) / 8,
-                                         first_digit, selected, ties);
-                    for (std::size_t r = 0; r < rows; ++r) {
-                        for (std::uint64_t tied = ties[r] & here; tied != 0; tied &= tied - 1) {
-                            const auto d = static_cast<std::uint64_t>(std::countr_zero(tied));
-                            if (number_at(tie_key, first + r, base + d) < other_digits)
-                                selected[r] |= std::uint64_t{1} << d;
+                    // The number of 8 rows and a decision has a byte for each row.
+                    kernel.compare_bytes(select_key, (first / 8 << 16) + base, n_here, first_digit,
+                                         selected, ties);
+                    for (std::size_t i = 0; i < n_here; ++i) {
+                        for (std::uint64_t tied = ties[i]; tied != 0; tied &= tied - 1) {
+                            const auto r = static_cast<std::uint64_t>(std::countr_zero(tied));
+                            if (number_at(tie_key, first + r, base + i) < other_digits)
+                                selected[i] |= std::uint64_t{1} << r;
                         }
-                        selected[r] &= here;
+                        selected[i] &= here;
                     }
                 }
-                std::fill(selected + rows, selected + kRows, 0);
-                kernel.transpose_bits(selected);
                 for (std::size_t d = base; d < base + n_here; ++d) {
                     if (d < n_slot_decisions) {
                         redraw_codes(slot_decisions[d], d, selected[d - base], first, tile);
@@ -894,10 +896,21 @@ std::optional<InvalidEntry> Space::first_fault(const std::uint8_t* row,
     return std::nullopt;
 }
 
+bool Space::is_valid_tile(const std::uint8_t* codes, std::size_t rows) const {
+    bool bad = simd::kernels().any_invalid(codes, max_code_tile_.data(), required_tile_.data(),
+                                           stage_start_tile_.data(), rows * n_slots());
+    if (bad || !has_explicit_) return !bad;
+    for (const Stage& stage : stages_) {
+        if (!stage.is_explicit) continue;
+        for (std::size_t i = 0; i < rows; ++i)
+            bad |= stage.find(codes + i * n_slots() + stage.first_slot) < 0;
+    }
+    return !bad;
+}
+
 std::optional<InvalidEntry> Space::find_invalid(std::span<const std::uint8_t> archs,
                                                 const Execution& execution) const {
     const std::size_t n_rows = rows_of(archs.size(), "archs");
-    const simd::Kernels& kernel = simd::kernels();
     constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
     std::atomic<std::size_t> first_bad{kNone};
 
@@ -911,17 +924,7 @@ std::optional<InvalidEntry> Space::find_invalid(std::span<const std::uint8_t> ar
             if (r > first_bad.load(std::memory_order_relaxed)) return;
             const std::size_t rows = std::min(simd::kTileRows, end - r);
             const std::uint8_t* codes = archs.data() + r * n_slots();
-            bool bad = kernel.any_invalid(codes, max_code_tile_.data(), required_tile_.data(),
-                                          stage_start_tile_.data(), rows * n_slots());
-            if (!bad && has_explicit_) {
-                for (const Stage& stage : stages_) {
-                    if (!stage.is_explicit) continue;
-                    for (std::size_t i = 0; i < rows; ++i) {
-                        bad |= stage.find(codes + i * n_slots() + stage.first_slot) < 0;
-                    }
-                }
-            }
-            if (!bad) continue;
+            if (is_valid_tile(codes, rows)) continue;
             for (std::size_t i = 0; i < rows; ++i) {
                 if (first_fault(codes + i * n_slots(), r + i)) {
                     report(r + i);

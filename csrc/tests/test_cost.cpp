@@ -144,6 +144,42 @@ TEST(largest_codes) {
     CHECK(out[0] == tables.cost(row.data(), 0));
 }
 
+// One table is looked up by permutations of 16 entries where the machine has them.
+TEST(one_table_of_few_codes) {
+    for (const int most_codes : {2, 8, 16, 17}) {
+        for (const std::size_t n_slots : {1UL, 6UL, 8UL, 9UL, 20UL, 128UL, 129UL}) {
+            for (const bool use_max : {false, true}) {
+                for (const int context_slot : {-1, static_cast<int>(n_slots) / 2}) {
+                    std::vector<int> n_codes(n_slots, most_codes);
+                    if (n_slots > 6) n_codes[4] = 2;
+                    const Tables tables(n_codes, {use_max}, context_slot);
+                    const CostTables costs(tables.spec());
+                    auto rows = tables.rows(200);
+                    // Whole tiles of one context as well.
+                    for (std::size_t r = 0; context_slot >= 0 && r < 128; ++r)
+                        rows[r * n_slots + n_slots / 2] =
+                            static_cast<std::uint8_t>(n_codes[n_slots / 2] - 1);
+                    std::vector<double> out(200);
+                    costs.lookup(rows, out, 1);
+                    for (std::size_t r = 0; r < 200; ++r)
+                        CHECK(out[r] == tables.cost(rows.data() + r * n_slots, 0));
+                }
+            }
+        }
+    }
+}
+
+TEST(negative_zeros_stay) {
+    for (const bool use_max : {false, true}) {
+        Tables tables({2, 2, 2}, {use_max}, -1);
+        std::fill(tables.entries.begin(), tables.entries.end(), -0.0);
+        tables.constants[0] = -0.0;
+        std::vector<double> out(100);
+        CostTables(tables.spec()).lookup(tables.rows(100), out, 1);
+        CHECK(std::all_of(out.begin(), out.end(), [](double cost) { return std::signbit(cost); }));
+    }
+}
+
 TEST(unknown_codes_are_named) {
     const Tables tables({3, 4, 3}, {false}, 0);
     const CostTables costs(tables.spec());

@@ -10,11 +10,13 @@
 // Method: the entries of two slots are added once, when the tables are built, so a row costs half
 // as many loads as it has slots; entries of several tables lie side by side, so that further tables
 // are wider loads. O(rows * slots / 2 * tables) loads; memory tables * contexts * sum of
-// n_codes[2p] * n_codes[2p + 1] doubles.
+// n_codes[2p] * n_codes[2p + 1] doubles. With AVX-512 a single table of up to 16 codes a slot is
+// looked up by permutations of registers instead, 8 rows at a time: no loads that depend on codes.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <optional>
 #include <span>
 #include <vector>
@@ -37,6 +39,19 @@ struct CostSpec {
     std::vector<int> n_codes;           ///< per slot: 1 + number of choices
 };
 
+/// For vectors that start a cache line: a wide load that crosses into the next takes twice as long.
+template <typename T>
+struct LineAllocator {
+    using value_type = T;
+    static constexpr std::align_val_t kLine{64};
+    LineAllocator() = default;
+    template <typename U>
+    LineAllocator(const LineAllocator<U>& /*other*/) {}
+    T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), kLine)); }
+    void deallocate(T* data, std::size_t /*n*/) { ::operator delete(data, kLine); }
+    bool operator==(const LineAllocator&) const = default;
+};
+
 class CostTables {
   public:
     /// Throws InvalidInput for shapes that do not fit together and for entries that are not finite
@@ -52,6 +67,9 @@ class CostTables {
                 const Execution& execution) const;
 
   private:
+    template <typename T>
+    using Lines = std::vector<T, LineAllocator<T>>;
+
     [[nodiscard]] std::optional<InvalidEntry> find_bad_code(const std::uint8_t* archs,
                                                             std::size_t n_rows) const;
 
@@ -66,11 +84,12 @@ class CostTables {
     std::vector<std::size_t> column_of_table_;
     std::vector<std::uint32_t> pair_offset_;  // first entry of each pair within a context
     std::vector<std::uint16_t> radix_;        // codes of the second slot of each pair
-    std::vector<std::uint16_t> radix_tile_;   // the same for a block of rows
+    Lines<std::uint16_t> radix_tile_;         // the same for a block of rows
     std::size_t context_stride_ = 0;          // doubles per context
-    std::vector<double> packed_;              // (context, pair, code pair, width)
+    Lines<double> packed_;                    // (context, pair, code pair, width)
     std::vector<double> packed_constants_;    // (context, width)
-    std::vector<std::uint8_t> max_code_tile_;
+    Lines<double> slot_entries_;              // one table of few codes: (context, slot, 16)
+    Lines<std::uint8_t> max_code_tile_;
 };
 
 }  // namespace pnag

@@ -114,6 +114,7 @@ class Space {
     template <std::size_t W>
     void sample_from_tables(std::uint64_t key, std::size_t begin, std::size_t end,
                             std::uint8_t* out) const;
+    [[nodiscard]] bool is_valid_tile(const std::uint8_t* codes, std::size_t rows) const;
     [[nodiscard]] std::optional<InvalidEntry> first_fault(const std::uint8_t* row,
                                                           std::size_t row_index) const;
 

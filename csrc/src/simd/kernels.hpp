@@ -20,10 +20,16 @@ struct LookupPlan {
     const std::uint32_t* pair_offset;  // code pairs before each pair
     const double* entries;             // of the context
     const double* constants;           // of the context, (width,)
+    // Entries by slot, (2 n_pairs, 16), of the context, or null. Then the width is 1, and 7 bytes
+    // behind the last row may be read; a last pair of one slot is filled with what changes no sum.
+    const double* slot_entries;
 };
 
 /// Rows for which tiles are repeated.
 inline constexpr std::size_t kTileRows = 64;
+
+/// Codes that a permutation of two of the widest registers tells apart.
+inline constexpr std::size_t kPermutedCodes = 16;
 
 /// The lookup kernel keeps the code pairs of at least one row on its stack.
 inline constexpr std::size_t kMaxLookupSlots = 16384;
@@ -72,15 +78,12 @@ struct Kernels {
     void (*cross)(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* from_a,
                   const std::uint8_t* depth_from_a, std::size_t n, std::uint8_t* out);
 
-    /// For each row r < n_rows <= kTileRows the 8 * n_words <= 64 bytes of the numbers `first_word`
-    /// and on of its stream (see RowStream), compared with `digit`: bit i of below[r] says that
-    /// byte i is smaller, bit i of equal[r] that it is equal.
-    void (*compare_bytes)(std::uint64_t key, std::uint64_t first_row, std::size_t n_rows,
-                          std::size_t first_word, std::size_t n_words, std::uint8_t digit,
-                          std::uint64_t* below, std::uint64_t* equal);
-
-    /// Swap bit i of masks[r] with bit r of masks[i], for 64 masks.
-    void (*transpose_bits)(std::uint64_t* masks);
+    /// The 64 bytes of the numbers first_word + i of 8 rows of a stream (see RowStream), compared
+    /// with `digit`, for i < n: a bit of below[i] says that a byte is smaller, one of equal[i] that
+    /// it is equal; bit 8 r + b for byte b of row r. The first row is in the upper bits of
+    /// first_word.
+    void (*compare_bytes)(std::uint64_t key, std::uint64_t first_word, std::size_t n,
+                          std::uint8_t digit, std::uint64_t* below, std::uint64_t* equal);
 
     /// Largest rank[i] over i < n with column[c][i] < query[c] in every column, or -1.
     std::int32_t (*max_rank_below)(const std::int32_t* const* columns, int n_columns,
