@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../simd/kernels.hpp"
+#include "buffer.hpp"
 #include "ordering.hpp"
 #include "pnag/parallel.hpp"
 #include "staircase.hpp"
@@ -76,6 +77,32 @@ class Divider {
   private:
     using Set = std::span<const std::int32_t>;  // positions, rising
 
+    // Values below the pivot go low. The pivot is the value of a member, so `high` is never empty,
+    // and members' values differ, so repeated splitting ends.
+    class Halves {
+      public:
+        Halves(Set set, const std::int32_t* column, std::int32_t pivot)
+            : size_(set.size()), members_(2 * size_) {
+            std::int32_t* low = members_.data();
+            std::int32_t* high = low + size_;
+            for (const std::int32_t p : set) {
+                const std::size_t is_low = column[static_cast<std::size_t>(p)] < pivot ? 1 : 0;
+                *low = *high = p;
+                low += is_low;
+                high += 1 - is_low;
+            }
+            n_low_ = static_cast<std::size_t>(low - members_.data());
+        }
+
+        [[nodiscard]] Set low() const { return {members_.data(), n_low_}; }
+        [[nodiscard]] Set high() const { return {members_.data() + size_, size_ - n_low_}; }
+
+      private:
+        std::size_t size_;
+        Buffer<std::int32_t> members_;
+        std::size_t n_low_;
+    };
+
     // Steps (rank value, rank): of the points seen so far, those of which no other has a smaller
     // value and at least the front. Values and fronts both rise.
     struct Step {
@@ -95,9 +122,9 @@ class Divider {
         if (set.size() < 2) return;
         if (set.size() <= kSmallSet) return rank_within_small(set, k);
         if (k == 1) return sweep_within(set);
-        std::vector<std::int32_t> low;
-        std::vector<std::int32_t> high;
-        split(set, k - 1, median(set, {}, k - 1), low, high);
+        const Halves halves(set, columns_[k - 1].data(), median(set, {}, k - 1));
+        const Set low = halves.low();
+        const Set high = halves.high();
         rank_within(low, k);
         rank_across(low, high, k - 1);
         rank_within(high, k);
@@ -123,16 +150,12 @@ class Divider {
         if (low_min > high_max) return;
         if (low_max < high_min) return rank_across(low, high, k - 1);
         const std::int32_t pivot = median(low, high, column);
-        std::vector<std::int32_t> low_low;
-        std::vector<std::int32_t> low_high;
-        std::vector<std::int32_t> high_low;
-        std::vector<std::int32_t> high_high;
-        split(low, column, pivot, low_low, low_high);
-        split(high, column, pivot, high_low, high_high);
-        const auto raise_lower = [&](Divider& by) { by.rank_across(low_low, high_low, k); };
+        const Halves lows(low, columns_[column].data(), pivot);
+        const Halves highs(high, columns_[column].data(), pivot);
+        const auto raise_lower = [&](Divider& by) { by.rank_across(lows.low(), highs.low(), k); };
         const auto raise_upper = [&](Divider& by) {
-            by.rank_across(low_low, high_high, k - 1);
-            by.rank_across(low_high, high_high, k);
+            by.rank_across(lows.low(), highs.high(), k - 1);
+            by.rank_across(lows.high(), highs.high(), k);
         };
         if (execution_.threads == 1 || low.size() + high.size() < kFork) {
             raise_lower(*this);
@@ -169,25 +192,6 @@ class Divider {
         const auto middle = sample_.begin() + static_cast<std::ptrdiff_t>(sample_.size() / 2);
         std::nth_element(sample_.begin(), middle, sample_.end());
         return *middle;
-    }
-
-    // Values below the pivot go low. The pivot is the value of a member, so `high` is never empty,
-    // and members' values differ, so repeated splitting ends.
-    void split(Set set, std::size_t column, std::int32_t pivot, std::vector<std::int32_t>& low,
-               std::vector<std::int32_t>& high) const {
-        low.resize(set.size());
-        high.resize(set.size());
-        std::size_t n_low = 0;
-        std::size_t n_high = 0;
-        for (const std::int32_t p : set) {
-            const bool is_low = value(column, p) < pivot;
-            low[n_low] = p;
-            high[n_high] = p;
-            n_low += is_low ? 1 : 0;
-            n_high += is_low ? 0 : 1;
-        }
-        low.resize(n_low);
-        high.resize(n_high);
     }
 
     // Copies the columns and fronts of a set side by side.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 
 #include "pnag/parallel.hpp"
 
@@ -22,14 +23,15 @@ inline std::uint64_t key_of(const Entry& item) {
     return item.word >> 32;
 }
 
-// `from` and `to` may be the same.
+// Says whether any keys are equal. `from` and `to` may be the same.
 template <typename Item>
-void insertion_sort(const Item* from, std::size_t n, Item* to) {
-    if (n == 0) return;
+bool insertion_sort(const Item* from, std::size_t n, Item* to) {
+    if (n == 0) return false;
+    bool equal = false;
     to[0] = from[0];
     for (std::size_t i = 1; i < n; ++i) {
         const std::uint64_t key = key_of(from[i]);
-        if (key_of(to[i - 1]) <= key) {
+        if (key_of(to[i - 1]) < key) {
             // Mostly so; and a whole item at a time, or the processor waits where one that was
             // written in halves is read soon after.
             to[i] = from[i];
@@ -40,13 +42,18 @@ void insertion_sort(const Item* from, std::size_t n, Item* to) {
         for (; j > 0 && key < key_of(to[j - 1]); --j)
             to[j] = to[j - 1];
         to[j] = item;
+        equal |= j > 0 && key_of(to[j - 1]) == key;
     }
+    return equal;
 }
 
 // Stable; scratch has room for n.
 template <typename Item>
 void sort_items(Item* items, std::size_t n, Item* scratch) {
-    if (n <= kShort) return insertion_sort(items, n, items);
+    if (n <= kShort) {
+        insertion_sort(items, n, items);
+        return;
+    }
     std::uint64_t low = key_of(items[0]);
     std::uint64_t high = low;
     for (std::size_t i = 1; i < n; ++i) {
@@ -74,7 +81,10 @@ void sort_items(Item* items, std::size_t n, Item* scratch) {
     }
     for (std::size_t i = 0; i < n; ++i)
         scratch[ends[(key_of(items[i]) - low) >> shift]++] = items[i];
-    if (shift > 0 && longest <= kShort) return insertion_sort(scratch, n, items);
+    if (shift > 0 && longest <= kShort) {
+        insertion_sort(scratch, n, items);
+        return;
+    }
     std::copy_n(scratch, n, items);
     if (shift == 0) return;
     std::size_t begin = 0;
@@ -104,7 +114,9 @@ constexpr std::size_t kChunk = 65536;      // rows that one thread counts and pl
 class Prefix {
   public:
     Prefix(Column by, std::size_t n, double least, double most) : least_(least) {
-        constexpr double kResolution = 0x1p52;  // whole numbers up to it are exact
+        // Whole numbers up to 2^52 are exact; `most` stays below that, or half the digits would be
+        // for it alone.
+        constexpr double kResolution = 0x1.fffffp51;
         scale_ = kResolution / (most - least);
         linear_ = std::isfinite(scale_) && scale_ > 0.0 && spreads(by, n, least, most);
         low_ = linear_ ? 0 : order_key(least);
@@ -112,8 +124,7 @@ class Prefix {
         used_ = std::min({bits, static_cast<unsigned>(std::bit_width(n)), kDigitBits});
         shift_ = bits - used_;
         const unsigned inner = n < kPartition ? bits : shift_;
-        left_ = inner < kInner ? kInner - inner : 0;
-        right_ = inner < kInner ? 0 : inner - kInner;
+        up_ = 64 - std::max(inner, 1U);
     }
 
     [[nodiscard]] std::uint64_t position(double value) const {
@@ -124,14 +135,12 @@ class Prefix {
     }
     [[nodiscard]] std::size_t n_digits() const { return std::size_t{1} << used_; }
     [[nodiscard]] std::size_t digit(std::uint64_t position) const { return position >> shift_; }
-    [[nodiscard]] Entry entry(std::uint64_t position, std::size_t row, double value) const {
+    [[nodiscard]] std::uint64_t word(std::uint64_t position, std::size_t row) const {
         // The last bit of the upper half is left for Ties.
-        return {(position << left_ >> right_) << 33 | row, value};
+        return position << up_ >> 33 << 33 | row;
     }
 
   private:
-    static constexpr unsigned kInner = 31;
-
     // Do evenly spaced rows fall into many of as many intervals of the range?
     static bool spreads(Column by, std::size_t n, double least, double most) {
         constexpr std::size_t kSample = 64;
@@ -151,8 +160,7 @@ class Prefix {
     std::uint64_t low_ = 0;
     unsigned used_;
     unsigned shift_;
-    unsigned left_;
-    unsigned right_;
+    unsigned up_;
 };
 
 }  // namespace
@@ -212,19 +220,24 @@ RowSort::RowSort(Column by, Column carried, std::size_t n, const Execution& exec
         return;
     }
     find_range();
-    fill_buckets();
+    n < kPartition ? fill_one_bucket() : fill_buckets();
 }
 
 void RowSort::find_range() {
     std::vector<std::pair<double, double>> ranges((n_ - 1) / kChunk + 1);
     parallel_for(n_, kChunk, execution_, [&](std::size_t begin, std::size_t end) {
-        double least = by_[begin];
-        double most = least;
-        for (std::size_t i = begin; i < end; ++i) {
-            least = std::min(least, by_[i]);
-            most = std::max(most, by_[i]);
+        // Two of each, which do not wait for one another.
+        const Column by = by_;
+        double least[2] = {by[begin], by[begin]};
+        double most[2] = {by[begin], by[begin]};
+        for (std::size_t i = begin; i + 1 < end; i += 2) {
+            for (std::size_t lane = 0; lane < 2; ++lane) {
+                least[lane] = std::min(least[lane], by[i + lane]);
+                most[lane] = std::max(most[lane], by[i + lane]);
+            }
         }
-        ranges[begin / kChunk] = {least, most};
+        ranges[begin / kChunk] = {std::min({least[0], least[1], by[end - 1]}),
+                                  std::max({most[0], most[1], by[end - 1]})};
     });
     least_ = ranges[0].first;
     most_ = ranges[0].second;
@@ -232,6 +245,45 @@ void RowSort::find_range() {
         least_ = std::min(least_, least);
         most_ = std::max(most_, most);
     }
+}
+
+void RowSort::fill_one_bucket() {
+    constexpr unsigned kMostBits = 13;
+    static_assert(kPartition <= 32768 && std::endian::native == std::endian::little);
+    const Prefix prefix(by_, n_, least_, most_);
+    // Twice as many counters as rows leave few to swap.
+    const unsigned bits = std::min(static_cast<unsigned>(std::bit_width(n_)) + 1, kMostBits);
+    const unsigned shift = 64 - bits;
+    const std::size_t n_digits = std::size_t{1} << bits;
+    alignas(64) std::array<std::int16_t, std::size_t{1} << kMostBits> places;
+    std::fill_n(places.begin(), n_digits, std::int16_t{0});
+    Buffer<std::uint64_t> buffer(n_);
+    std::uint64_t* words = buffer.data();
+    const Column by = by_;
+    for (std::size_t i = 0; i < n_; ++i) {
+        words[i] = prefix.word(prefix.position(by[i]), i);
+        ++places[words[i] >> shift];
+    }
+    std::int16_t longest = 0;
+    for (std::size_t d = 0; d < n_digits; ++d)
+        longest = std::max(longest, places[d]);
+    longest_digit_ = static_cast<std::size_t>(longest);
+    // Sums of the counts before each, four at a time: a product with ones adds up a word's parts.
+    constexpr std::uint64_t kOnes = 0x0001000100010001ULL;
+    std::uint64_t total = 0;
+    for (std::size_t d = 0; d < n_digits; d += 4) {
+        std::uint64_t counts;
+        std::memcpy(&counts, &places[d], sizeof counts);
+        const std::uint64_t sums = counts * kOnes;
+        const std::uint64_t before = (sums << 16) + total * kOnes;
+        std::memcpy(&places[d], &before, sizeof before);
+        total += sums >> 48;
+    }
+    Entry* entries = entries_.data();
+    const Column carried = carried_;
+    for (std::size_t i = 0; i < n_; ++i)
+        entries[places[words[i] >> shift]++] = {words[i], carried[i]};
+    starts_ = {0, static_cast<std::uint32_t>(n_)};
 }
 
 void RowSort::fill_buckets() {
@@ -248,8 +300,7 @@ void RowSort::fill_buckets() {
         for (std::size_t i = begin; i < end; ++i)
             ++counts[own.digit(own.position(by[i]))];
     });
-    const bool long_batch = n_ >= kPartition;
-    starts_.assign(long_batch ? n_digits + 1 : 2, 0);
+    starts_.assign(n_digits + 1, 0);
     std::uint32_t total = 0;
     std::uint32_t longest = 0;
     for (std::size_t d = 0; d < n_digits; ++d) {
@@ -260,9 +311,8 @@ void RowSort::fill_buckets() {
             total += here;
         }
         longest = std::max(longest, total - start);
-        if (long_batch) starts_[d + 1] = total;
+        starts_[d + 1] = total;
     }
-    starts_.back() = total;
     longest_digit_ = longest;
     parallel_for(n_, kChunk, execution_, [&](std::size_t begin, std::size_t end) {
         std::uint32_t* place = places.data() + begin / kChunk * n_digits;
@@ -272,7 +322,7 @@ void RowSort::fill_buckets() {
         const Column carried = carried_;
         for (std::size_t i = begin; i < end; ++i) {
             const std::uint64_t at = own.position(by[i]);
-            entries[place[own.digit(at)]++] = own.entry(at, i, carried[i]);
+            entries[place[own.digit(at)]++] = {own.word(at, i), carried[i]};
         }
     });
 }
@@ -282,7 +332,7 @@ void RowSort::sort_bucket(std::size_t bucket, Entry* scratch, Ties& ties) {
     Entry* last = entries_.data() + starts_[bucket + 1];
     const auto n = static_cast<std::size_t>(last - first);
     if (longest_digit_ <= kShort) {
-        insertion_sort(first, n, first);
+        if (!insertion_sort(first, n, first)) return;
     } else {
         sort_items(first, n, scratch);
     }
@@ -299,7 +349,7 @@ void RowSort::run(const Visit& visit) {
     // Buckets near a dense place of the axis are large; their tasks are small to even that out.
     parallel_for(n_buckets(), 16, execution_, [&](std::size_t first, std::size_t last) {
         std::size_t largest = 0;
-        for (std::size_t d = first; d < last; ++d)
+        for (std::size_t d = first; d < last && longest_digit_ > kShort; ++d)
             largest = std::max<std::size_t>(largest, starts_[d + 1] - starts_[d]);
         Buffer<Entry> scratch(largest);
         Ties ties(*this);

@@ -86,6 +86,7 @@ class RowSort {
     class Ties;
 
     void find_range();
+    void fill_one_bucket();
     void fill_buckets();
     void sort_bucket(std::size_t bucket, Entry* scratch, Ties& ties);
 
