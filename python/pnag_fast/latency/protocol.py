@@ -55,7 +55,7 @@ class Protocol:
         Samples of an item in a pass.
     sample_ms, reference_ms : float
         Duration of a sample of the item, and of the reference program beside it. An item that
-        takes longer runs once in a sample.
+        takes longer runs once in a sample. The samples of a pass are 20 ms together.
     spread_limit : float
         Spread above which an item is unsteady.
     """
@@ -63,8 +63,8 @@ class Protocol:
     passes: int = 10
     extra_passes: int = 5
     samples: int = 5
-    sample_ms: float = 2.0
-    reference_ms: float = 0.5
+    sample_ms: float = 4.0
+    reference_ms: float = 1.0
     spread_limit: float = 0.05
 
     def __post_init__(self) -> None:
