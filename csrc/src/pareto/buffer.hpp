@@ -31,7 +31,14 @@ class Buffer {
         madvise(data_, n * sizeof(T), MADV_HUGEPAGE);
 #endif
     }
-    ~Buffer() { large_ ? ::operator delete(data_, kHugePage) : ::operator delete(data_); }
+    ~Buffer() {
+        // Statements, since clang 14 makes both calls of `large_ ? delete : delete`.
+        if (large_) {
+            ::operator delete(data_, kHugePage);
+        } else {
+            ::operator delete(data_);
+        }
+    }
     Buffer(const Buffer&) = delete;
     Buffer& operator=(const Buffer&) = delete;
 
