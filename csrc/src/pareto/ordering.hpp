@@ -41,7 +41,8 @@ struct Column {
 };
 
 inline Column column_of(const Points& points, std::size_t j) {
-    return {points.values.data() + j, points.m};
+    // No points may have no address, to which nothing can be added.
+    return {points.values.data() + (points.n > 0 ? j : 0), points.m};
 }
 
 /// Rows of a batch sorted by one column, equal ones by the column that they carry, the rest by row.
