@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit; this is the entry point of ``pnag``."""
     try:
         code = pnag.main(args=arguments, prog_name="pnag", standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("interrupted; what was finished is kept", err=True)
         sys.exit(1)
     except click.ClickException as error:
