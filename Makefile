@@ -18,7 +18,7 @@ SOURCES := pyproject.toml CMakeLists.txt constraints.txt README.md LICENSE \
 CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
 
 # Continuous integration sets CI; there a compiler warning is an error.
-BUILD_FLAGS := $(if $(CI),-C cmake.define.PNAG_WERROR=ON)
+BUILD_FLAGS := $(if $(CI),--config-settings=cmake.define.PNAG_WERROR=ON)
 
 # cmake looks for ninja on the PATH.
 export PATH := $(abspath $(BIN)):$(PATH)
