@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from . import files
-from .costs import spearman
-from .errors import (
+from .. import files
+from ..costs import spearman
+from ..errors import (
     FileFormatError,
     InvalidInputError,
     MissingDependencyError,
     UnsupportedSpaceError,
 )
-from .progress import ProgressCallback, ignore_progress
-from .spaces import Archs, MobileNetV3, SearchSpace, from_definition
+from ..progress import ProgressCallback, ignore_progress
+from ..spaces import Archs, MobileNetV3, SearchSpace, from_definition
 
 if TYPE_CHECKING:
     import torch
@@ -307,7 +307,7 @@ _OFA_LAYERS, _OFA_RESOLUTIONS = 20, 8
 
 
 def _load_once_for_all(path: files.StrPath, space: SearchSpace | None) -> AccuracyModel:
-    from . import spaces
+    from .. import spaces
 
     torch = _require_torch("reading a predictor published as .pth")
     space = spaces.get("ofa-mbv3") if space is None else space

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from . import costs as cost_tables
-from . import files, pareto
-from .accuracy import AccuracyModel
-from .costs import CostTable
-from .errors import FileFormatError, InvalidInputError
-from .progress import ProgressCallback, ignore_progress
-from .spaces import Archs, SearchSpace
+from .. import costs as cost_tables
+from .. import files, pareto
+from ..accuracy import AccuracyModel
+from ..costs import CostTable
+from ..errors import FileFormatError, InvalidInputError
+from ..progress import ProgressCallback, ignore_progress
+from ..spaces import Archs, SearchSpace
 
 __all__ = ["Front", "front", "nsga2", "random"]
 
