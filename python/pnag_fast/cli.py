@@ -387,7 +387,40 @@ def _facts_line(facts: Any) -> str:
 
 @pnag.group()
 def supernet() -> None:
-    """Train a supernet, and judge architectures with it."""
+    """Train a supernet or bring a published one, and judge architectures with it."""
+
+
+@supernet.command("import")
+@click.argument("checkpoint", type=EXISTING)
+@_space_options
+@click.option("--out", type=ANY_PATH, required=True, help="Supernet to write (safetensors).")
+@_json_option
+def supernet_import(
+    checkpoint: Path,
+    space_name: str,
+    resolutions: tuple[int, ...],
+    width: float | None,
+    classes: int | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Turn a checkpoint published with Once-for-All into a supernet; no code in it is run.
+
+    \b
+    Example:
+      pnag supernet import ofa_mbv3_d234_e346_k357_w1.2 --space ofa-mbv3 --width 1.2 \\
+          --out ofa.safetensors
+    """  # noqa: D301
+    from . import supernet as library
+
+    space = _space(space_name, resolutions, width, classes)
+    net = library.load_ofa(checkpoint, space)
+    library.save(net, out)
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    if as_json:
+        _print_json({"supernet": str(out), "space": space.name, "parameters": parameters})
+        return
+    click.echo(f"{space.name}: {parameters / 1e6:.1f} million parameters; written to {out}")
 
 
 @supernet.command("train")

@@ -21,12 +21,14 @@ except ModuleNotFoundError as error:
 
 from .checkpoint import load, save
 from .evaluation import accuracy, evaluate, recalibrate
-from .model import StaticNetwork, Supernet, build, extremes, folded_weights
+from .model import InputScale, StaticNetwork, Supernet, build, extremes, folded_weights
+from .once_for_all import load_ofa
 from .training import RECIPES, EpochRecord, TrainingLog, train
 
 __all__ = [
     "RECIPES",
     "EpochRecord",
+    "InputScale",
     "StaticNetwork",
     "Supernet",
     "TrainingLog",
@@ -36,6 +38,7 @@ __all__ = [
     "extremes",
     "folded_weights",
     "load",
+    "load_ofa",
     "recalibrate",
     "save",
     "train",

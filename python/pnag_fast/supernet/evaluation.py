@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import astuple
 from typing import Literal, cast
 
 import numpy as np
@@ -17,7 +18,7 @@ from pnag_fast.errors import DataError, InvalidInputError
 from pnag_fast.progress import ProgressCallback, ignore_progress
 from pnag_fast.spaces import Archs
 
-from .model import StaticNetwork, Supernet
+from .model import PLAIN_INPUT, InputScale, StaticNetwork, Supernet
 
 # What a forward pass of more images computes falls out of the cache: 15 % slower at 128 and more.
 _CPU_BATCH = 64
@@ -73,9 +74,9 @@ def evaluate(
     statistics = _recalibration_images(data, recalibration_images)
     _check_positive(batch_size, "batch_size")
     device = next(net.parameters()).device
-    images = to_input(judged.images, device)
+    images = to_input(judged.images, device, net.input_scale)
     labels = torch.from_numpy(np.array(judged.labels)).to(device)
-    calibration = to_input(statistics, device)
+    calibration = to_input(statistics, device, net.input_scale)
     top1 = np.zeros(len(archs), dtype=np.float64)
     for i, arch in enumerate(archs):
         resolution = net.space.resolution_of(arch)
@@ -110,7 +111,7 @@ def recalibrate(
     """
     _check_positive(batch_size, "batch_size")
     images = _recalibration_images(data, recalibration_images)
-    inputs = to_input(images, next(network.parameters()).device)
+    inputs = to_input(images, next(network.parameters()).device, network.input_scale)
     resolution = network.blocks[0].resolution
     _set_statistics(network, resized(inputs, resolution), batch_size)
     return network
@@ -134,9 +135,11 @@ def accuracy(network: nn.Module, images: Images, labels: npt.NDArray[np.int64]) 
             f"{len(labels)} labels"
         )
     device = next(network.parameters()).device
-    inputs = to_input(images, device)
     if isinstance(network, StaticNetwork):
+        inputs = to_input(images, device, network.input_scale)
         inputs = resized(inputs, network.blocks[0].resolution)
+    else:
+        inputs = to_input(images, device)
     target = torch.from_numpy(np.array(labels, dtype=np.int64)).to(device)
     was_training = network.training
     network.eval()
@@ -146,11 +149,15 @@ def accuracy(network: nn.Module, images: Images, labels: npt.NDArray[np.int64]) 
         network.train(was_training)
 
 
-def to_input(images: Images, device: torch.device) -> Tensor:
+def to_input(images: Images, device: torch.device, scale: InputScale = PLAIN_INPUT) -> Tensor:
     """Normalise images and lay them out as is fastest: channels last, on `device`."""
     # Channels last more than doubles the speed of depthwise convolutions on a CPU; every layer
     # keeps the layout of its input.
     inputs = torch.from_numpy(normalize(images)).to(device)
+    if scale != PLAIN_INPUT:
+        # From -1 to 1; (x + 1) / 2 is pixel / 255.
+        mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in astuple(scale))
+        inputs = ((inputs + 1) / 2 - mean) / std
     return inputs.contiguous(memory_format=torch.channels_last)
 
 
