@@ -48,8 +48,8 @@ def once_for_all():
 def scrambled(net, seed=0):
     """Give every weight, statistic and kernel transform its own value, so that a mix-up shows.
 
-    The filters damp signals a little, so that what the two packages round differently does not grow
-    from layer to layer as it does in networks of arbitrary weights.
+    Signals neither fade, which would hide it, nor grow from layer to layer, which would blow up what
+    the two packages round differently: 1 % off in any one of the tensors shows 100 times above that.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -59,7 +59,7 @@ def scrambled(net, seed=0):
             elif name.endswith("_matrix"):
                 tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.05)
             elif tensor.ndim == 4:
-                tensor.mul_(1.5)
+                tensor.mul_(2.2)
             elif tensor.ndim == 1:
                 tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.2)
     return net.eval()
@@ -130,7 +130,7 @@ def test_every_network_computes_the_same(published):
     # The test can tell networks apart.
     answers = torch.stack(answers)
     differences = torch.cdist(answers, answers) + torch.eye(len(answers)) * 1e9
-    assert float(differences.min()) > 1e-3 * float(answers.norm(dim=1).max())
+    assert float(differences.min()) > 1e-3 * float(answers.norm(dim=1).median())
 
 
 def test_every_batch_norm_has_their_settings(published):
