@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -497,6 +497,28 @@ def supernet_train(
 @_data_option
 @click.option("--out", type=ANY_PATH, required=True, help="Accuracy table to write (CSV).")
 @click.option("--architectures", type=click.IntRange(1), default=300, show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(["validation", "test"]),
+    default="validation",
+    show_default=True,
+    help="Images to judge on.",
+)
+@click.option(
+    "--related",
+    is_flag=True,
+    help="Sample architectures that share their first stages: several times as fast.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="In which the images are computed.",
+)
+@click.option(
+    "--journal", type=ANY_PATH, help="Keep what is judged here, and go on from it when run again."
+)
 @_torch_threads_option
 @_seed_option
 @_json_option
@@ -505,11 +527,15 @@ def supernet_evaluate(
     images: str,
     out: Path,
     architectures: int,
+    split: str,
+    related: bool,
+    precision: str,
+    journal: Path | None,
     threads: int | None,
     seed: int,
     as_json: bool,
 ) -> None:
-    """Measure the accuracy of sampled architectures on validation images.
+    """Measure the accuracy of sampled architectures on held-out images.
 
     \b
     Example:
@@ -523,12 +549,24 @@ def supernet_evaluate(
 
     net = library.load(path)
     dataset = _images(images, max(net.space.resolutions), seed)
-    archs = np.unique(net.space.sample(architectures, seed=seed), axis=0)
+    sample = library.sample_related if related else type(net.space).sample
+    archs = np.unique(sample(net.space, architectures, seed=seed), axis=0)
+    started = time.perf_counter()
     with _progress(quiet=as_json) as progress, torch_threads(threads):
-        top1 = library.evaluate(net, archs, dataset, progress=progress)
+        top1 = library.evaluate(
+            net,
+            archs,
+            dataset,
+            split=cast(Any, split),
+            precision=cast(Any, precision),
+            journal=journal,
+            progress=progress,
+        )
+    seconds = time.perf_counter() - started
     accuracy.save_table(out, net.space, archs, top1)
     facts = {
         "architectures": len(archs),
+        "architectures_per_second": len(archs) / seconds,
         "lowest_top1": float(top1.min()),
         "highest_top1": float(top1.max()),
         "table": str(out),
@@ -537,8 +575,8 @@ def supernet_evaluate(
         _print_json(facts)
         return
     click.echo(
-        f"{len(archs)} architectures, top-1 from {100 * top1.min():.1f} to "
-        f"{100 * top1.max():.1f} %; written to {out}"
+        f"{len(archs)} architectures ({len(archs) / seconds:.3g} a second), top-1 from "
+        f"{100 * top1.min():.1f} to {100 * top1.max():.1f} %; written to {out}"
     )
 
 

@@ -48,8 +48,8 @@ def once_for_all():
 def scrambled(net, seed=0):
     """Give every weight, statistic and kernel transform its own value, so that a mix-up shows.
 
-    Signals neither fade, which would hide it, nor grow from layer to layer, which would blow up what
-    the two packages round differently: 1 % off in any one of the tensors shows 100 times above that.
+    Signals neither fade, which would hide it, nor grow from layer to layer, which would blow up
+    what the two packages round differently: 1 % off in any one tensor shows 100 times above that.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

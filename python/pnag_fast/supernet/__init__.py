@@ -21,6 +21,7 @@ except ModuleNotFoundError as error:
 
 from .checkpoint import load, save
 from .evaluation import accuracy, evaluate, recalibrate
+from .judging import sample_related
 from .model import InputScale, StaticNetwork, Supernet, build, extremes, folded_weights
 from .once_for_all import load_ofa
 from .training import RECIPES, EpochRecord, TrainingLog, train
@@ -40,6 +41,7 @@ __all__ = [
     "load",
     "load_ofa",
     "recalibrate",
+    "sample_related",
     "save",
     "train",
 ]

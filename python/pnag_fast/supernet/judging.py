@@ -8,6 +8,7 @@ layers, architectures that share are neighbours.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -17,9 +18,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every torch user knows
 from torch import Tensor, nn
 
+from pnag_fast.errors import InvalidInputError
+from pnag_fast.spaces import Archs, SearchSpace
 from pnag_fast.spaces.blocks import Activation, Block, MBConv, Stem
 
-from .model import Supernet
+from .model import Supernet, require_mobilenet
 from .modules import ElasticMBConv, MBConvLayer
 
 Counts = npt.NDArray[np.int64]
@@ -71,7 +74,7 @@ class Judge:
         self._blocks: list[list[Block]] = []
         self._judged: Callable[[int], None] = _ignore
 
-    def count_correct(self, archs: npt.NDArray[np.uint8], judged: Callable[[int], None]) -> Counts:
+    def count_correct(self, archs: Archs, judged: Callable[[int], None]) -> Counts:
         """Count the images that each architecture classifies as labelled, shape ``(n,)``.
 
         `judged` is called with numbers of images that were classified. The counts do not depend on
@@ -183,6 +186,54 @@ class Judge:
         return _calibrated_mbconv(
             cast(MBConvLayer | ElasticMBConv, layer), cast(MBConv, block), calibration, self._dtype
         )
+
+
+def sample_related(
+    space: SearchSpace,
+    n: int,
+    *,
+    seed: int = 0,
+    together: Sequence[int] = (60, 12, 6, 2, 1),
+) -> Archs:
+    """Sample architectures that share their first stages, which makes judging them fast.
+
+    Each one by itself is a uniform sample of the space; it is only that neighbours resemble each
+    other. A table of them says less of the first stages than one of independent samples.
+
+    Parameters
+    ----------
+    space : SearchSpace
+        One of the MobileNetV3 spaces.
+    n : int
+    seed : int
+    together : sequence of int
+        How many architectures in a row share each stage, counted from the last stage, which the
+        last number is for; earlier stages than numbers share as the first number says. Each is a
+        multiple of the next.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n, n_slots)
+        Repeats are rare, but possible.
+    """
+    network = require_mobilenet(space)
+    shared = [int(count) for count in together]
+    if not shared or min(shared) < 1 or any(a % b for a, b in itertools.pairwise(shared)):
+        raise InvalidInputError(
+            "'together' should be counts of which each is a multiple of the next, "
+            f"found {together!r}"
+        )
+    archs = space.sample(n, seed=seed)
+    related: Archs = archs.copy()
+    counts = [shared[0]] * (network.n_stages - len(shared)) + shared[-network.n_stages :]
+    for stage, count in enumerate(counts):
+        slots = slice(stage * network.max_depth, (stage + 1) * network.max_depth)
+        related[:, slots] = archs[np.arange(n) // count * count, slots]
+    if space.resolution_slot is not None:
+        related[:, space.resolution_slot] = archs[
+            np.arange(n) // counts[0] * counts[0], space.resolution_slot
+        ]
+    return related
 
 
 Folded = tuple[Tensor, Tensor]
