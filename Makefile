@@ -91,7 +91,8 @@ $(VENV)/.run: $(VENV)/bin/python $(SOURCES)
 		-c constraints.txt '.[all]'
 	touch $@
 
-$(VENV)/.dev: $(VENV)/bin/python $(SOURCES)
+$(VENV)/.dev: $(VENV)/bin/python $(SOURCES) tests/oracles.txt
 	$(BIN)/python -m pip install --disable-pip-version-check $(BUILD_FLAGS) \
 		-c constraints.txt '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -r tests/oracles.txt
 	touch $@ $(VENV)/.run

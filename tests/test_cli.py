@@ -32,6 +32,7 @@ def test_every_command_has_help_with_an_example():
         "quickstart",
         "measure",
         "supernet train",
+        "supernet import",
         "supernet evaluate",
         "train",
         "generate",

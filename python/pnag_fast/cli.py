@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -387,7 +387,40 @@ def _facts_line(facts: Any) -> str:
 
 @pnag.group()
 def supernet() -> None:
-    """Train a supernet, and judge architectures with it."""
+    """Train a supernet or bring a published one, and judge architectures with it."""
+
+
+@supernet.command("import")
+@click.argument("checkpoint", type=EXISTING)
+@_space_options
+@click.option("--out", type=ANY_PATH, required=True, help="Supernet to write (safetensors).")
+@_json_option
+def supernet_import(
+    checkpoint: Path,
+    space_name: str,
+    resolutions: tuple[int, ...],
+    width: float | None,
+    classes: int | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Turn a checkpoint published with Once-for-All into a supernet; no code in it is run.
+
+    \b
+    Example:
+      pnag supernet import ofa_mbv3_d234_e346_k357_w1.2 --space ofa-mbv3 --width 1.2 \\
+          --out ofa.safetensors
+    """  # noqa: D301
+    from . import supernet as library
+
+    space = _space(space_name, resolutions, width, classes)
+    net = library.load_ofa(checkpoint, space)
+    library.save(net, out)
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    if as_json:
+        _print_json({"supernet": str(out), "space": space.name, "parameters": parameters})
+        return
+    click.echo(f"{space.name}: {parameters / 1e6:.1f} million parameters; written to {out}")
 
 
 @supernet.command("train")
@@ -464,6 +497,28 @@ def supernet_train(
 @_data_option
 @click.option("--out", type=ANY_PATH, required=True, help="Accuracy table to write (CSV).")
 @click.option("--architectures", type=click.IntRange(1), default=300, show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(["validation", "test"]),
+    default="validation",
+    show_default=True,
+    help="Images to judge on.",
+)
+@click.option(
+    "--related",
+    is_flag=True,
+    help="Sample architectures that share their first stages: several times as fast.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="In which the images are computed.",
+)
+@click.option(
+    "--journal", type=ANY_PATH, help="Keep what is judged here, and go on from it when run again."
+)
 @_torch_threads_option
 @_seed_option
 @_json_option
@@ -472,11 +527,15 @@ def supernet_evaluate(
     images: str,
     out: Path,
     architectures: int,
+    split: str,
+    related: bool,
+    precision: str,
+    journal: Path | None,
     threads: int | None,
     seed: int,
     as_json: bool,
 ) -> None:
-    """Measure the accuracy of sampled architectures on validation images.
+    """Measure the accuracy of sampled architectures on held-out images.
 
     \b
     Example:
@@ -490,12 +549,24 @@ def supernet_evaluate(
 
     net = library.load(path)
     dataset = _images(images, max(net.space.resolutions), seed)
-    archs = np.unique(net.space.sample(architectures, seed=seed), axis=0)
+    sample = library.sample_related if related else type(net.space).sample
+    archs = np.unique(sample(net.space, architectures, seed=seed), axis=0)
+    started = time.perf_counter()
     with _progress(quiet=as_json) as progress, torch_threads(threads):
-        top1 = library.evaluate(net, archs, dataset, progress=progress)
+        top1 = library.evaluate(
+            net,
+            archs,
+            dataset,
+            split=cast(Any, split),
+            precision=cast(Any, precision),
+            journal=journal,
+            progress=progress,
+        )
+    seconds = time.perf_counter() - started
     accuracy.save_table(out, net.space, archs, top1)
     facts = {
         "architectures": len(archs),
+        "architectures_per_second": len(archs) / seconds,
         "lowest_top1": float(top1.min()),
         "highest_top1": float(top1.max()),
         "table": str(out),
@@ -504,8 +575,8 @@ def supernet_evaluate(
         _print_json(facts)
         return
     click.echo(
-        f"{len(archs)} architectures, top-1 from {100 * top1.min():.1f} to "
-        f"{100 * top1.max():.1f} %; written to {out}"
+        f"{len(archs)} architectures ({len(archs) / seconds:.3g} a second), top-1 from "
+        f"{100 * top1.min():.1f} to {100 * top1.max():.1f} %; written to {out}"
     )
 
 

@@ -21,12 +21,15 @@ except ModuleNotFoundError as error:
 
 from .checkpoint import load, save
 from .evaluation import accuracy, evaluate, recalibrate
-from .model import StaticNetwork, Supernet, build, extremes, folded_weights
+from .judging import sample_related
+from .model import InputScale, StaticNetwork, Supernet, build, extremes, folded_weights
+from .once_for_all import load_ofa
 from .training import RECIPES, EpochRecord, TrainingLog, train
 
 __all__ = [
     "RECIPES",
     "EpochRecord",
+    "InputScale",
     "StaticNetwork",
     "Supernet",
     "TrainingLog",
@@ -36,7 +39,9 @@ __all__ = [
     "extremes",
     "folded_weights",
     "load",
+    "load_ofa",
     "recalibrate",
+    "sample_related",
     "save",
     "train",
 ]
