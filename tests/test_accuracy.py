@@ -73,6 +73,114 @@ def test_a_model_of_another_space_is_refused(tiny_model):
         tiny_model.for_space(pf.spaces.get("mbv3-tiny", width=2.0))
 
 
+def test_files_of_version_1_still_load(tiny, tiny_model, tmp_path):
+    path = tmp_path / "model.safetensors"
+    tensors, body = tiny_model.to_tensors()
+    for new in ("kind", "caution"):
+        del body[new]
+    files.write_safetensors(path, "pnag-accuracy-model", 1, tensors, body)
+    archs = tiny.sample(100, seed=2)
+    np.testing.assert_array_equal(pf.accuracy.load(path).predict(archs), tiny_model.predict(archs))
+
+
+@pytest.mark.parametrize("caution", [0.0, 1.5])
+def test_sensitivity_is_the_derivative(tiny, caution):
+    """Against central differences of the same network evaluated in float64."""
+    rng = np.random.default_rng(0)
+    members, features, widths = 3, sum(tiny.n_codes) - tiny.n_slots, (7, 5, 1)
+    shapes = list(zip((features, *widths), widths, strict=False))
+    matrices = [rng.normal(0, 0.5, (members, *shape)).astype(np.float32) for shape in shapes]
+    biases = [rng.normal(0, 0.5, (members, width)).astype(np.float32) for width in widths]
+    linear = rng.normal(0, 0.1, (members, features)).astype(np.float32)
+    archs = tiny.sample(40, seed=4)
+    x = pf.accuracy.one_hot(tiny, archs).astype(np.float64)
+    for link in ("identity", "logit"):
+        model = pf.accuracy.NetworkModel(
+            space=tiny,
+            source="random",
+            noise=0.05,
+            linear=linear,
+            first=matrices[0],
+            biases=tuple(biases),
+            weights=tuple(matrices[1:]),
+            link=link,
+        ).cautious(caution)
+
+        def predict(x, link=link):
+            outputs = []
+            for m in range(members):
+                values = x @ matrices[0][m].astype(np.float64) + biases[0][m]
+                for weight, bias in zip(matrices[1:], biases[1:], strict=True):
+                    values = np.maximum(values, 0) @ weight[m].astype(np.float64) + bias[m]
+                value = values[:, 0] + x @ linear[m].astype(np.float64)
+                outputs.append(1 / (1 + np.exp(-value)) if link == "logit" else value)
+            return np.mean(outputs, 0) - caution * np.sqrt(np.var(outputs, 0) + 0.05**2)
+
+        np.testing.assert_allclose(
+            model.predict(archs), predict(x).clip(0, 1), rtol=1e-5, atol=1e-5
+        )
+        step = 1e-6 * np.eye(features)
+        expected = np.stack([predict(x + e) - predict(x - e) for e in step], axis=1) / 2e-6
+        np.testing.assert_allclose(model.sensitivity(archs), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_caution_subtracts_standard_deviations(tiny, tiny_model, tmp_path):
+    archs = tiny.sample(200, seed=5)
+    mean, std = tiny_model.predict(archs, return_std=True)
+    cautious = tiny_model.cautious(2)
+    lower, same = cautious.predict(archs, return_std=True)
+    np.testing.assert_allclose(lower, (mean - 2 * std).clip(0, 1))
+    np.testing.assert_array_equal(same, std)
+    np.testing.assert_array_equal(cautious.predict(archs), lower)
+    assert cautious.source == tiny_model.source + "; lower bound, mean - 2 std"
+    assert cautious.cautious(1).source.endswith("mean - 1 std")
+    assert cautious.cautious(0).source == tiny_model.source
+    cautious.save(tmp_path / "model.safetensors")
+    loaded = pf.accuracy.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(loaded.predict(archs), lower)
+    for wrong in (-1, np.nan, np.inf):
+        with pytest.raises(InvalidInputError, match="caution"):
+            tiny_model.cautious(wrong)
+
+
+def test_a_table_is_an_exact_model(cell, tmp_path):
+    archs = cell.enumerate()
+    top1 = np.random.default_rng(0).uniform(size=len(archs))
+    model = pf.accuracy.table(cell, archs, top1)
+    some = cell.sample(1000, seed=1)
+    mean, std = model.predict(some, return_std=True)
+    known = {row.tobytes(): value for row, value in zip(archs, top1, strict=True)}
+    np.testing.assert_array_equal(mean, [known[row.tobytes()] for row in some])
+    assert not std.any()
+    assert model.sensitivity(some) is None
+    np.testing.assert_array_equal(model.cautious(3).predict(some), mean)
+    model.save(tmp_path / "table.safetensors")
+    loaded = pf.accuracy.load(tmp_path / "table.safetensors")
+    assert isinstance(loaded, pf.accuracy.TableModel)
+    np.testing.assert_array_equal(loaded.predict(some), mean)
+
+    partial = pf.accuracy.table(cell, archs[:10], top1[:10])
+    np.testing.assert_array_equal(partial.predict(archs[:10]), top1[:10])
+    with pytest.raises(InvalidInputError, match=r"row 2, architecture \|.* is not in the accuracy"):
+        partial.predict(archs[8:12])
+    with pytest.raises(UnsupportedSpaceError, match="too large"):
+        pf.accuracy.table(pf.spaces.get("ofa-mbv3"), archs, top1)
+
+
+@pytest.mark.shared_data
+def test_nasbench201_tables(shared_data, read_csv):
+    path = shared_data / "nasbench201" / "accuracy_12_epochs.csv"
+    model = pf.accuracy.load_nasbench201(path, "cifar100-val")
+    rows = read_csv(path)
+    archs = model.space.from_strings([row["arch"] for row in rows])
+    assert len(np.unique(archs, axis=0)) == model.space.n_architectures
+    expected = np.array([float(row["cifar100-val"]) for row in rows]) / 100
+    np.testing.assert_array_equal(model.predict(archs), expected)
+    assert "NAS-Bench-201, cifar100-val" in model.source
+    with pytest.raises(FileFormatError, match="cifar10-test"):
+        pf.accuracy.load_nasbench201(path, "mnist")
+
+
 @pytest.mark.parametrize("keep", [0.0, 0.001, 0.5, 0.999])
 def test_truncated_models_are_refused(tiny_model, tmp_path, keep):
     path = tmp_path / "model.safetensors"

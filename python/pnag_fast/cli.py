@@ -542,7 +542,9 @@ def train(
     with _progress(quiet=as_json) as progress, torch_threads(1):
         if accuracy_path.suffix == ".csv":
             archs, top1 = accuracy.load_table(accuracy_path, space)
-            model = accuracy.fit(space, archs, top1, seed=seed, progress=progress)
+            model: accuracy.AccuracyModel = accuracy.fit(
+                space, archs, top1, seed=seed, progress=progress
+            )
         else:
             model = accuracy.load(accuracy_path, space)
         generator = train_generator(space, model, tables, seed=seed, progress=progress)

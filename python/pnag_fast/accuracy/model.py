@@ -1,0 +1,260 @@
+"""What every accuracy model is: top-1 of a batch, its uncertainty, its slope, and its file."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import files
+from ..errors import FileFormatError, InvalidInputError
+from ..spaces import Archs, SearchSpace, from_definition
+
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+Tensors = Mapping[str, npt.NDArray[Any]]
+Model = TypeVar("Model", bound="AccuracyModel")
+
+MODEL_FORMAT = "pnag-accuracy-model"
+# 2 names the kind of model, and how cautious it is.
+MODEL_VERSION = 2
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AccuracyModel(abc.ABC):
+    """Maps a batch of architectures to top-1, with its uncertainty where it has one.
+
+    Attributes
+    ----------
+    space : SearchSpace
+    source : str
+        Where the numbers come from. A front is only as true as its accuracy model.
+    noise : float
+        Standard deviation of the error on held-out rows, as a fraction; 0 where it is unknown, or
+        where the model is exact.
+    report : dict
+        What was seen on held-out rows, such as ``kendall``, ``spearman``, ``mean_error``, ``rows``.
+    caution : float
+        `predict` returns the mean less this many standard deviations; see `cautious`.
+    """
+
+    space: SearchSpace
+    source: str
+    noise: float = 0.0
+    report: Mapping[str, Any] = field(default_factory=dict)
+    caution: float = 0.0
+
+    kind: ClassVar[str]
+
+    @overload
+    def predict(self, archs: Archs, *, return_std: Literal[False] = False) -> FloatArray: ...
+    @overload
+    def predict(
+        self, archs: Archs, *, return_std: Literal[True]
+    ) -> tuple[FloatArray, FloatArray]: ...
+    def predict(
+        self, archs: Archs, *, return_std: bool = False
+    ) -> FloatArray | tuple[FloatArray, FloatArray]:
+        """Top-1 of each row, or its lower bound where the model is cautious.
+
+        Parameters
+        ----------
+        archs : ndarray of uint8, shape (n, n_slots)
+            Architectures of the model's space.
+        return_std : bool
+            Also return the standard deviation: disagreement of the members and the error seen on
+            held-out rows.
+
+        Returns
+        -------
+        top1 : ndarray of float64, shape (n,), in [0, 1]
+        std : ndarray of float64, shape (n,)
+            Only with `return_std`.
+        """
+        self.space.validate(archs)
+        # Weights of a damaged file may be huge; that is found out below.
+        with np.errstate(over="ignore", invalid="ignore"):
+            top1, std = self._moments(archs, return_std or self.caution > 0)
+        if not (np.isfinite(top1).all() and (std is None or np.isfinite(std).all())):
+            raise InvalidInputError(
+                "the accuracy model predicts values that are not finite; its weights are damaged, "
+                "fit or load it again"
+            )
+        if self.caution > 0 and std is not None:
+            top1 = top1 - self.caution * std
+        top1 = top1.clip(0.0, 1.0)
+        return (top1, std) if return_std and std is not None else top1
+
+    def sensitivity(self, archs: Archs) -> Float32Array | None:
+        """First-order effect on the predicted top-1 of choosing each code.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, n_features), or None
+            Derivative of what `predict` returns (before it is cut to [0, 1]) with respect to every
+            column of `one_hot`, at each row. None where a model has no derivative: tables.
+        """
+        self.space.validate(archs)
+        slopes = self._slopes(archs, self.caution > 0)
+        if slopes is None:
+            return None
+        of_mean, of_std = slopes
+        return of_mean if of_std is None else of_mean - np.float32(self.caution) * of_std
+
+    def cautious(self: Model, caution: float = 1.0) -> Model:
+        """Return the same model predicting a lower confidence bound: mean - `caution` x std.
+
+        A search then gains nothing from architectures of which the model knows little. The bound
+        is one-sided: it says what a network should at least reach, not what it will, and `source`
+        says so.
+        """
+        if not (math.isfinite(caution) and caution >= 0):
+            raise InvalidInputError(f"caution should be 0 or a positive number, found {caution}")
+        source = self.source.removesuffix(_bound(self.caution)) + _bound(caution)
+        return dataclasses.replace(self, caution=float(caution), source=source)
+
+    def for_space(self: Model, space: SearchSpace) -> Model:
+        """Return the same model for another space over the same slots and network."""
+        if space == self.space:
+            return self
+        if space.fingerprint != self.space.fingerprint:
+            raise InvalidInputError(
+                f"this accuracy model is for space '{self.space.name}' "
+                f"({self.space.fingerprint}), not for '{space.name}' ({space.fingerprint})"
+            )
+        return dataclasses.replace(self, space=space)
+
+    # --- files -------------------------------------------------------------------------------
+
+    def to_tensors(self, prefix: str = "") -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """Return arrays (named with `prefix`) and JSON values; `from_tensors` reads them back."""
+        tensors, body = self._content(prefix)
+        return tensors, {
+            "kind": self.kind,
+            "space": self.space.definition,
+            "source": self.source,
+            "noise": self.noise,
+            "report": dict(self.report),
+            "caution": self.caution,
+            **body,
+        }
+
+    @staticmethod
+    def from_tensors(
+        tensors: Tensors, body: Mapping[str, Any], path: files.StrPath, prefix: str = ""
+    ) -> AccuracyModel:
+        """Read what `to_tensors` returned, checking every name, shape and value."""
+        # Version 1 knew one kind, and no caution.
+        kind = files.require({"kind": "network", **body}, "kind", str, path)
+        kinds = {model.kind: model for model in AccuracyModel.__subclasses__()}
+        if kind not in kinds:
+            raise FileFormatError(
+                f"'{path}': unknown kind {kind!r} of an accuracy model; known are {sorted(kinds)}"
+            )
+        space = from_definition(files.require(body, "space", dict, path), f"'{path}'")
+        noise = _non_negative(body, "noise", path)
+        caution = _non_negative({"caution": 0.0, **body}, "caution", path)
+        return kinds[kind]._read(
+            tensors,
+            body,
+            path,
+            prefix,
+            {
+                "space": space,
+                "source": files.require(body, "source", str, path),
+                "noise": noise,
+                "report": files.require(body, "report", dict, path),
+                "caution": caution,
+            },
+        )
+
+    def save(self, path: files.StrPath) -> None:
+        """Write the model as safetensors with a JSON header, atomically."""
+        tensors, body = self.to_tensors()
+        files.write_safetensors(path, MODEL_FORMAT, MODEL_VERSION, tensors, body)
+
+    # --- what a kind of model defines --------------------------------------------------------
+
+    @abc.abstractmethod
+    def _moments(self, archs: Archs, with_std: bool) -> tuple[FloatArray, FloatArray | None]:
+        """Mean and standard deviation of valid rows; the second may be None if not asked for."""
+
+    def _slopes(
+        self, archs: Archs, with_std: bool
+    ) -> tuple[Float32Array, Float32Array | None] | None:
+        """Return the derivatives of both moments, each (n, n_features); None if there are none."""
+        del archs, with_std
+        return None
+
+    @abc.abstractmethod
+    def _content(self, prefix: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """Arrays and JSON values beyond those of every model."""
+
+    @classmethod
+    @abc.abstractmethod
+    def _read(
+        cls,
+        tensors: Tensors,
+        body: Mapping[str, Any],
+        path: files.StrPath,
+        prefix: str,
+        common: dict[str, Any],
+    ) -> AccuracyModel:
+        """Read what `_content` returned; `common` are the fields of every model."""
+
+
+def _bound(caution: float) -> str:
+    return f"; lower bound, mean - {caution:g} std" if caution else ""
+
+
+def feature_offsets(space: SearchSpace) -> npt.NDArray[np.intp]:
+    """Column of code 1 of every slot in `one_hot`, and the number of columns at the end."""
+    return np.concatenate([[0], np.cumsum(np.array(space.n_codes) - 1)])
+
+
+def one_hot(space: SearchSpace, archs: Archs) -> Float32Array:
+    """Encode rows as one column per slot and code (0, absent, has none).
+
+    Returns
+    -------
+    ndarray of float32, shape (n, sum of choices)
+    """
+    offsets = feature_offsets(space)
+    features = np.zeros((len(archs), int(offsets[-1])), dtype=np.float32)
+    rows, slots = np.nonzero(archs)
+    features[rows, offsets[slots] + archs[rows, slots] - 1] = 1.0
+    return features
+
+
+def tensor(
+    tensors: Tensors, name: str, shape: tuple[int | None, ...], path: files.StrPath
+) -> Float32Array:
+    """Return an array of a file, checked to be finite float32 of this shape (None: any size)."""
+    array = tensors.get(name)
+    wanted = tuple("any" if n is None else n for n in shape)
+    if array is None:
+        raise FileFormatError(f"'{path}' lacks the array '{name}'; it may be truncated or foreign")
+    fits = array.ndim == len(shape) and all(
+        n is None or n == m for n, m in zip(shape, array.shape, strict=True)
+    )
+    if array.dtype != np.float32 or not fits:
+        raise FileFormatError(
+            f"'{path}': array '{name}' should be float32 of shape {wanted}, found "
+            f"{array.dtype} of shape {array.shape}"
+        )
+    if not np.isfinite(array).all():
+        raise FileFormatError(f"'{path}': array '{name}' holds a value that is not finite")
+    return array
+
+
+def _non_negative(body: Mapping[str, Any], name: str, path: files.StrPath) -> float:
+    value = float(files.require(body, name, (int, float), path))
+    if not (math.isfinite(value) and value >= 0):
+        raise FileFormatError(f"'{path}': '{name}' should be 0 or positive, found {value}")
+    return value
