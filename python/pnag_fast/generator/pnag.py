@@ -14,17 +14,22 @@ is the mean over the other architectures drawn for its budget.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..accuracy import one_hot
+from ..accuracy import AccuracyModel, one_hot
+from ..costs import CostStack
 from ..errors import InvalidInputError, MissingDependencyError, TrainingError
 from ..progress import ProgressCallback
+from ..search import Front, extremes
 from ..spaces import Archs, SearchSpace
+from .checkpoint import Checkpoint
 from .decisions import DecisionSequence
+from .generator import Generator
 from .policy import BudgetScale, Policy
 
 if TYPE_CHECKING:
@@ -368,3 +373,75 @@ def train_policy(
         drawn.append(archs)
         progress("training the policy", step + 1, settings.steps)
     return network.export(), np.unique(np.concatenate(drawn), axis=0)
+
+
+# After training the generator is asked for this many budgets over its range, and each answer may
+# move this often to a better neighbour.
+_ARCHIVE_BUDGETS = 64
+_ARCHIVE_STEPS = 10
+
+
+def train(
+    model: AccuracyModel,
+    stack: CostStack,
+    settings: PnagSettings,
+    seed: int,
+    checkpoint: Checkpoint,  # noqa: ARG001
+    progress: ProgressCallback,
+) -> tuple[Policy, Front, dict[str, Any]]:
+    """Train evaluator and policy.
+
+    Parameters
+    ----------
+    model, stack
+        Of one space; every cost varies over it.
+    checkpoint : Checkpoint
+        Keeps the state of every phase.
+
+    Returns
+    -------
+    Policy
+    Front
+        All non-dominated architectures met on the way.
+    dict
+        What training saw of itself, JSON.
+    """
+    space, bounds = stack.space, stack.bounds
+    started = time.monotonic()
+    scale = BudgetScale(bounds[:, 0], bounds[:, 1], settings.n_budgets)
+    half = -(-settings.n_architectures // 2)
+    # Uniform over architectures favours deep networks, uniform decisions reach the shallow ones.
+    archs = np.concatenate(
+        [
+            space.sample(half, seed=seed),
+            space.sample(half, seed=seed, distribution="decisions"),
+            extremes(stack.tables),
+        ]
+    )
+    archs = np.unique(archs, axis=0)
+    samples = Samples(archs, model.predict(archs), stack(archs))
+    evaluator, pair_accuracy = train_evaluator(samples, scale, space, settings, seed, progress)
+    policy, drawn = train_policy(evaluator, scale, space, settings, seed, progress)
+
+    def archive(*batches: Archs) -> Front:
+        known = np.unique(np.concatenate(batches), axis=0)
+        return Front.of(
+            known,
+            model.predict(known),
+            stack(known),
+            stack.tables,
+            accuracy_source=model.source,
+            evaluations=len(known),
+            seconds=time.monotonic() - started,
+        )
+
+    known = archive(archs, drawn)
+    # The generator's own answers over the whole range, each moved to its best neighbours, fill the
+    # gaps that sampling leaves in the archive.
+    first = Generator(policy, model, stack.tables, known)
+    grid = scale.low + (scale.high - scale.low) * np.linspace(0, 1, _ARCHIVE_BUDGETS)[:, None]
+    answers, top1, _ = first.search(
+        grid, n_candidates=32, neighbour_steps=_ARCHIVE_STEPS, seed=seed
+    )
+    known = archive(known.archs, answers[np.isfinite(top1)])
+    return policy, known, {"evaluator_pair_accuracy": round(pair_accuracy, 4)}
