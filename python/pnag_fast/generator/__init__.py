@@ -16,7 +16,7 @@ from ..spaces import SearchSpace
 from . import pnag
 from .checkpoint import Checkpoint, identity
 from .generator import Generated, Generator
-from .pnag import PnagSettings, dominance, require_torch
+from .pnag import PRESETS, PnagSettings, dominance, require_torch
 from .policy import BudgetScale, Policy
 
 __all__ = [
@@ -39,6 +39,7 @@ def train_generator(
     *,
     method: str = "pnag",
     seed: int = 0,
+    preset: str | None = None,
     settings: PnagSettings | None = None,
     checkpoint: files.StrPath | None = None,
     progress: ProgressCallback = ignore_progress,
@@ -56,7 +57,11 @@ def train_generator(
         Guo et al. 2022; see `pnag_fast.generator.pnag` for how it is implemented.
     seed : int
         Same inputs and seed, same generator, on one machine with one version of torch.
+    preset : {"pnag", "nag"}, optional
+        Settings of ``method="pnag"`` by name: those of the paper, the default, or those of its
+        version of 2021 (K = 5, no interpolation, logistic ranking loss).
     settings : PnagSettings, optional
+        Instead of a preset.
     checkpoint : path, optional
         Where training keeps its state every few seconds: killed at any moment and called again
         with the same arguments, it goes on and ends with the same generator. The file stays.
@@ -77,7 +82,13 @@ def train_generator(
         raise InvalidInputError(
             f"unknown method {method!r}; available: {', '.join(map(repr, METHODS))}"
         )
-    settings = settings or PnagSettings()
+    if preset is not None and settings is not None:
+        raise InvalidInputError("give a preset or settings, not both")
+    if preset is not None and preset not in PRESETS:
+        raise InvalidInputError(
+            f"unknown preset {preset!r}; available: {', '.join(map(repr, PRESETS))}"
+        )
+    settings = settings or PRESETS[preset or "pnag"]
     settings.check()
     require_torch("training a generator")
     model = model.for_space(space)

@@ -243,6 +243,7 @@ class Generator:
             "tables": [table.to_json() for table in self.tables],
             "model": model_body,
             "n_budgets": self.policy.scale.n_budgets,
+            "interpolate": self.policy.scale.interpolate,
             "archive": {
                 "evaluations": self.archive.evaluations,
                 "seconds": self.archive.seconds,
@@ -282,6 +283,7 @@ class Generator:
             _bounds(tensors, "scale.low", len(tables), path),
             _bounds(tensors, "scale.high", len(tables), path),
             n_budgets,
+            files.require({"interpolate": True, **body}, "interpolate", bool, path),
         )
         policy = Policy.from_tensors(DecisionSequence(space), scale, tensors, "policy.", path)
         return cls(policy, model, tables, archive, files.require(body, "record", dict, path))

@@ -4,8 +4,20 @@ All take a space, an accuracy model and cost tables, count their evaluations and
 return a `Front`.
 """
 
+from .baselines import evolution, exhaustive, independent, reinforce
 from .classic import nsga2, random
 from .reference import front
 from .result import Front, extremes, objectives
 
-__all__ = ["Front", "extremes", "front", "nsga2", "objectives", "random"]
+__all__ = [
+    "Front",
+    "evolution",
+    "exhaustive",
+    "extremes",
+    "front",
+    "independent",
+    "nsga2",
+    "objectives",
+    "random",
+    "reinforce",
+]
