@@ -6,17 +6,17 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-import numpy as np
-
 from .. import costs as cost_tables
+from .. import files
 from ..accuracy import AccuracyModel
 from ..costs import CostTable
 from ..errors import InvalidInputError
 from ..progress import ProgressCallback, ignore_progress
-from ..search import Front, extremes
-from ..spaces import Archs, SearchSpace
+from ..spaces import SearchSpace
+from . import pnag
+from .checkpoint import Checkpoint, identity
 from .generator import Generated, Generator
-from .pnag import PnagSettings, Samples, dominance, require_torch, train_evaluator, train_policy
+from .pnag import PRESETS, PnagSettings, dominance, require_torch
 from .policy import BudgetScale, Policy
 
 __all__ = [
@@ -31,11 +31,6 @@ __all__ = [
 
 METHODS = ("pnag",)
 
-# After training the generator is asked for this many budgets over its range, and each answer may
-# move this often to a better neighbour.
-_ARCHIVE_BUDGETS = 64
-_ARCHIVE_STEPS = 10
-
 
 def train_generator(
     space: SearchSpace,
@@ -44,7 +39,9 @@ def train_generator(
     *,
     method: str = "pnag",
     seed: int = 0,
+    preset: str | None = None,
     settings: PnagSettings | None = None,
+    checkpoint: files.StrPath | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Generator:
     """Train a generator over the front of accuracy against one or more costs.
@@ -60,7 +57,14 @@ def train_generator(
         Guo et al. 2022; see `pnag_fast.generator.pnag` for how it is implemented.
     seed : int
         Same inputs and seed, same generator, on one machine with one version of torch.
+    preset : {"pnag", "nag"}, optional
+        Settings of ``method="pnag"`` by name: those of the paper, the default, or those of its
+        version of 2021 (K = 5, no interpolation, logistic ranking loss).
     settings : PnagSettings, optional
+        Instead of a preset.
+    checkpoint : path, optional
+        Where training keeps its state every few seconds: killed at any moment and called again
+        with the same arguments, it goes on and ends with the same generator. The file stays.
 
     Returns
     -------
@@ -70,7 +74,7 @@ def train_generator(
     ------
     InvalidInputError
         If the model or a table is for another space, a cost is the same for all architectures, or
-        a setting is out of range.
+        a setting is out of range; if `checkpoint` belongs to another run.
     TrainingError
         If a loss is no longer a number.
     """
@@ -78,7 +82,13 @@ def train_generator(
         raise InvalidInputError(
             f"unknown method {method!r}; available: {', '.join(map(repr, METHODS))}"
         )
-    settings = settings or PnagSettings()
+    if preset is not None and settings is not None:
+        raise InvalidInputError("give a preset or settings, not both")
+    if preset is not None and preset not in PRESETS:
+        raise InvalidInputError(
+            f"unknown preset {preset!r}; available: {', '.join(map(repr, PRESETS))}"
+        )
+    settings = settings or PRESETS[preset or "pnag"]
     settings.check()
     require_torch("training a generator")
     model = model.for_space(space)
@@ -91,47 +101,15 @@ def train_generator(
                 f"{table.unit}) on '{table.device}': there is no trade-off to learn"
             )
     started = time.monotonic()
-    scale = BudgetScale(bounds[:, 0], bounds[:, 1], settings.n_budgets)
-    half = -(-settings.n_architectures // 2)
-    # Uniform over architectures favours deep networks, uniform decisions reach the shallow ones.
-    archs = np.concatenate(
-        [
-            space.sample(half, seed=seed),
-            space.sample(half, seed=seed, distribution="decisions"),
-            extremes(stack.tables),
-        ]
+    kept = Checkpoint(
+        checkpoint, identity(method, seed, dataclasses.asdict(settings), model, stack.tables)
     )
-    archs = np.unique(archs, axis=0)
-    samples = Samples(archs, model.predict(archs), stack(archs))
-    evaluator, pair_accuracy = train_evaluator(samples, scale, space, settings, seed, progress)
-    policy, drawn = train_policy(evaluator, scale, space, settings, seed, progress)
-
-    def archive(*batches: Archs) -> Front:
-        known = np.unique(np.concatenate(batches), axis=0)
-        return Front.of(
-            known,
-            model.predict(known),
-            stack(known),
-            stack.tables,
-            accuracy_source=model.source,
-            evaluations=len(known),
-            seconds=time.monotonic() - started,
-        )
-
-    known = archive(archs, drawn)
-    # The generator's own answers over the whole range, each moved to its best neighbours, fill the
-    # gaps that sampling leaves in the archive.
-    first = Generator(policy, model, stack.tables, known)
-    grid = scale.low + (scale.high - scale.low) * np.linspace(0, 1, _ARCHIVE_BUDGETS)[:, None]
-    answers, top1, _ = first.search(
-        grid, n_candidates=32, neighbour_steps=_ARCHIVE_STEPS, seed=seed
-    )
-    known = archive(known.archs, answers[np.isfinite(top1)])
+    policy, archive, record = pnag.train(model, stack, settings, seed, kept, progress)
     record = {
         "method": method,
         "seed": seed,
         "seconds": round(time.monotonic() - started, 3),
-        "evaluator_pair_accuracy": round(pair_accuracy, 4),
+        **record,
         "settings": dataclasses.asdict(settings),
     }
-    return Generator(policy, model, stack.tables, known, record)
+    return Generator(policy, model, stack.tables, archive, record)

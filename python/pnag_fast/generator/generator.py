@@ -13,6 +13,7 @@ import numpy.typing as npt
 from .. import costs as cost_tables
 from .. import files
 from ..accuracy import AccuracyModel
+from ..budgets import check_budgets
 from ..costs import CostStack, CostTable
 from ..errors import BudgetInfeasibleError, FileFormatError, InvalidInputError
 from ..search import Front
@@ -28,9 +29,6 @@ GENERATOR_VERSION = 1
 # The policy is asked for the budget and for slightly smaller ones (as a share of the range below
 # it): its answers straddle the budget, and those just above it are lost.
 _MARGINS = (0.0, 0.01, 0.03, 0.06)
-
-# A budget this far out of range is taken for one in another unit.
-_WRONG_UNIT = 100.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +125,7 @@ class Generator:
         InvalidInputError
             If a budget is not a positive number, or above the dearest architecture.
         """
-        wanted = self._checked_budgets(budgets)
+        wanted = check_budgets(budgets, self.tables)
         if n_candidates < 1:
             raise InvalidInputError(f"n_candidates should be at least 1, found {n_candidates}")
         if neighbour_steps < 0:
@@ -219,26 +217,6 @@ class Generator:
         top1[owner[last[better]]] = scores[last[better]]
         return moved
 
-    def _checked_budgets(self, budgets: npt.ArrayLike) -> FloatArray:
-        n_tables = len(self.tables)
-        try:
-            wanted = np.array(budgets, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise InvalidInputError(f"budgets should be numbers, found {budgets!r}") from error
-        if wanted.ndim < 2 and n_tables == 1:
-            wanted = wanted.reshape(-1, 1)
-        if wanted.ndim != 2 or wanted.shape[1] != n_tables:
-            raise InvalidInputError(
-                f"budgets should have shape (b, {n_tables}), one column for each of "
-                f"{', '.join(table.describe() for table in self.tables)}; found "
-                f"{np.shape(budgets)}"
-            )
-        for column, table in enumerate(self.tables):
-            low, high = table.bounds
-            for value in wanted[:, column].tolist():
-                _check_budget(value, low, high, table)
-        return wanted
-
     def _format(self, row: FloatArray) -> str:
         return ", ".join(
             f"{value:g} {table.unit}" for value, table in zip(row, self.tables, strict=True)
@@ -265,6 +243,7 @@ class Generator:
             "tables": [table.to_json() for table in self.tables],
             "model": model_body,
             "n_budgets": self.policy.scale.n_budgets,
+            "interpolate": self.policy.scale.interpolate,
             "archive": {
                 "evaluations": self.archive.evaluations,
                 "seconds": self.archive.seconds,
@@ -304,33 +283,10 @@ class Generator:
             _bounds(tensors, "scale.low", len(tables), path),
             _bounds(tensors, "scale.high", len(tables), path),
             n_budgets,
+            files.require({"interpolate": True, **body}, "interpolate", bool, path),
         )
         policy = Policy.from_tensors(DecisionSequence(space), scale, tensors, "policy.", path)
         return cls(policy, model, tables, archive, files.require(body, "record", dict, path))
-
-
-def _check_budget(value: float, low: float, high: float, table: CostTable) -> None:
-    """Refuse a budget that is no positive number, or outside the reach of the space."""
-    unit = table.unit
-    if not np.isfinite(value) or value <= 0:
-        raise InvalidInputError(
-            f"budget {value} is not a positive number; give an upper bound in {unit}, "
-            f"reachable: {low:.4g} to {high:.4g}"
-        )
-    in_unit = f"is it in {unit}? " if not low / _WRONG_UNIT <= value <= high * _WRONG_UNIT else ""
-    if value < low:
-        raise BudgetInfeasibleError(
-            f"budget {value:g} {unit} is below the cheapest architecture of '{table.space.name}' "
-            f"on '{table.device}' ({low:.4g} {unit}); {in_unit}reachable: {low:.4g} to {high:.4g} "
-            f"{unit}"
-        )
-    # One unit in the last printed digit: whoever asks for the printed maximum gets it.
-    if value > high * (1 + 1e-3):
-        raise InvalidInputError(
-            f"budget {value:g} {unit} is above the dearest architecture of '{table.space.name}' "
-            f"on '{table.device}' ({high:.4g} {unit}); {in_unit}reachable: {low:.4g} to {high:.4g} "
-            f"{unit}"
-        )
 
 
 def _load_archive(

@@ -34,11 +34,14 @@ class BudgetScale:
         Smallest and largest learned budget of every cost.
     n_budgets : int
         K.
+    interpolate : bool
+        Whether budgets lie between two learned ones, or are taken for the nearest.
     """
 
     low: FloatArray
     high: FloatArray
     n_budgets: int
+    interpolate: bool = True
 
     def interpolation(self, budgets: FloatArray) -> Float32Array:
         """Weights of the K embeddings for each budget.
@@ -54,6 +57,8 @@ class BudgetScale:
         """
         span = np.where(self.high > self.low, self.high - self.low, 1.0)
         position = ((budgets - self.low) / span).clip(0, 1) * (self.n_budgets - 1)
+        if not self.interpolate:
+            position = np.rint(position)
         nodes = np.arange(self.n_budgets)
         weights: Float32Array = np.maximum(0, 1 - np.abs(position[..., None] - nodes)).astype(
             np.float32
