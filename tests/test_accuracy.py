@@ -46,12 +46,195 @@ def test_fit_is_reproducible(tiny, tiny_samples, tiny_model):
         (100, lambda y: y * 0 + 0.5, "the same top-1"),
         (100, lambda y: np.where(np.arange(len(y)) == 7, np.nan, y), "row 7"),
         (100, lambda y: y[:-1], "shape"),
+        (100, lambda y: ["good"] * len(y), "numbers"),
     ],
 )
-def test_fit_refuses(tiny, tiny_samples, rows, change, message):
+def test_bad_accuracies_are_refused(tiny, tiny_samples, tiny_model, rows, change, message):
     archs, top1 = tiny_samples
     with pytest.raises(InvalidInputError, match=message):
         pf.accuracy.fit(tiny, archs[:rows], change(top1[:rows]))
+    with pytest.raises(InvalidInputError, match=message):
+        pf.accuracy.calibrate(tiny_model, archs[:rows], change(top1[:rows]))
+
+
+def test_contradicting_rows_are_refused(tiny, cell, tiny_samples):
+    archs, top1 = (values[:100].copy() for values in tiny_samples)
+    archs[70], top1[70] = archs[20], top1[20] + 0.0005
+    pf.accuracy.fit(tiny, archs, top1, epochs=1)  # measured twice
+    top1[70] = top1[20] + 0.05
+    with pytest.raises(InvalidInputError, match="rows 20 and 70 are the same architecture"):
+        pf.accuracy.fit(tiny, archs, top1)
+    same = cell.sample(1)[[0, 0]]
+    assert len(pf.accuracy.table(cell, same, [0.5, 0.5]).predict(same)) == 2
+    with pytest.raises(InvalidInputError, match="rows 0 and 1 are the same architecture"):
+        pf.accuracy.table(cell, same, [0.5, 0.5005])
+
+
+def test_foreign_architectures_are_refused(tiny, tiny_samples):
+    archs, top1 = tiny_samples
+    archs = archs.copy()
+    archs[3, 0] = 200
+    with pytest.raises(InvalidInputError, match="row 3 is not an architecture"):
+        pf.accuracy.fit(tiny, archs, top1)
+
+
+def skewed(tiny, model):
+    """The same model, but wrong in level, in scale, and in what it sees in one code."""
+    import dataclasses
+
+    first = model.first.copy()
+    linear = 0.5 * model.linear
+    linear[:, 2] += 0.4
+    return dataclasses.replace(model, linear=linear, first=first, source="skewed")
+
+
+def test_calibration_corrects_what_was_measured(tiny, tiny_samples, tiny_model, tmp_path):
+    archs, top1 = tiny_samples
+    wrong = skewed(tiny, tiny_model)
+    some, others = archs[::2].copy(), archs[1::2].copy()
+    model = pf.accuracy.calibrate(wrong, some, top1[::2])
+    before = pf.accuracy.kendall(wrong.predict(others), top1[1::2])
+    after = pf.accuracy.kendall(model.predict(others), top1[1::2])
+    assert after > max(before, 0.9)
+    assert model.report["before"]["mean_error"] > 3 * model.report["mean_error"]
+    assert abs(model.report["bias"]) < 0.002
+    assert model.source == "skewed; calibrated on 200 measured architectures"
+
+    some = tiny.sample(50, seed=9)
+    for caution in (0, 1.5):
+        cautious = model.cautious(caution)
+        cautious.save(tmp_path / "model.safetensors")
+        loaded = pf.accuracy.load(tmp_path / "model.safetensors")
+        for a, b in zip(
+            loaded.predict(some, return_std=True),
+            cautious.predict(some, return_std=True),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(loaded.sensitivity(some), cautious.sensitivity(some))
+    tensors, body = model.to_tensors()
+    files.write_safetensors(
+        tmp_path / "bad.safetensors",
+        "pnag-accuracy-model",
+        2,
+        {k: v for k, v in tensors.items() if k != "base.first"},
+        body,
+    )
+    with pytest.raises(FileFormatError, match="base.first"):
+        pf.accuracy.load(tmp_path / "bad.safetensors")
+
+
+def test_calibrated_slopes(tiny, tiny_samples):
+    """A linear base: predictions are exactly linear in the codes, and so are members."""
+    features = sum(tiny.n_codes) - tiny.n_slots
+    rng = np.random.default_rng(3)
+    base = pf.accuracy.NetworkModel(
+        space=tiny,
+        source="linear",
+        linear=rng.normal(0, 0.1, (1, features)).astype(np.float32),
+        first=np.zeros((1, features, 1), np.float32),
+        biases=(np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32)),
+        weights=(np.zeros((1, 1, 1), np.float32),),
+    )
+    archs, top1 = tiny_samples
+    model = pf.accuracy.calibrate(base, archs, top1)
+    some = archs[:50]
+    slope = model.sensitivity(some).astype(np.float64)
+    x = pf.accuracy.one_hot(tiny, some).astype(np.float64)
+    mean = model.predict(some)
+    np.testing.assert_allclose(mean - mean[0], ((x - x[0]) * slope).sum(axis=1), atol=1e-5)
+
+    # The bound's slope, against central differences of the members in float64.
+    outputs = model.linear.astype(float) + model.scale[:, None] * base.linear.astype(float)
+
+    def bound(x):
+        values = x @ outputs.T + model.constant.astype(float)
+        return values.mean(1) - 2 * np.sqrt(values.var(1) + model.noise**2)
+
+    step = 1e-6 * np.eye(features)
+    expected = np.stack([bound(x + e) - bound(x - e) for e in step], axis=1) / 2e-6
+    np.testing.assert_allclose(model.cautious(2).sensitivity(some), expected, atol=1e-5)
+
+
+def test_a_constant_model_can_be_calibrated(tiny, tiny_samples):
+    archs, top1 = tiny_samples
+    features = sum(tiny.n_codes) - tiny.n_slots
+    constant = pf.accuracy.NetworkModel(
+        space=tiny,
+        source="constant",
+        linear=np.zeros((1, features), np.float32),
+        first=np.zeros((1, features, 1), np.float32),
+        biases=(np.zeros((1, 1), np.float32), np.full((1, 1), 0.5, np.float32)),
+        weights=(np.zeros((1, 1, 1), np.float32),),
+    )
+    assert pf.accuracy.calibrate(constant, archs, top1).report["kendall"] > 0.9
+
+
+def test_cross_validation_holds_out_everything(tiny, tiny_samples):
+    archs, top1 = tiny_samples
+    seen = []
+
+    def fitter(space, some, values):
+        seen.append({row.tobytes() for row in some})
+        return pf.accuracy.fit(space, some, values, epochs=20)
+
+    report = pf.accuracy.cross_validate(tiny, archs, top1, fitter)
+    assert report["kendall"] > 0.9
+    assert report["split"] == "random"
+    assert report["rows"] == len(archs)
+    assert 0.3 < report["spread"] < 2
+    # Every fold leaves a fifth of the rows out.
+    assert [len(rows) for rows in seen] <= [len(archs) * 4 // 5] * 5
+
+    macs = pf.costs.macs(tiny)(archs)
+    seen.clear()
+    report = pf.accuracy.cross_validate(tiny, archs, top1, fitter, by=macs)
+    assert report["split"] == "ranges"
+    order = np.argsort(macs, kind="stable")
+    for k, rows in enumerate(seen):
+        out = order[k * len(archs) // 5 : (k + 1) * len(archs) // 5]
+        inside = np.setdiff1d(order, out)
+        assert rows == {row.tobytes() for row in archs[inside]}
+    with pytest.raises(InvalidInputError, match="by"):
+        pf.accuracy.cross_validate(tiny, archs, top1, fitter, by=macs[:-1])
+    with pytest.raises(InvalidInputError, match="folds"):
+        pf.accuracy.cross_validate(tiny, archs, top1, fitter, folds=1)
+
+
+def test_a_front_is_judged(tiny, tiny_model, tiny_table, tmp_path):
+    wrong = skewed(tiny, tiny_model)
+    front = pf.search.front(tiny, wrong, [tiny_table], evaluations=4000)
+    itself = pf.accuracy.confirm(front, wrong)
+    assert itself.summary()["confirmed"] == len(front)
+    np.testing.assert_allclose(itself.judged_gain[1:], itself.predicted_gain[1:])
+
+    judged = pf.accuracy.confirm(front, tiny_model.cautious(3))
+    np.testing.assert_array_equal(judged.judged, tiny_model.predict(front.archs))
+    for i, gain in enumerate(judged.judged_gain):
+        before = judged.judged[:i]
+        if i == 0:
+            assert np.isnan(gain)
+            assert judged.verdicts[i] == "confirmed"
+            continue
+        assert gain == pytest.approx(judged.judged[i] - before.max())
+        expected = "confirmed" if gain > 0 else "refuted" if gain < -tiny_model.noise else "unclear"
+        assert judged.verdicts[i] == expected
+    summary = judged.summary()
+    assert summary["confirmed"] + summary["unclear"] + summary["refuted"] == len(front)
+    assert summary["refuted"] > 0
+    assert len(judged.table(5)) == min(5, len(front))
+
+    judged.save(tmp_path / "judged.json")
+    document = files.read_json(tmp_path / "judged.json", "pnag-confirmation", 1)
+    assert len(document["members"]) == len(front)
+    front.save(tmp_path / "front.json")
+    from pnag_fast.accuracy.validation import saved_front
+
+    again = pf.accuracy.confirm(saved_front(tmp_path / "front.json"), tiny_model)
+    assert again.verdicts == judged.verdicts
+    (tmp_path / "bad.json").write_text('{"format": "pnag-front", "version": 1}')
+    with pytest.raises(FileFormatError, match="space"):
+        saved_front(tmp_path / "bad.json")
 
 
 def test_save_and_load(tiny, tiny_model, tmp_path):

@@ -1,23 +1,32 @@
 """Accuracy models: top-1 of any architecture, learned from the ones that were measured.
 
-`fit` learns from measured architectures (needs torch), `table` looks them up, `load` reads either
-and the predictor published with Once-for-All. Prediction needs numpy only.
+`fit` learns from measured architectures (needs torch), `calibrate` corrects any model by them,
+`table` looks them up, `load` reads all of these and the predictor published with Once-for-All.
+Prediction needs numpy only. A search exploits what its model overrates: `AccuracyModel.cautious`
+searches a lower bound, `confirm` judges a finished front by another model.
 """
 
 from __future__ import annotations
 
 from .. import files
 from ..spaces import SearchSpace
-from .fitting import MINIMUM_ROWS, fit, kendall
+from .calibration import CalibratedModel, calibrate
+from .fitting import MINIMUM_ROWS, fit
 from .model import MODEL_FORMAT, MODEL_VERSION, AccuracyModel, one_hot
 from .network import NetworkModel, load_once_for_all
 from .table import TableModel, load_nasbench201, load_table, save_table, table
+from .validation import Confirmation, confirm, cross_validate, kendall
 
 __all__ = [
     "MINIMUM_ROWS",
     "AccuracyModel",
+    "CalibratedModel",
+    "Confirmation",
     "NetworkModel",
     "TableModel",
+    "calibrate",
+    "confirm",
+    "cross_validate",
     "fit",
     "kendall",
     "load",

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..costs import spearman
 from ..errors import InvalidInputError
 from ..progress import ProgressCallback, ignore_progress
 from ..spaces import Archs, SearchSpace
 from .model import Float32Array, FloatArray, one_hot
 from .network import LINKS, Link, NetworkModel, from_link, require_torch, to_link
 from .table import check_measured
+from .validation import agreement
 
 if TYPE_CHECKING:
     import torch
@@ -69,11 +69,7 @@ def fit(
         For fewer than 20 rows, a constant accuracy, values outside [0, 1] (percent?), foreign rows.
     """
     target = check_measured(space, archs, top1)
-    _check_rows(target)
-    if not 2 <= members <= len(archs) // 2:
-        raise InvalidInputError(
-            f"members should be from 2 to half the number of rows, found {members}"
-        )
+    check_rows(target, members)
     torch = require_torch("fitting an accuracy model")
     features = one_hot(space, archs)
     fold = np.random.default_rng(seed).permutation(len(archs)) % members
@@ -100,9 +96,7 @@ def fit(
         noise=float(np.sqrt(np.mean(error**2))),
         report={
             "rows": len(archs),
-            "kendall": kendall(held_out, target),
-            "spearman": spearman(held_out, target),
-            "mean_error": float(np.abs(error).mean()),
+            **agreement(held_out, target),
             "link": link,
             "steps": network.best_step,
         },
@@ -117,7 +111,8 @@ def fit(
     )
 
 
-def _check_rows(target: FloatArray) -> None:
+def check_rows(target: FloatArray, members: int) -> None:
+    """Check that there is enough to learn from for this many folds."""
     n = len(target)
     if n < MINIMUM_ROWS:
         raise InvalidInputError(
@@ -128,6 +123,10 @@ def _check_rows(target: FloatArray) -> None:
         raise InvalidInputError(
             f"all {n} architectures have the same top-1 ({target[0]}): there is nothing to learn; "
             "check that the supernet is trained and that its sub-networks are set"
+        )
+    if not 2 <= members <= n // 2:
+        raise InvalidInputError(
+            f"members should be from 2 to half the number of rows, found {members}"
         )
 
 
@@ -223,25 +222,3 @@ class _ResidualNetworks:
             raise InvalidInputError("the loss of the accuracy model is not a number")
         arrays = [p.numpy() for p in best_state]
         return best_correction, (arrays[0], (arrays[1][:, 0], arrays[3][:, 0]), arrays[2])
-
-
-def kendall(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
-    """Kendall's tau-b, with ties; 0 where one side is constant.
-
-    Quadratic in time, linear in memory per block; 10,000 rows take about a second.
-
-    Examples
-    --------
-    >>> kendall([1.0, 2.0, 3.0], [1.0, 3.0, 2.0])
-    0.333...
-    """
-    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    agree = pairs_x = pairs_y = 0.0
-    for start in range(0, len(x), 256):
-        rows = slice(start, start + 256)
-        sign_x = np.sign(x[rows, None] - x[None])
-        sign_y = np.sign(y[rows, None] - y[None])
-        agree += float(np.sum(sign_x * sign_y))
-        pairs_x += float(np.count_nonzero(sign_x))
-        pairs_y += float(np.count_nonzero(sign_y))
-    return agree / float(np.sqrt(pairs_x * pairs_y)) if pairs_x and pairs_y else 0.0

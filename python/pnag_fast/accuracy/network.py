@@ -27,8 +27,8 @@ LINKS: tuple[Link, ...] = ("identity", "logit")
 # Measured accuracies of exactly 0 and 1 have no logit; a thousand images cannot tell these apart.
 _LOGIT_MARGIN = 1e-3
 
-# Rows per matrix product: large enough for BLAS, small enough to stay in the last-level cache.
-_PREDICT_ROWS = 8192
+# Rows per matrix product: large enough for BLAS, small enough that a layer stays in the cache.
+_PREDICT_ROWS = 1024
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -66,37 +66,54 @@ class NetworkModel(AccuracyModel):
     def _moments(self, archs: Archs, with_std: bool) -> tuple[FloatArray, FloatArray | None]:
         mean = np.empty(len(archs))
         variance = np.empty(len(archs)) if with_std else None
+        shifts = self._shifts()
         for start in range(0, len(archs), _PREDICT_ROWS):
             rows = slice(start, start + _PREDICT_ROWS)
             features = one_hot(self.space, archs[rows])
             outputs = np.stack(
-                [from_link(self._forward(m, features)[0], self.link) for m in range(self.n_members)]
+                [self._forward(m, features, shifts)[0] for m in range(self.n_members)]
             ).astype(np.float64)
             mean[rows] = outputs.mean(axis=0)
             if variance is not None:
                 variance[rows] = outputs.var(axis=0)
         return mean, None if variance is None else np.sqrt(variance + self.noise**2)
 
-    def _forward(
-        self, member: int, features: Float32Array
-    ) -> tuple[Float32Array, list[Float32Array]]:
-        """Sum of all terms of a member, shape (n,), and what each hidden layer passed on."""
-        values = features @ self.first[member] + self.biases[0][member]
-        passed = []
+    def _shifts(self) -> list[Float32Array]:
+        """Return what `_forward` adds in each layer, shape (members, width).
+
+        relu(x + b) = max(x, -b) + b: with the last b moved into the next layer's bias, a layer is
+        one product and one pass over its values instead of two.
+        """
+        shifts = [self.biases[0]]
         for weight, bias in zip(self.weights, self.biases[1:], strict=True):
-            np.maximum(values, 0, out=values)
-            passed.append(values)
-            values = values @ weight[member] + bias[member]
-        return values[:, 0] + features @ self.linear[member], passed
+            shifts.append((shifts[-1][:, None] @ weight)[:, 0] + bias)
+        return shifts
+
+    def _forward(
+        self, member: int, features: Float32Array, shifts: list[Float32Array]
+    ) -> tuple[Float32Array, list[Float32Array]]:
+        """Top-1 by one member, shape (n,), and each hidden layer's values less its shift."""
+        values = features @ self.first[member]
+        hidden = []
+        for weight, shift in zip(self.weights, shifts, strict=False):
+            np.maximum(values, -shift[member], out=values)
+            hidden.append(values)
+            values = values @ weight[member]
+        output = values[:, 0] + shifts[-1][member, 0]
+        if self.linear[member].any():
+            output += features @ self.linear[member]
+        return from_link(output, self.link), hidden
 
     def _slopes(self, archs: Archs, with_std: bool) -> tuple[Float32Array, Float32Array | None]:
         of_mean = np.zeros((len(archs), self.linear.shape[1]), dtype=np.float32)
         of_std = np.zeros_like(of_mean) if with_std else None
+        shifts = self._shifts()
         for start in range(0, len(archs), _PREDICT_ROWS):
             rows = slice(start, start + _PREDICT_ROWS)
             features = one_hot(self.space, archs[rows])
             outputs, slopes = zip(
-                *(self._member_slopes(m, features) for m in range(self.n_members)), strict=True
+                *(self._member_slopes(m, features, shifts) for m in range(self.n_members)),
+                strict=True,
             )
             of_mean[rows] = sum(slopes) / np.float32(self.n_members)
             if of_std is not None:
@@ -109,15 +126,15 @@ class NetworkModel(AccuracyModel):
         return of_mean, of_std
 
     def _member_slopes(
-        self, member: int, features: Float32Array
+        self, member: int, features: Float32Array, shifts: list[Float32Array]
     ) -> tuple[Float32Array, Float32Array]:
         """Top-1 by one member and its derivative, by going back through the ReLU network."""
-        output, passed = self._forward(member, features)
-        slope = np.broadcast_to(self.weights[-1][member][:, 0], passed[-1].shape)
-        for weight, values in zip(self.weights[-2::-1], passed[:0:-1], strict=True):
-            slope = (slope * (values > 0)) @ weight[member].T
-        slope = (slope * (passed[0] > 0)) @ self.first[member].T + self.linear[member]
-        output = from_link(output, self.link)
+        output, hidden = self._forward(member, features, shifts)
+        slope = np.broadcast_to(self.weights[-1][member][:, 0], hidden[-1].shape)
+        for layer in range(len(hidden) - 1, -1, -1):
+            before = self.first if layer == 0 else self.weights[layer - 1]
+            slope = (slope * (hidden[layer] > -shifts[layer][member])) @ before[member].T
+        slope = slope + self.linear[member]
         if self.link == "logit":
             slope *= (output * (1 - output))[:, None]
         return output, slope

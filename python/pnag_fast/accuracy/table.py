@@ -17,6 +17,8 @@ from ..errors import FileFormatError, InvalidInputError, UnsupportedSpaceError
 from ..spaces import Archs, SearchSpace
 from .model import AccuracyModel, FloatArray, Tensors
 
+# Measured again, an architecture differs by a tenth of a point; more than this is a mistake.
+_CONTRADICTION = 0.01
 # A table has one cell for every row of codes, whether an architecture or not: 80 MB at most.
 _CELL_LIMIT = 10_000_000
 
@@ -102,7 +104,7 @@ def table(
             f"space '{space.name}' is too large for a table of every architecture; "
             "fit a model to the measured ones with pf.accuracy.fit"
         )
-    values = check_measured(space, archs, top1)
+    values = check_measured(space, archs, top1, tolerance=0.0)
     cells = np.full(size, np.nan)
     cells[_index(space, archs)] = values
     rows = len(np.unique(archs, axis=0))
@@ -114,7 +116,9 @@ def table(
     )
 
 
-def check_measured(space: SearchSpace, archs: Archs, top1: npt.ArrayLike) -> FloatArray:
+def check_measured(
+    space: SearchSpace, archs: Archs, top1: npt.ArrayLike, tolerance: float = _CONTRADICTION
+) -> FloatArray:
     """Return `top1` as an array after checking it against `archs`: one clear message each."""
     space.validate(archs)
     try:
@@ -132,6 +136,17 @@ def check_measured(space: SearchSpace, archs: Archs, top1: npt.ArrayLike) -> Flo
         hint = "; divide percentages by 100" if 1 < value <= 100 else ""
         raise InvalidInputError(
             f"top1 of row {bad[0]} is {value}, which is not a fraction from 0 to 1{hint}"
+        )
+    order = np.lexsort((values, *archs.T))
+    same = (archs[order[1:]] == archs[order[:-1]]).all(axis=1)
+    apart = np.where(same, np.diff(values[order]), 0.0)
+    if (apart > tolerance).any():
+        worst = int(apart.argmax())
+        a, b = sorted(order[worst : worst + 2].tolist())
+        raise InvalidInputError(
+            f"rows {a} and {b} are the same architecture, "
+            f"{space.to_strings(np.ascontiguousarray(archs[a : a + 1]))[0]}, with top-1 "
+            f"{values[a]} and {values[b]}; keep the one that is right"
         )
     return values
 

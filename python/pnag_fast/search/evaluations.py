@@ -15,7 +15,7 @@ from ..costs import CostTable
 from ..errors import InvalidInputError
 from ..progress import ProgressCallback
 from ..spaces import Archs, SearchSpace
-from .result import Front, objectives
+from .result import Front, best_within, objectives
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -64,6 +64,17 @@ class Evaluations:
             return 0
         return self.limit - self.count
 
+    @property
+    def spent(self) -> float:
+        """Share of the evaluations, or of the time, that is used up."""
+        share = self.count / self.limit
+        return share if self.time_limit_s is None else max(share, self.seconds / self.time_limit_s)
+
+    def front_at(self, costs: FloatArray) -> FloatArray:
+        """Top-1 of the best archive member within each row of costs; 0 where there is none."""
+        found = best_within(self.costs, self.top1, costs)
+        return np.where(found >= 0, self.top1[found], 0.0)
+
     def evaluate(self, archs: Archs) -> tuple[Archs, FloatArray, FloatArray]:
         """Evaluate at most `left` rows; add them to the archive."""
         archs = np.ascontiguousarray(archs[: self.left])
@@ -80,6 +91,10 @@ class Evaluations:
         keep = np.flatnonzero(pareto.is_non_dominated(objectives(top1, costs)))
         _, first = np.unique(archs[keep], axis=0, return_index=True)
         keep = keep[np.sort(first)]
+        if len(keep) > ARCHIVE_LIMIT:
+            # Of equals one is enough; then those go that leave the smallest gap.
+            _, first = np.unique(objectives(top1[keep], costs[keep]), axis=0, return_index=True)
+            keep = keep[np.sort(first)]
         if len(keep) > ARCHIVE_LIMIT:
             distance = pareto.crowding_distance(objectives(top1[keep], costs[keep]))
             keep = keep[np.argsort(-distance, kind="stable")[:ARCHIVE_LIMIT]]

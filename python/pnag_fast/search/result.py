@@ -89,12 +89,7 @@ class Front:
         -------
         ndarray of intp, shape (b,)
         """
-        fits: npt.NDArray[np.bool_] = np.all(self.costs[None] <= budgets[:, None], axis=2)
-        scores = np.where(fits, self.top1[None], -np.inf)
-        if len(self) == 0:
-            return np.full(len(budgets), -1)
-        found: npt.NDArray[np.intp] = np.where(fits.any(axis=1), scores.argmax(axis=1), -1)
-        return found
+        return best_within(self.costs, self.top1, np.asarray(budgets, dtype=np.float64))
 
     def to_csv(self) -> str:
         """Return one line per member: architecture, top-1, and every cost."""
@@ -152,6 +147,47 @@ class Front:
             evaluations=files.require(document, "evaluations", int, path),
             seconds=float(files.require(document, "seconds", (int, float), path)),
         )
+
+
+# Comparisons held at once when budgets of several costs meet a front.
+_COMPARISONS = 2_000_000
+
+
+def best_within(costs: FloatArray, top1: FloatArray, budgets: FloatArray) -> npt.NDArray[np.intp]:
+    """Row with the largest top-1 within each budget, or -1 where none fits.
+
+    One cost: a bisection, O((n + b) log n). Several: all pairs, a block of budgets at a time.
+
+    Parameters
+    ----------
+    costs : ndarray of float64, shape (n, n_tables)
+    top1 : ndarray of float64, shape (n,)
+    budgets : ndarray of float64, shape (b, n_tables)
+
+    Returns
+    -------
+    ndarray of intp, shape (b,)
+    """
+    found = np.full(len(budgets), -1, dtype=np.intp)
+    if len(costs) == 0:
+        return found
+    if costs.shape[1] == 1:
+        order = np.argsort(costs[:, 0], kind="stable")
+        # Index of the best up to each row: where the running maximum last rose.
+        ranked = top1[order]
+        rises = np.append(True, ranked[1:] > np.maximum.accumulate(ranked)[:-1])
+        best = order[np.maximum.accumulate(np.where(rises, np.arange(len(order)), 0))]
+        place = np.searchsorted(costs[order, 0], budgets[:, 0], side="right") - 1
+        return np.where(place >= 0, best[place], -1)
+    # Best first: the first that fits is the answer.
+    order = np.argsort(-top1, kind="stable")
+    sorted_costs = costs[order]
+    block = max(1, _COMPARISONS // sorted_costs.size)
+    for start in range(0, len(budgets), block):
+        rows = slice(start, start + block)
+        fits = np.all(sorted_costs <= budgets[rows, None], axis=2)
+        found[rows] = np.where(fits.any(axis=1), order[fits.argmax(axis=1)], -1)
+    return found
 
 
 def objectives(top1: FloatArray, costs: FloatArray) -> FloatArray:
