@@ -83,9 +83,7 @@ class OnceForAllEvolution:
         state = state.get("state_dict", state)
         # The names of the layers differ between publications, their order does not.
         names = list(self.predictor.model.state_dict())
-        self.predictor.model.load_state_dict(
-            dict(zip(names, state.values(), strict=True))
-        )
+        self.predictor.model.load_state_dict(dict(zip(names, state.values(), strict=True)))
         # Their constructor downloads, and calls yaml.load as PyYAML no longer allows.
         self.table = object.__new__(tables.LatencyEstimator)
         with latency_yaml.open() as stream:

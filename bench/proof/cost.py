@@ -91,6 +91,7 @@ def run(options: Options) -> str:
         ]
         for count in (1, 3)
     }
+
     def row(label: str, times: list[list[float]], note: str = "measured") -> list[str]:
         cpu, wall = zip(*times, strict=True)
         return [label, spread(cpu), spread(wall), note]
@@ -109,8 +110,7 @@ def run(options: Options) -> str:
     evolved_s = {c: [[r["cpu_s"], r["wall_s"]] for r in evolution[c]] for c in evolution}
     rows += [row(f"{name}{c}", evolved_s[c]) for c in evolved_s]
     rows += [
-        extrapolated(f"{name}{c:,}", evolved_s[3], c / 3, "extrapolated from 3")
-        for c in COUNTS[1:]
+        extrapolated(f"{name}{c:,}", evolved_s[3], c / 3, "extrapolated from 3") for c in COUNTS[1:]
     ]
     published = peers(options) if once_for_all.available() else []
     if published:
@@ -118,8 +118,7 @@ def run(options: Options) -> str:
         published_s = [[r["cpu_s"], r["wall_s"]] for r in published]
         rows.append(row(f"{name}1", published_s))
         rows += [
-            extrapolated(f"{name}{c:,}", published_s, c, "extrapolated from 1")
-            for c in COUNTS[1:]
+            extrapolated(f"{name}{c:,}", published_s, c, "extrapolated from 1") for c in COUNTS[1:]
         ]
     plot(options.out / "cost.png", ours, evolution, published)
     return f"{problem.name}. Plot: `{(options.out / 'cost.png').name}`.\n\n" + table(

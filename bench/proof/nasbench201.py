@@ -127,9 +127,7 @@ def run(options: Options) -> str:
 _models: dict[tuple[str, int], AccuracyModel] = {}
 
 
-def _fitted(
-    cells: Cells, data_set: str, seed: int, rows: np.ndarray
-) -> AccuracyModel:
+def _fitted(cells: Cells, data_set: str, seed: int, rows: np.ndarray) -> AccuracyModel:
     """The model does not depend on the device: fit it once."""
     if (data_set, seed) not in _models:
         _models[data_set, seed] = pf.accuracy.fit(
