@@ -33,7 +33,7 @@ def trained(problem: Problem, seed: int, options: Options) -> Result:
         )
     served = {}
     for count in COUNTS:
-        budgets = problem.budgets(count, seed)
+        budgets = problem.budgets(options.pick(count, count, 1), seed)
         with Stopwatch() as clock:
             generator.generate(budgets, seed=seed)
         served[str(count)] = [clock.cpu_s, clock.wall_s]

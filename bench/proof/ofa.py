@@ -29,11 +29,11 @@ def measure(problem: Problem, reference: pf.Front, seed: int, options: Options) 
     best = problems.top1_within(reference, budgets)
     gap = 100 * (best - answers.top1)
     archive = 100 * (best - problems.top1_within(generator.archive, budgets))
-    many = problem.budgets(10_000, seed + 1)
+    many = problem.budgets(options.pick(10_000, 10_000, 50), seed + 1)
     with Stopwatch() as batch:
         generator.generate(many, seed=seed)
     single = []
-    for budget in many[:: len(many) // 50]:
+    for budget in many[:: -(-len(many) // 50)]:
         with Stopwatch() as one:
             generator.generate(budget, seed=seed)
         single.append(one.wall_s)

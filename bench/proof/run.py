@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pnag_fast.generator import PnagSettings
 from pnag_fast.search import Front
 
 from . import problems
@@ -42,6 +43,11 @@ class Options:
     def training(self, *, small: bool = False) -> dict[str, Any]:
         """Arguments of `train_generator` beyond the problem; `small` for 15,625 cells."""
         del small
+        if self.tiny:
+            settings = PnagSettings(
+                n_architectures=100, evaluator_steps=3, evaluator_batch=16, steps=2
+            )
+            return {"method": "pnag", "settings": settings}
         return {}
 
     @property
@@ -50,7 +56,7 @@ class Options:
 
     @property
     def _reference_size(self) -> tuple[int, int]:
-        evaluations, seeds = self.pick((3_000_000, 2), (500_000, 1), (2_000, 1))
+        evaluations, seeds = self.pick((900_000, 3), (300_000, 1), (2_000, 1))
         return evaluations, seeds
 
     @property
