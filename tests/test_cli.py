@@ -100,8 +100,8 @@ def test_foreign_files(tmp_path, tiny_table):
 def test_train_from_tables(tmp_path, tiny, tiny_samples, tiny_table, monkeypatch):
     import pnag_fast.generator as generator
 
-    quick = generator.PnagSettings(n_architectures=500, evaluator_steps=10, steps=5)
-    monkeypatch.setattr(generator, "PnagSettings", lambda: quick)
+    quick = generator.ExpertSettings(evaluations=2000, steps=20)
+    monkeypatch.setitem(generator.METHODS, "expert", quick)
     pf.accuracy.save_table(tmp_path / "accuracy.csv", tiny, *tiny_samples)
     tiny_table.save(tmp_path / "cost.json")
     code, out, err = run(
@@ -112,9 +112,13 @@ def test_train_from_tables(tmp_path, tiny, tiny_samples, tiny_table, monkeypatch
         tmp_path / "cost.json",
         "--out",
         tmp_path / "generator.safetensors",
+        "--checkpoint",
+        tmp_path / "checkpoint.safetensors",
         "--json",
     )
     assert code == 0, err
+    assert (tmp_path / "checkpoint.safetensors").exists()
+    assert json.loads(out)["record"]["method"] == "expert"
     assert json.loads(out)["reachable"][0]["range"] == list(tiny_table.bounds)
     loaded = pf.Generator.load(tmp_path / "generator.safetensors")
     assert len(loaded.generate(tiny_table.bounds[1])) == 1

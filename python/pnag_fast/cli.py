@@ -521,10 +521,28 @@ def supernet_evaluate(
     help="Accuracy table (CSV), or an accuracy model (.safetensors, .pth).",
 )
 @click.option("--out", type=ANY_PATH, required=True, help="Generator to write (safetensors).")
+@click.option(
+    "--method",
+    type=click.Choice(["expert", "pnag"]),
+    default="expert",
+    show_default=True,
+    help="Front search and imitation, or PNAG as published.",
+)
+@click.option(
+    "--checkpoint",
+    type=ANY_PATH,
+    help="File that keeps the state of training: run again after an interruption to go on.",
+)
 @_seed_option
 @_json_option
 def train(
-    cost_paths: tuple[Path, ...], accuracy_path: Path, out: Path, seed: int, as_json: bool
+    cost_paths: tuple[Path, ...],
+    accuracy_path: Path,
+    out: Path,
+    method: str,
+    checkpoint: Path | None,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Train a generator from an accuracy table and cost tables.
 
@@ -547,7 +565,15 @@ def train(
             )
         else:
             model = accuracy.load(accuracy_path, space)
-        generator = train_generator(space, model, tables, seed=seed, progress=progress)
+        generator = train_generator(
+            space,
+            model,
+            tables,
+            method=method,
+            seed=seed,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
     generator.save(out)
     facts = {
         "generator": str(out),
@@ -578,11 +604,15 @@ def train(
     required=True,
     help="Upper bound in the table's unit; comma-separated for several costs; repeatable.",
 )
-@click.option("--candidates", type=click.IntRange(1), default=32, show_default=True)
+@click.option(
+    "--candidates",
+    type=click.IntRange(1),
+    help="Proposals of the policy per budget; default: 5, for PNAG's policy 32.",
+)
 @_seed_option
 @_json_option
 def generate(
-    path: Path, budgets: tuple[str, ...], candidates: int, seed: int, as_json: bool
+    path: Path, budgets: tuple[str, ...], candidates: int | None, seed: int, as_json: bool
 ) -> None:
     """Print the architecture for a budget; needs neither torch nor TVM.
 

@@ -90,7 +90,9 @@ def test_log_probabilities_of_absent_layers_do_not_count(tiny):
 @pytest.mark.parametrize("name", ["n_budgets", "steps", "samples_per_budget"])
 def test_bad_settings_are_refused(tiny, tiny_model, tiny_table, name):
     with pytest.raises(InvalidInputError, match=name):
-        pf.train_generator(tiny, tiny_model, [tiny_table], settings=PnagSettings(**{name: 0}))
+        pf.train_generator(
+            tiny, tiny_model, [tiny_table], method="pnag", settings=PnagSettings(**{name: 0})
+        )
 
 
 def test_a_constant_cost_is_refused(tiny, tiny_model):

@@ -13,23 +13,31 @@ from ..costs import CostTable
 from ..errors import InvalidInputError
 from ..progress import ProgressCallback, ignore_progress
 from ..spaces import SearchSpace
-from . import pnag
+from . import expert, pnag
 from .checkpoint import Checkpoint, identity
+from .expert import ExpertSettings
 from .generator import Generated, Generator
+from .independent import IndependentPolicy
 from .pnag import PRESETS, PnagSettings, dominance, require_torch
 from .policy import BudgetScale, Policy
 
 __all__ = [
     "BudgetScale",
+    "ExpertSettings",
     "Generated",
     "Generator",
+    "IndependentPolicy",
     "PnagSettings",
     "Policy",
     "dominance",
     "train_generator",
 ]
 
-METHODS = ("pnag",)
+# Methods, the default first, and their settings.
+METHODS: dict[str, ExpertSettings | PnagSettings] = {
+    "expert": ExpertSettings(),
+    "pnag": PRESETS["pnag"],
+}
 
 
 def train_generator(
@@ -37,10 +45,10 @@ def train_generator(
     model: AccuracyModel,
     tables: Sequence[CostTable],
     *,
-    method: str = "pnag",
+    method: str = "expert",
     seed: int = 0,
     preset: str | None = None,
-    settings: PnagSettings | None = None,
+    settings: ExpertSettings | PnagSettings | None = None,
     checkpoint: files.StrPath | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Generator:
@@ -53,15 +61,16 @@ def train_generator(
         Of the same space.
     tables : sequence of CostTable
         Of the same space; budgets have one column for each.
-    method : {"pnag"}
-        Guo et al. 2022; see `pnag_fast.generator.pnag` for how it is implemented.
+    method : {"expert", "pnag"}
+        The front search and a policy that imitates it (`pnag_fast.generator.expert`), or Guo et
+        al. 2022 as published (`pnag_fast.generator.pnag`).
     seed : int
         Same inputs and seed, same generator, on one machine with one version of torch.
     preset : {"pnag", "nag"}, optional
         Settings of ``method="pnag"`` by name: those of the paper, the default, or those of its
         version of 2021 (K = 5, no interpolation, logistic ranking loss).
-    settings : PnagSettings, optional
-        Instead of a preset.
+    settings : ExpertSettings or PnagSettings, optional
+        Of the method; for ``"pnag"`` instead of a preset.
     checkpoint : path, optional
         Where training keeps its state every few seconds: killed at any moment and called again
         with the same arguments, it goes on and ends with the same generator. The file stays.
@@ -82,13 +91,19 @@ def train_generator(
         raise InvalidInputError(
             f"unknown method {method!r}; available: {', '.join(map(repr, METHODS))}"
         )
-    if preset is not None and settings is not None:
-        raise InvalidInputError("give a preset or settings, not both")
+    if preset is not None and (settings is not None or method != "pnag"):
+        raise InvalidInputError("a preset is for method 'pnag', and instead of settings")
     if preset is not None and preset not in PRESETS:
         raise InvalidInputError(
             f"unknown preset {preset!r}; available: {', '.join(map(repr, PRESETS))}"
         )
-    settings = settings or PRESETS[preset or "pnag"]
+    if settings is None:
+        settings = METHODS[method] if preset is None else PRESETS[preset]
+    if type(settings) is not type(METHODS[method]):
+        raise InvalidInputError(
+            f"method {method!r} has no use for {type(settings).__name__}; "
+            "give the settings of the method"
+        )
     settings.check()
     require_torch("training a generator")
     model = model.for_space(space)
@@ -104,7 +119,11 @@ def train_generator(
     kept = Checkpoint(
         checkpoint, identity(method, seed, dataclasses.asdict(settings), model, stack.tables)
     )
-    policy, archive, record = pnag.train(model, stack, settings, seed, kept, progress)
+    policy: IndependentPolicy | Policy
+    if isinstance(settings, ExpertSettings):
+        policy, archive, record = expert.train(model, stack, settings, seed, kept, progress)
+    else:
+        policy, archive, record = pnag.train(model, stack, settings, seed, kept, progress)
     record = {
         "method": method,
         "seed": seed,
