@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, module) {
     pnag::python::register_build_info(module);
     pnag::python::register_space(module);
     pnag::python::register_cost(module);
+    pnag::python::register_depthwise(module);
     pnag::python::register_pareto(module);
     pnag::python::register_window(module);
 }

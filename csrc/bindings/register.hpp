@@ -9,6 +9,7 @@ void register_errors(pybind11::module_& module);
 void register_build_info(pybind11::module_& module);
 void register_space(pybind11::module_& module);
 void register_cost(pybind11::module_& module);
+void register_depthwise(pybind11::module_& module);
 void register_pareto(pybind11::module_& module);
 void register_window(pybind11::module_& module);
 

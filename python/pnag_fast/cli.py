@@ -112,7 +112,7 @@ _data_option = click.option(
     "images",
     default="digits",
     show_default=True,
-    help="'digits', a folder of images by class, or an .npz with 'images' and 'labels'.",
+    help="'digits', a folder of images by class or of shards, or an .npz of images and labels.",
 )
 
 
@@ -434,9 +434,20 @@ def supernet_import(
 @_space_options
 @_data_option
 @click.option("--out", type=ANY_PATH, required=True, help="Supernet to write (safetensors).")
+@click.option("--recipe", default="sandwich", show_default=True, help="sandwich or single-path.")
 @click.option("--epochs", type=click.IntRange(1), default=24, show_default=True)
-@_torch_threads_option
+@click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True)
+@click.option("--learning-rate", type=float, default=8e-3, show_default=True, help="Peak.")
+@click.option("--max-shift", type=click.IntRange(0), default=1, show_default=True, help="Pixels.")
 @click.option("--flip", is_flag=True, help="Mirror half of the images; not for digits or letters.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Of the layers' arithmetic.",
+)
+@_torch_threads_option
 @_seed_option
 @_json_option
 def supernet_train(
@@ -446,9 +457,14 @@ def supernet_train(
     classes: int | None,
     images: str,
     out: Path,
+    recipe: str,
     epochs: int,
-    threads: int | None,
+    batch_size: int,
+    learning_rate: float,
+    max_shift: int,
     flip: bool,
+    precision: str,
+    threads: int | None,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -475,8 +491,13 @@ def supernet_train(
         log = library.train(
             net,
             dataset,
+            recipe=recipe,
             epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            max_shift=max_shift,
             flip=flip,
+            precision=precision,
             seed=seed,
             checkpoint=checkpoint,
             progress=progress,

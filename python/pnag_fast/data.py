@@ -10,6 +10,7 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from . import files
 from .errors import DataError, FileAccessError, InvalidInputError, MissingDependencyError
+from .threads import resolve_threads
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,6 +32,9 @@ Fractions = tuple[float, float, float]
 
 # Half to learn from; a quarter to judge architectures by, a quarter to judge the final ones.
 DEFAULT_FRACTIONS: Fractions = (0.5, 0.25, 0.25)
+
+# Of the training images of shards, which bring their own test images.
+_SHARD_VALIDATION = 0.1
 
 _SPLITS = ("train", "validation", "test")
 _FILES_NAMED_IN_AN_ERROR = 5
@@ -168,7 +173,7 @@ def load(
     path: files.StrPath,
     resolution: int,
     *,
-    fractions: Fractions = DEFAULT_FRACTIONS,
+    fractions: Fractions | None = None,
     seed: int = 0,
 ) -> ImageData:
     """Load a user's images and split them.
@@ -178,12 +183,16 @@ def load(
     path : path
         A folder with one sub-folder of image files per class, or an ``.npz`` file with ``images``
         ((n, h, w) or (n, h, w, 1 or 3); uint8, or floating point from 0 to 1), ``labels``
-        ((n,) integers from 0) and optionally ``classes`` (names). Hidden files are passed over;
-        pickled arrays are refused.
+        ((n,) integers from 0) and optionally ``classes`` (names), or a folder of *shards*
+        ``train*.npz`` and ``test*.npz``, each with ``labels`` and either ``images`` or encoded
+        images: ``jpeg`` (bytes, one file after the other) and ``offsets`` ((n + 1,)). Hidden files
+        are passed over; pickled arrays are refused.
     resolution : int
         Height and width to scale to, in pixels; the aspect ratio is not kept.
-    fractions : (float, float, float)
-        Shares of training, validation and test images, kept within every class.
+    fractions : (float, float, float), optional
+        Shares of training, validation and test images, kept within every class. Shards bring their
+        test images, and a tenth of the others becomes validation images unless the first two
+        shares say otherwise.
     seed : int
         Of the split.
 
@@ -200,6 +209,8 @@ def load(
     source = Path(path)
     _check_resolution(resolution)
     if source.is_dir():
+        if any(source.glob("train*.npz")):
+            return _load_shards(source, resolution, fractions, seed)
         images, labels, classes = _load_folder(source, resolution)
     elif not source.exists():
         raise FileAccessError(
@@ -213,7 +224,8 @@ def load(
             f"'{source}' is neither a folder of images by class nor an .npz file; "
             "put each class into a sub-folder of its own, or save 'images' and 'labels' as .npz"
         )
-    return split(images, labels, classes, name=str(source), fractions=fractions, seed=seed)
+    shares = DEFAULT_FRACTIONS if fractions is None else fractions
+    return split(images, labels, classes, name=str(source), fractions=shares, seed=seed)
 
 
 def split(
@@ -240,12 +252,7 @@ def split(
     seed : int
         Same seed, same split.
     """
-    shares = np.asarray(fractions, dtype=np.float64)
-    if shares.shape != (3,) or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-9:
-        raise InvalidInputError(
-            "fractions should be three positive shares (training, validation, test) that sum "
-            f"to 1, found {fractions!r}"
-        )
+    shares = _checked_shares(fractions)
     _check_labels(labels, len(images), classes, name)
     rng = np.random.default_rng(_seed(seed))
     parts: tuple[list[npt.NDArray[np.intp]], ...] = ([], [], [])
@@ -303,9 +310,15 @@ class _UnreadableImageError(Exception):
 
 
 def _read_image(path: Path, resolution: int) -> Images:
+    try:
+        return _decode(path.read_bytes(), resolution)
+    except OSError as error:
+        raise _UnreadableImageError(error.strerror) from error
+
+
+def _decode(raw: bytes, resolution: int) -> Images:
     pillow = _pillow()
     try:
-        raw = path.read_bytes()
         with pillow.open(io.BytesIO(raw)) as image:
             # Pillow would clip these to 8 bits, which turns most of them white.
             if image.mode.startswith(("I", "F")):
@@ -319,7 +332,7 @@ def _read_image(path: Path, resolution: int) -> Images:
         raise _UnreadableImageError(str(error) or type(error).__name__) from error
 
 
-def _load_npz(path: Path, resolution: int) -> tuple[Images, Labels, list[str]]:
+def _read_npz(path: Path, keys: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     arrays: dict[str, npt.NDArray[Any]] = {}
     try:
         # Opened here, because numpy leaves a file open that turns out to be broken.
@@ -327,7 +340,7 @@ def _load_npz(path: Path, resolution: int) -> tuple[Images, Labels, list[str]]:
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it holds one array without a name")
-            for key in ("images", "labels", "classes"):
+            for key in keys:
                 if key in archive:
                     arrays[key] = archive[key]
     except (ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
@@ -337,6 +350,11 @@ def _load_npz(path: Path, resolution: int) -> tuple[Images, Labels, list[str]]:
         ) from error
     except OSError as error:
         raise FileAccessError(f"cannot read '{path}': {error.strerror or error}") from error
+    return arrays
+
+
+def _load_npz(path: Path, resolution: int) -> tuple[Images, Labels, list[str]]:
+    arrays = _read_npz(path, ("images", "labels", "classes"))
     missing = [key for key in ("images", "labels") if key not in arrays]
     if missing:
         raise DataError(
@@ -344,25 +362,13 @@ def _load_npz(path: Path, resolution: int) -> tuple[Images, Labels, list[str]]:
             "numpy.savez(path, images=..., labels=...)"
         )
     labels = arrays["labels"]
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(
-            f"'labels' of '{path}' should be integers of shape (n,), found {labels.dtype} of "
-            f"shape {labels.shape}"
-        )
+    _check_label_array(labels, path)
     if len(arrays["images"]) != len(labels):
         raise DataError(
             f"'{path}' has {len(arrays['images'])} images and {len(labels)} labels; "
             "there should be one label per image"
         )
-    if len(labels) == 0:
-        raise DataError(f"'{path}' has no images")
-    low, high = int(labels.min()), int(labels.max())
-    # A class without images is refused below; this bounds how many could be named before that.
-    if low < 0 or high >= len(labels):
-        raise DataError(
-            f"'labels' of '{path}' run from {low} to {high}; they should be 0 to "
-            "number of classes - 1, every class with images"
-        )
+    high = int(labels.max())
     classes = [str(label) for label in range(high + 1)]
     if "classes" in arrays:
         classes = [str(c) for c in np.atleast_1d(arrays["classes"]).ravel().tolist()]
@@ -432,7 +438,107 @@ def _pillow() -> Any:
     return Image
 
 
+def _load_shards(
+    folder: Path, resolution: int, fractions: Fractions | None, seed: int
+) -> ImageData:
+    parts = []
+    for part in ("train", "test"):
+        shards = [_read_shard(p, resolution) for p in sorted(folder.glob(f"{part}*.npz"))]
+        if not shards:
+            raise DataError(f"'{folder}' has no {part}*.npz; shards of both kinds are needed")
+        parts.append([np.concatenate(arrays) for arrays in zip(*shards, strict=True)])
+    (images, labels), (test_images, test_labels) = parts
+    names = [str(label) for label in range(max(int(labels.max()), int(test_labels.max())) + 1)]
+    validation = _SHARD_VALIDATION
+    if fractions is not None:
+        shares = _checked_shares(fractions)
+        validation = float(shares[1] / (shares[0] + shares[1]))
+    # The images at hand have no test part: what `split` would put there stays for training.
+    rest = (1 - validation) / 2
+    held_out = split(
+        images, labels, names, name=str(folder), fractions=(rest, validation, rest), seed=seed
+    )
+    train = Split(
+        _frozen(np.concatenate([held_out.train.images, held_out.test.images])),
+        _frozen(np.concatenate([held_out.train.labels, held_out.test.labels])),
+    )
+    test = Split(_frozen(test_images), _frozen(test_labels))
+    return ImageData(train, held_out.validation, test, tuple(names), str(folder))
+
+
+def _read_shard(path: Path, resolution: int) -> tuple[Images, Labels]:
+    arrays = _read_npz(path, ("images", "jpeg", "offsets", "labels"))
+    if "jpeg" not in arrays:
+        images, labels, _ = _load_npz(path, resolution)
+        return images, labels
+    missing = [key for key in ("offsets", "labels") if key not in arrays]
+    if missing:
+        raise DataError(f"'{path}' has no array named {' and '.join(map(repr, missing))}")
+    encoded, offsets, labels = arrays["jpeg"], arrays["offsets"], arrays["labels"]
+    _check_label_array(labels, path)
+    whole = (
+        encoded.dtype == np.uint8
+        and encoded.ndim == offsets.ndim == 1
+        and np.issubdtype(offsets.dtype, np.integer)
+        and len(offsets) == len(labels) + 1
+        and offsets[0] >= 0
+        and offsets[-1] <= len(encoded)
+        and bool((np.diff(offsets) > 0).all())
+    )
+    if not whole:
+        raise DataError(
+            f"'{path}': 'offsets' should be {len(labels) + 1} rising positions in 'jpeg', whose "
+            "bytes are uint8"
+        )
+    raw = encoded.tobytes()
+    images = np.empty((len(labels), resolution, resolution, 3), dtype=np.uint8)
+
+    def decode(i: int) -> str | None:
+        try:
+            images[i] = _decode(raw[offsets[i] : offsets[i + 1]], resolution)
+        except _UnreadableImageError as error:
+            return f"image {i} ({error})"
+        return None
+
+    _pillow()  # its absence is told here, not by a thread
+    # Pillow decodes without holding Python's lock.
+    with ThreadPoolExecutor(resolve_threads(None)) as pool:
+        broken = [
+            problem for problem in pool.map(decode, range(len(labels)), chunksize=64) if problem
+        ]
+    if broken:
+        raise DataError(f"'{path}' has {len(broken)} images that cannot be read: {broken[0]}")
+    return images, labels.astype(np.int64)
+
+
 # --- checks -------------------------------------------------------------------------------------
+
+
+def _check_label_array(labels: npt.NDArray[Any], path: Path) -> None:
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(
+            f"'labels' of '{path}' should be integers of shape (n,), found {labels.dtype} of "
+            f"shape {labels.shape}"
+        )
+    if len(labels) == 0:
+        raise DataError(f"'{path}' has no images")
+    low, high = int(labels.min()), int(labels.max())
+    # A class without images is refused below; this bounds how many could be named before that.
+    if low < 0 or high >= len(labels):
+        raise DataError(
+            f"'labels' of '{path}' run from {low} to {high}; they should be 0 to "
+            "number of classes - 1, every class with images"
+        )
+
+
+def _checked_shares(fractions: Fractions) -> npt.NDArray[np.float64]:
+    shares = np.asarray(fractions, dtype=np.float64)
+    if shares.shape != (3,) or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-9:
+        raise InvalidInputError(
+            "fractions should be three positive shares (training, validation, test) that sum "
+            f"to 1, found {fractions!r}"
+        )
+    return shares
 
 
 def _check_labels(labels: Labels, n_images: int, classes: Sequence[str], name: str) -> None:

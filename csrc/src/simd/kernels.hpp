@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "pnag/depthwise_shape.hpp"
+
 namespace pnag::simd {
 
 /// What the lookup kernel needs of a CostTables; plain pointers, owned by the caller.
@@ -162,6 +164,11 @@ struct Kernels {
     /// There is room for kMemberRoom more.
     std::size_t (*add_member)(double* x, double* y, double* z, std::size_t n, double px, double py,
                               double pz);
+
+    /// Channels [begin, end) of depthwise_weight_gradient; see pnag/depthwise.hpp.
+    void (*depthwise_weight_gradient)(const float* images, const float* gradient,
+                                      const DepthwiseShape& shape, std::size_t begin,
+                                      std::size_t end, float* out);
 };
 
 /// Points per block of find_dominator.

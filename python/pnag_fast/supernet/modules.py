@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from pnag_fast.spaces.blocks import Activation, Block, Head, MBConv, Stem
 
+from .depthwise import depthwise_conv2d
+
 BATCH_NORM_MOMENTUM = 0.1
 BATCH_NORM_EPSILON = 1e-5
 
@@ -178,9 +180,7 @@ class ElasticDepthwise(nn.Module):
 
     def forward(self, x: Tensor, kernel: int, stride: int) -> Tensor:
         """Convolve ``(b, c, h, w)`` with the first c channels' filters of size `kernel`."""
-        channels = x.shape[1]
-        filters = self.filters(channels, kernel)
-        return F.conv2d(x, filters, None, stride, kernel // 2, groups=channels)
+        return depthwise_conv2d(x, self.filters(x.shape[1], kernel), stride)
 
 
 class ElasticBatchNorm(nn.BatchNorm2d):

@@ -53,8 +53,21 @@ def _draw_sandwich(space: SearchSpace, n_random: int, seed: int) -> Archs:
     return np.concatenate([largest[np.newaxis], smallest[np.newaxis], random])
 
 
-# Yu et al., BigNAS (ECCV 2020), section 3.1: sandwich rule and in-place distillation.
-RECIPES: dict[str, Recipe] = {"sandwich": Recipe("sandwich", _draw_sandwich)}
+def _draw_one(space: SearchSpace, _: int, seed: int) -> Archs:
+    return space.sample(1, seed=seed, distribution="decisions", threads=1)
+
+
+RECIPES: dict[str, Recipe] = {
+    # Yu et al., BigNAS (ECCV 2020), section 3.1: sandwich rule and in-place distillation.
+    "sandwich": Recipe("sandwich", _draw_sandwich),
+    # Guo et al., Single Path One-Shot (ECCV 2020): one random network a step, from the labels.
+    "single-path": Recipe("single-path", _draw_one),
+}
+
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+}
 
 
 @dataclass(frozen=True)
@@ -115,6 +128,7 @@ class _Options:
     n_random: int
     max_shift: int
     flip: bool
+    precision: str
     seed: int
 
     def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
@@ -126,7 +140,7 @@ class _Options:
         return self.learning_rate * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
 
 
-def train(
+def train(  # noqa: PLR0915 - one loop, read from top to bottom
     net: Supernet,
     data: ImageData,
     *,
@@ -141,6 +155,7 @@ def train(
     n_random: int = 2,
     max_shift: int = 1,
     flip: bool = False,
+    precision: str = "float32",
     seed: int = 0,
     checkpoint: files.StrPath | None = None,
     progress: ProgressCallback = ignore_progress,
@@ -156,9 +171,9 @@ def train(
     net : Supernet
         Changed in place, and left in evaluation mode.
     data : ImageData
-    recipe : {"sandwich"}
-        The largest and the smallest network and `n_random` others at each step; all but the
-        largest learn its soft answers.
+    recipe : {"sandwich", "single-path"}
+        ``sandwich``: the largest and the smallest network and `n_random` others at each step; all
+        but the largest learn its soft answers. ``single-path``: one random network a step.
     epochs : int
         Passes over the training images.
     batch_size : int
@@ -174,6 +189,8 @@ def train(
         Images are moved by up to so many pixels each way, drawn for each image anew.
     flip : bool
         Mirror half of the images. Not for digits or letters.
+    precision : {"float32", "bfloat16"}
+        Of the layers' arithmetic; weights and sums stay float32.
     seed : int
         Of batches, augmentation and drawn architectures.
     checkpoint : path, optional
@@ -211,6 +228,7 @@ def train(
             n_random=n_random,
             max_shift=max_shift,
             flip=flip,
+            precision=precision,
             seed=seed,
         )
     )
@@ -232,6 +250,7 @@ def train(
         records = saved.read(identity, options.epochs)
     resumed_after = len(records)
 
+    mixed = precision != "float32"
     net.train()
     for epoch in range(len(records), options.epochs):
         started = time.perf_counter()
@@ -254,7 +273,9 @@ def train(
             teacher: Tensor | None = None
             for arch in archs:
                 net.set_active(arch)
-                logits = net(resized(batch, net.space.resolution_of(arch)))
+                with torch.autocast(device.type, PRECISIONS[precision], enabled=mixed):
+                    logits = net(resized(batch, net.space.resolution_of(arch)))
+                logits = logits.float()
                 if teacher is None:
                     loss = F.cross_entropy(logits, target, label_smoothing=options.label_smoothing)
                     teacher = logits.detach().softmax(dim=1)
@@ -416,6 +437,10 @@ def _checked_options(options: _Options) -> _Options:
     if options.recipe not in RECIPES:
         raise InvalidInputError(
             f"unknown recipe {options.recipe!r}; this release has {', '.join(RECIPES)}"
+        )
+    if options.precision not in PRECISIONS:
+        raise InvalidInputError(
+            f"unknown precision {options.precision!r}; choose one of {', '.join(PRECISIONS)}"
         )
     for name, lowest in (
         ("epochs", 1),
