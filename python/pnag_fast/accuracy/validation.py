@@ -158,9 +158,8 @@ class FrontLike(Protocol):
 class Confirmation:
     """A front seen by a model that was not searched.
 
-    Every member claims to be more accurate than whatever costs no more than it. The gain is over
-    the best of those members, and over the largest network where that is no member: the first by
-    the searched model, the second by the judge.
+    Every member claims to be more accurate than the members that cost no more; its gain is over the
+    best of those, once by the searched model and once by the judge.
 
     Attributes
     ----------
