@@ -113,6 +113,14 @@ def pygmo_contributions(pygmo: Any, points: Points, reference: Points) -> Any:
     return pygmo.hypervolume(points).contributions(reference)
 
 
+def in_turn(runs: list[Run | None]) -> list[Any]:
+    return [run() for run in runs if run is not None]
+
+
+def volumes_in_turn(sets: list[Points], reference: Points, threads: int) -> list[float]:
+    return [pareto.hypervolume(points, reference, threads=threads) for points in sets]
+
+
 def pareto_rows(quick: bool) -> Iterator[Row]:
     """Rows of the Pareto kernels."""
     moocore, pygmo = load("moocore"), load("pygmo")
@@ -175,6 +183,18 @@ def pareto_rows(quick: bool) -> Iterator[Row]:
         peers["pygmo"] = of_pygmo(pygmo_contributions, points, reference)
         ours = with_threads(pareto.hypervolume_contributions, points, reference)
         yield Row("hypervolume_contributions", f"sphere {n} x {m}", ours, peers, close)
+
+    # A processor learns the branches of a small set that it sees again and again. A search has a
+    # new one each time, so these rows take many in turn.
+    others = np.random.default_rng(1)
+    for n, m in [(100, 3), (100, 4), (50, 5), (100, 5), (200, 5)]:
+        sets, reference = [sphere(others, n, m) for _ in range(50)], np.full(m, 1.1)
+        runs = [call(moocore, "hypervolume", points, ref=reference) for points in sets]
+        peers = {"moocore": None if moocore is None else partial(in_turn, runs)}
+        runs = [of_pygmo(pygmo_volume, points, reference) for points in sets]
+        peers["pygmo"] = None if pygmo is None else partial(in_turn, runs)
+        ours = with_threads(volumes_in_turn, sets, reference)
+        yield Row("hypervolume", f"50 spheres {n} x {m}", ours, peers, close)
 
 
 def answers_within(run: Run, seconds: float) -> bool:
