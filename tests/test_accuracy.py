@@ -149,7 +149,8 @@ def test_calibrated_slopes(tiny, tiny_samples):
 
     def bound(x):
         values = x @ outputs.T + model.constant.astype(float)
-        return values.mean(1) - 2 * np.sqrt(values.var(1) + model.noise**2)
+        far = np.sum((x @ model.distance[:-1].astype(float) + model.distance[-1]) ** 2, axis=1)
+        return values.mean(1) - 2 * np.sqrt(values.var(1) + model.noise**2 + far)
 
     step = 1e-6 * np.eye(features)
     expected = np.stack([bound(x + e) - bound(x - e) for e in step], axis=1) / 2e-6
@@ -277,11 +278,13 @@ def test_sensitivity_is_the_derivative(tiny, caution):
     linear = rng.normal(0, 0.1, (members, features)).astype(np.float32)
     archs = tiny.sample(40, seed=4)
     x = pf.accuracy.one_hot(tiny, archs).astype(np.float64)
+    distance = rng.normal(0, 0.05, (features + 1, features)).astype(np.float32)
     for link in ("identity", "logit"):
         model = pf.accuracy.NetworkModel(
             space=tiny,
             source="random",
             noise=0.05,
+            distance=distance,
             linear=linear,
             first=matrices[0],
             biases=tuple(biases),
@@ -297,7 +300,8 @@ def test_sensitivity_is_the_derivative(tiny, caution):
                     values = np.maximum(values, 0) @ weight[m].astype(np.float64) + bias[m]
                 value = values[:, 0] + x @ linear[m].astype(np.float64)
                 outputs.append(1 / (1 + np.exp(-value)) if link == "logit" else value)
-            return np.mean(outputs, 0) - caution * np.sqrt(np.var(outputs, 0) + 0.05**2)
+            far = np.sum((x @ distance[:-1].astype(float) + distance[-1]) ** 2, axis=1)
+            return np.mean(outputs, 0) - caution * np.sqrt(np.var(outputs, 0) + 0.05**2 + far)
 
         np.testing.assert_allclose(
             model.predict(archs), predict(x).clip(0, 1), rtol=1e-5, atol=1e-5
@@ -305,6 +309,17 @@ def test_sensitivity_is_the_derivative(tiny, caution):
         step = 1e-6 * np.eye(features)
         expected = np.stack([predict(x + e) - predict(x - e) for e in step], axis=1) / 2e-6
         np.testing.assert_allclose(model.sensitivity(archs), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_std_grows_away_from_the_measured_rows(tiny):
+    """Rows without one choice say little of it; errors on held-out ranges say how little."""
+    archs = tiny.sample(600, seed=3)
+    top1 = 0.5 + 0.02 * (archs > 3).sum(axis=1) + np.random.default_rng(0).normal(0, 0.004, 600)
+    known = archs[:, 0] != 5
+    model = pf.accuracy.fit(tiny, archs[known], top1[known], epochs=50)
+    inside = model.predict(archs[known], return_std=True)[1]
+    outside = model.predict(archs[~known], return_std=True)[1]
+    assert outside.mean() > 1.1 * inside.mean()
 
 
 def test_caution_subtracts_standard_deviations(tiny, tiny_model, tmp_path):

@@ -33,6 +33,7 @@ def test_every_command_has_help_with_an_example():
         "measure",
         "supernet train",
         "supernet evaluate",
+        "accuracy",
         "train",
         "generate",
         "export",
@@ -185,3 +186,53 @@ def test_interruption_is_one_line(tmp_path):
     assert process.returncode == 1
     assert "interrupted; what was finished is kept" in err
     assert "Traceback" not in err
+
+
+def test_accuracy_models_are_fitted_and_checked(tiny, tiny_samples, tiny_model, tmp_path):
+    table, out = tmp_path / "table.csv", tmp_path / "model.safetensors"
+    pf.accuracy.save_table(table, tiny, *tiny_samples)
+    code, text, _ = run("accuracy", table, "--out", out, "--no-check", "--cautious", 1)
+    assert code == 0
+    assert "Kendall" in text
+    model = pf.accuracy.load(out)
+    assert model.caution == 1
+    np.testing.assert_array_equal(
+        model.predict(tiny_samples[0]), tiny_model.cautious(1).predict(tiny_samples[0])
+    )
+
+    base = tmp_path / "base.safetensors"
+    tiny_model.save(base)
+    code, text, _ = run("accuracy", table, "--out", out, "--calibrate", base, "--json")
+    assert code == 0
+    report = json.loads(text)
+    assert set(report["checks"]) == {"random folds", "ranges of MACs"}
+    assert report["checks"]["random folds"]["kendall"] > 0.9
+    assert isinstance(pf.accuracy.load(out), pf.accuracy.CalibratedModel)
+
+    # In percent: nothing is overwritten.
+    before = out.read_bytes()
+    archs, top1 = tiny_samples
+    pf.accuracy.save_table(table, tiny, archs, 100 * top1)
+    code, _, err = run("accuracy", table, "--out", out)
+    assert code == 1
+    assert "divide percentages by 100" in err
+    assert out.read_bytes() == before
+
+
+def test_a_saved_front_is_judged(tiny, tiny_model, tiny_table, tiny_samples, tmp_path):
+    path, judge, out = (tmp_path / name for name in ("front.json", "judge.csv", "verdicts.json"))
+    front = pf.search.front(tiny, tiny_model, [tiny_table], evaluations=2000)
+    front.save(path)
+    pf.accuracy.save_table(judge, tiny, *tiny_samples)
+    code, text, _ = run("report", path, "--judge", judge, "--out", out)
+    assert code == 0
+    assert "gains are confirmed" in text
+    assert json.loads(out.read_text())["summary"]["members"] == len(front)
+    code, text, _ = run("report", path, "--judge", judge, "--json")
+    assert code == 0
+    verdicts = json.loads(text)["members"]
+    assert {"predicted_gain", "judged_gain", "verdict"} <= set(verdicts[0])
+    assert run("report", path)[0] == 2
+    code, _, err = run("report", judge, "--judge", judge)
+    assert code == 1
+    assert "not a pnag-front file" in err

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__
-from .errors import InvalidInputError, PnagError
+from .errors import InvalidInputError, PnagError, UnsupportedSpaceError
 from .progress import NEWS, ProgressCallback
 
 if TYPE_CHECKING:
     from .data import ImageData
     from .report import FrontReport
-    from .spaces import SearchSpace
+    from .spaces import Archs, SearchSpace
 
 EXISTING = click.Path(exists=True, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
@@ -94,6 +94,13 @@ def _space_options(command: Callable[..., Any]) -> Callable[..., Any]:
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 _seed_option = click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all randomness."
+)
+_cautious_option = click.option(
+    "--cautious",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Predict the mean less this many standard deviations, for searches.",
 )
 _torch_threads_option = click.option(
     "--threads",
@@ -509,6 +516,90 @@ def supernet_evaluate(
     )
 
 
+@pnag.command("accuracy")
+@click.argument("table", type=EXISTING)
+@_space_options
+@click.option("--out", type=ANY_PATH, required=True, help="Accuracy model to write (safetensors).")
+@click.option(
+    "--calibrate",
+    "base",
+    type=EXISTING,
+    help="Correct this model (.safetensors, .pth) by the table instead of fitting a new one.",
+)
+@_cautious_option
+@click.option(
+    "--check/--no-check",
+    default=True,
+    show_default=True,
+    help="Nested cross-validation, by random folds and by ranges of multiply-adds.",
+)
+@_seed_option
+@_json_option
+def accuracy_command(
+    table: Path,
+    space_name: str,
+    resolutions: tuple[int, ...],
+    width: float | None,
+    classes: int | None,
+    out: Path,
+    base: Path | None,
+    cautious: float,
+    check: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Fit an accuracy model to measured architectures, and say how true it is.
+
+    \b
+    TABLE is CSV with columns 'arch', in the notation of the space, and 'top1', a
+    fraction.
+
+    \b
+    Example:
+      pnag accuracy quickstart/accuracy.csv --space mbv3-tiny --out model.safetensors
+      pnag accuracy measured.csv --space ofa-mbv3 --calibrate acc_predictor.pth \\
+          --out calibrated.safetensors
+    """  # noqa: D301
+    from . import accuracy, costs
+    from .threads import torch_threads
+
+    space = _space(space_name, resolutions, width, classes)
+    archs, top1 = accuracy.load_table(table, space)
+    published = None if base is None else accuracy.load(base, space)
+
+    def fit(space: SearchSpace, archs: Archs, top1: Any) -> accuracy.AccuracyModel:
+        if published is not None:
+            return accuracy.calibrate(published, archs, top1, seed=seed)
+        return accuracy.fit(space, archs, top1, seed=seed)
+
+    splits: dict[str, Any] = {"random folds": None} if check else {}
+    if check:
+        # A space of the user's own has no layers to count.
+        with contextlib.suppress(UnsupportedSpaceError):
+            splits["ranges of MACs"] = costs.macs(space)(archs)
+    checks: dict[str, Any] = {}
+    with _progress(quiet=as_json) as progress, torch_threads(1):
+        progress("fitting and checking", 0, 1 + len(splits))
+        model = fit(space, archs, top1)
+        for name, by in splits.items():
+            progress("fitting and checking", 1 + len(checks), 1 + len(splits))
+            checks[name] = accuracy.cross_validate(space, archs, top1, fit, seed=seed, by=by)
+        progress("fitting and checking", 1 + len(splits), 1 + len(splits))
+    model.cautious(cautious).save(out)
+    if as_json:
+        _print_json({"model": str(out), "source": model.source, **model.report, "checks": checks})
+        return
+    click.echo(f"{model.source}; written to {out}")
+    reports = checks or {"folds that also chose settings": dict(model.report)}
+    _print_table(
+        ["Kendall", "Spearman", "error, points", "held out"],
+        [
+            [f"{r['kendall']:.3f}", f"{r['spearman']:.3f}", f"{100 * r['mean_error']:.3f}", name]
+            for name, r in reports.items()
+        ],
+    )
+
+
 @pnag.command()
 @click.option(
     "--cost", "cost_paths", type=EXISTING, multiple=True, required=True, help="Cost table (JSON)."
@@ -533,6 +624,7 @@ def supernet_evaluate(
     type=ANY_PATH,
     help="File that keeps the state of training: run again after an interruption to go on.",
 )
+@_cautious_option
 @_seed_option
 @_json_option
 def train(
@@ -541,6 +633,7 @@ def train(
     out: Path,
     method: str,
     checkpoint: Path | None,
+    cautious: float,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -565,6 +658,8 @@ def train(
             )
         else:
             model = accuracy.load(accuracy_path, space)
+        if cautious:
+            model = model.cautious(cautious)
         generator = train_generator(
             space,
             model,
@@ -713,21 +808,64 @@ def export(
 
 
 @pnag.command()
-@click.argument("folder", type=EXISTING)
+@click.argument("path", metavar="FOLDER|FRONT", type=EXISTING)
+@click.option(
+    "--judge",
+    type=EXISTING,
+    help="Accuracy model (.safetensors, .pth) or table (.csv) that was not searched: says which "
+    "gains of a saved front it confirms.",
+)
+@click.option("--out", type=ANY_PATH, help="With --judge: every member's verdict (JSON).")
+@_seed_option
 @_json_option
-def report(folder: Path, as_json: bool) -> None:
-    """Write the picture and the page of a run anew, and print its table.
+def report(path: Path, judge: Path | None, out: Path | None, seed: int, as_json: bool) -> None:
+    """Write the picture and the page of a run anew, or judge a saved front.
+
+    \b
+    A search finds what its accuracy model overrates. A model of another kind, or
+    fitted to other measurements, tells which gains are real.
 
     \b
     Example:
       pnag report quickstart
+      pnag report front.json --judge other.safetensors
     """  # noqa: D301
+    if judge is not None:
+        _judge_front(path, judge, out, seed, as_json)
+        return
+    if not path.is_dir():
+        raise click.UsageError(f"{path} is a file: --judge says by which model to judge it")
     from .quickstart import write_report
     from .report import FrontReport
 
-    loaded = FrontReport.load(folder / "front.json")
-    write_report(loaded, folder)
-    _show_report(loaded, folder, as_json)
+    loaded = FrontReport.load(path / "front.json")
+    write_report(loaded, path)
+    _show_report(loaded, path, as_json)
+
+
+def _judge_front(path: Path, judge: Path, out: Path | None, seed: int, as_json: bool) -> None:
+    from . import accuracy
+    from .accuracy.validation import CONFIRMATION_HEAD, saved_front
+
+    front = saved_front(path)
+    if judge.suffix == ".csv":
+        archs, top1 = accuracy.load_table(judge, front.space)
+        with _progress(quiet=as_json) as progress:
+            model: accuracy.AccuracyModel = accuracy.fit(
+                front.space, archs, top1, seed=seed, progress=progress
+            )
+    else:
+        model = accuracy.load(judge, front.space)
+    found = accuracy.confirm(front, model)
+    if out is not None:
+        found.save(out)
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    _print_table(CONFIRMATION_HEAD, found.table())
+    click.echo()
+    for line in found.findings():
+        click.echo(line)
 
 
 @pnag.command()

@@ -18,6 +18,7 @@ from .model import (
     Float32Array,
     FloatArray,
     Tensors,
+    distance_term,
     feature_offsets,
     one_hot,
     tensor,
@@ -47,30 +48,32 @@ class CalibratedModel(AccuracyModel):
 
     kind: ClassVar[str] = "calibrated"
 
-    def _moments(self, archs: Archs, with_std: bool) -> tuple[FloatArray, FloatArray | None]:
+    def _moments(self, archs: Archs, with_variance: bool) -> tuple[FloatArray, FloatArray | None]:
+        outputs = self._outputs(archs)
+        return outputs.mean(axis=1), outputs.var(axis=1) if with_variance else None
+
+    def _outputs(self, archs: Archs) -> FloatArray:
+        """Top-1 by every member, shape (n, members)."""
+        terms = np.empty((len(archs), len(self.scale)))
+        for start in range(0, len(archs), 8192):
+            rows = slice(start, start + 8192)
+            terms[rows] = one_hot(self.space, archs[rows]) @ self.linear.T
         base = self.base._moments(archs, False)[0]
-        # The members are linear, so their mean and variance need one product each.
-        terms = _terms(self, archs)
-        if not with_std:
-            return terms.mean(axis=1) + float(self.scale.mean()) * base, None
-        outputs = terms + self.scale * base[:, None]
-        return outputs.mean(axis=1), np.sqrt(outputs.var(axis=1) + self.noise**2)
+        return terms + self.constant + self.scale * base[:, None]
 
     def _slopes(
-        self, archs: Archs, with_std: bool
+        self, archs: Archs, with_variance: bool
     ) -> tuple[Float32Array, Float32Array | None] | None:
         slopes = self.base._slopes(archs, False)
         if slopes is None:
             return None
         of_mean = self.scale.mean() * slopes[0] + self.linear.mean(axis=0)
-        if not with_std:
+        if not with_variance:
             return of_mean, None
-        outputs = _terms(self, archs) + self.scale * self.base._moments(archs, False)[0][:, None]
-        excess = outputs - outputs.mean(axis=1, keepdims=True)
-        std = np.sqrt((excess**2).mean(axis=1) + self.noise**2)
-        share = excess / (len(self.scale) * np.where(std > 0, std, 1))[:, None]
-        of_std = (share @ self.scale)[:, None] * slopes[0] + share @ self.linear
-        return of_mean, of_std.astype(np.float32)
+        outputs = self._outputs(archs)
+        excess = (outputs - outputs.mean(axis=1, keepdims=True)).astype(np.float32)
+        share = 2 * excess / len(self.scale)
+        return of_mean, (share @ self.scale)[:, None] * slopes[0] + share @ self.linear
 
     def _content(self, prefix: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         tensors, body = self.base.to_tensors(f"{prefix}base.")
@@ -100,15 +103,6 @@ class CalibratedModel(AccuracyModel):
             linear=tensor(tensors, f"{prefix}linear", (len(scale), n_features), path),
             **common,
         )
-
-
-def _terms(model: CalibratedModel, archs: Archs) -> FloatArray:
-    """Constant and codes' terms of every member, shape (n, members)."""
-    terms = np.empty((len(archs), len(model.scale)))
-    for start in range(0, len(archs), 8192):
-        rows = slice(start, start + 8192)
-        terms[rows] = one_hot(model.space, archs[rows]) @ model.linear.T
-    return terms + model.constant
 
 
 def calibrate(
@@ -151,8 +145,9 @@ def calibrate(
     fold = np.random.default_rng(seed).permutation(len(archs)) % members
     before = model.predict(archs)
     spread = before.std()
+    features = one_hot(model.space, archs)
     columns = np.column_stack(
-        [(before - before.mean()) / (spread if spread > 0 else 1.0), one_hot(model.space, archs)]
+        [(before - before.mean()) / (spread if spread > 0 else 1.0), features]
     )
     level, unit = target.mean(), target.std()
     normalised = (target - level) / unit
@@ -167,18 +162,26 @@ def calibrate(
         candidates.append((float(np.mean((held_out - normalised) ** 2)), solutions, held_out))
     best = min(range(len(candidates)), key=lambda i: candidates[i][0])
     mean_squared, solutions, held_out = candidates[best]
+    penalty = _PENALTIES[best]
+
+    def predict_without(inside: npt.NDArray[np.bool_]) -> FloatArray:
+        solution = _ridge(columns[inside], normalised[inside], penalty)
+        return np.asarray(level + unit * (columns @ solution[:-1] + solution[-1]))
+
+    noise = float(unit * np.sqrt(mean_squared))
     solved = unit * np.stack(solutions)
     scale = solved[:, 0] / (spread if spread > 0 else 1.0)
     return CalibratedModel(
         space=model.space,
         source=f"{model.source}; calibrated on {len(archs)} measured architectures",
-        noise=float(unit * np.sqrt(mean_squared)),
+        noise=noise,
         report={
             "rows": len(archs),
             **agreement(level + unit * held_out, target),
             "before": agreement(before, target),
             "terms": "offset, scale" if best == len(_PENALTIES) - 1 else "offset, scale, codes",
         },
+        distance=distance_term(features, target, noise, min(penalty, 1.0), predict_without),
         base=model,
         constant=(level + solved[:, -1] - scale * before.mean()).astype(np.float32),
         scale=scale.astype(np.float32),

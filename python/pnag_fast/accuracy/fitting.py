@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..errors import InvalidInputError
 from ..progress import ProgressCallback, ignore_progress
 from ..spaces import Archs, SearchSpace
-from .model import Float32Array, FloatArray, one_hot
+from .model import Float32Array, FloatArray, distance_term, one_hot
 from .network import LINKS, Link, NetworkModel, from_link, require_torch, to_link
 from .table import check_measured
 from .validation import agreement
@@ -90,16 +90,24 @@ def fit(
     held_out = from_link(mean + scale * (linear_held_out + correction), link)
     error = held_out - target
     first, biases, weights = state
+    noise = float(np.sqrt(np.mean(error**2)))
+
+    def predict_without(inside: npt.NDArray[np.bool_]) -> FloatArray:
+        solution = _ridge(features[inside], normalised[inside], penalty)
+        guess = features @ solution[:-1] + solution[-1]
+        return np.asarray(from_link(mean + scale * guess, link))
+
     return NetworkModel(
         space=space,
         source=f"fitted on {len(archs)} measured architectures",
-        noise=float(np.sqrt(np.mean(error**2))),
+        noise=noise,
         report={
             "rows": len(archs),
             **agreement(held_out, target),
             "link": link,
             "steps": network.best_step,
         },
+        distance=distance_term(features, target, noise, penalty, predict_without),
         linear=(scale * linear).astype(np.float32),
         first=first,
         biases=(

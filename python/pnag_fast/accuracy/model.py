@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar, overload
 
@@ -30,6 +30,8 @@ MODEL_VERSION = 2
 class AccuracyModel(abc.ABC):
     """Maps a batch of architectures to top-1, with its uncertainty where it has one.
 
+    A model of your own is a subclass that defines `_moments`, and `_slopes` where it has them.
+
     Attributes
     ----------
     space : SearchSpace
@@ -42,6 +44,9 @@ class AccuracyModel(abc.ABC):
         What was seen on held-out rows, such as ``kendall``, ``spearman``, ``mean_error``, ``rows``.
     caution : float
         `predict` returns the mean less this many standard deviations; see `cautious`.
+    distance : ndarray of float32, shape (features + 1, features), optional
+        How the standard deviation grows away from the measured rows: by ``|(x, 1) @ distance|`` for
+        the codes x; see `distance_term`.
     """
 
     space: SearchSpace
@@ -49,8 +54,10 @@ class AccuracyModel(abc.ABC):
     noise: float = 0.0
     report: Mapping[str, Any] = field(default_factory=dict)
     caution: float = 0.0
+    distance: Float32Array | None = None
 
-    kind: ClassVar[str]
+    # Name of the kind in files; a model of the user's own has none and cannot be saved.
+    kind: ClassVar[str] = ""
 
     @overload
     def predict(self, archs: Archs, *, return_std: Literal[False] = False) -> FloatArray: ...
@@ -68,8 +75,8 @@ class AccuracyModel(abc.ABC):
         archs : ndarray of uint8, shape (n, n_slots)
             Architectures of the model's space.
         return_std : bool
-            Also return the standard deviation: disagreement of the members and the error seen on
-            held-out rows.
+            Also return the standard deviation: disagreement of the members, the error seen on
+            held-out rows, and the distance from the measured rows, as variances together.
 
         Returns
         -------
@@ -81,6 +88,8 @@ class AccuracyModel(abc.ABC):
         # Weights of a damaged file may be huge; that is found out below.
         with np.errstate(over="ignore", invalid="ignore"):
             top1, std = self._moments(archs, return_std or self.caution > 0)
+            if std is not None:
+                std = np.sqrt(std + self.noise**2 + self._far_squared(archs))
         if not (np.isfinite(top1).all() and (std is None or np.isfinite(std).all())):
             raise InvalidInputError(
                 "the accuracy model predicts values that are not finite; its weights are damaged, "
@@ -104,8 +113,26 @@ class AccuracyModel(abc.ABC):
         slopes = self._slopes(archs, self.caution > 0)
         if slopes is None:
             return None
-        of_mean, of_std = slopes
-        return of_mean if of_std is None else of_mean - np.float32(self.caution) * of_std
+        slope, of_variance = slopes
+        if self.caution > 0 and of_variance is not None:
+            std = self.predict(archs, return_std=True)[1]
+            if self.distance is not None:
+                far = one_hot(self.space, archs) @ self.distance[:-1] + self.distance[-1]
+                of_variance += 2 * far @ self.distance[:-1].T
+            # d sqrt(v) = dv / (2 sqrt(v)); where the std is 0, the variance has its least value.
+            half = self.caution / (2 * np.where(std > 0, std, np.inf))
+            slope = slope - half[:, None].astype(np.float32) * of_variance
+        return slope
+
+    def _far_squared(self, archs: Archs) -> FloatArray:
+        """Squared distance from the measured rows, shape (n,)."""
+        squared = np.zeros(len(archs))
+        if self.distance is not None:
+            for start in range(0, len(archs), 8192):
+                rows = slice(start, start + 8192)
+                far = one_hot(self.space, archs[rows]) @ self.distance[:-1] + self.distance[-1]
+                squared[rows] = np.einsum("ij,ij->i", far, far)
+        return squared
 
     def cautious(self: Model, caution: float = 1.0) -> Model:
         """Return the same model predicting a lower confidence bound: mean - `caution` x std.
@@ -135,6 +162,8 @@ class AccuracyModel(abc.ABC):
     def to_tensors(self, prefix: str = "") -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Return arrays (named with `prefix`) and JSON values; `from_tensors` reads them back."""
         tensors, body = self._content(prefix)
+        if self.distance is not None:
+            tensors[f"{prefix}distance"] = self.distance
         return tensors, {
             "kind": self.kind,
             "space": self.space.definition,
@@ -152,7 +181,7 @@ class AccuracyModel(abc.ABC):
         """Read what `to_tensors` returned, checking every name, shape and value."""
         # Version 1 knew one kind, and no caution.
         kind = files.require({"kind": "network", **body}, "kind", str, path)
-        kinds = {model.kind: model for model in AccuracyModel.__subclasses__()}
+        kinds = {model.kind: model for model in AccuracyModel.__subclasses__() if model.kind}
         if kind not in kinds:
             raise FileFormatError(
                 f"'{path}': unknown kind {kind!r} of an accuracy model; known are {sorted(kinds)}"
@@ -160,6 +189,10 @@ class AccuracyModel(abc.ABC):
         space = from_definition(files.require(body, "space", dict, path), f"'{path}'")
         noise = _non_negative(body, "noise", path)
         caution = _non_negative({"caution": 0.0, **body}, "caution", path)
+        size = int(feature_offsets(space)[-1])
+        distance = None
+        if f"{prefix}distance" in tensors:
+            distance = tensor(tensors, f"{prefix}distance", (size + 1, size), path)
         return kinds[kind]._read(
             tensors,
             body,
@@ -171,6 +204,7 @@ class AccuracyModel(abc.ABC):
                 "noise": noise,
                 "report": files.require(body, "report", dict, path),
                 "caution": caution,
+                "distance": distance,
             },
         )
 
@@ -182,22 +216,22 @@ class AccuracyModel(abc.ABC):
     # --- what a kind of model defines --------------------------------------------------------
 
     @abc.abstractmethod
-    def _moments(self, archs: Archs, with_std: bool) -> tuple[FloatArray, FloatArray | None]:
-        """Mean and standard deviation of valid rows; the second may be None if not asked for."""
+    def _moments(self, archs: Archs, with_variance: bool) -> tuple[FloatArray, FloatArray | None]:
+        """Return top-1 of valid rows, and the variance of the members if asked for."""
 
     def _slopes(
-        self, archs: Archs, with_std: bool
+        self, archs: Archs, with_variance: bool
     ) -> tuple[Float32Array, Float32Array | None] | None:
         """Return the derivatives of both moments, each (n, n_features); None if there are none."""
-        del archs, with_std
+        del archs, with_variance
         return None
 
-    @abc.abstractmethod
     def _content(self, prefix: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-        """Arrays and JSON values beyond those of every model."""
+        """Return arrays and JSON values beyond those of every model."""
+        del prefix
+        raise InvalidInputError(f"a {type(self).__name__} cannot be saved")
 
     @classmethod
-    @abc.abstractmethod
     def _read(
         cls,
         tensors: Tensors,
@@ -207,6 +241,8 @@ class AccuracyModel(abc.ABC):
         common: dict[str, Any],
     ) -> AccuracyModel:
         """Read what `_content` returned; `common` are the fields of every model."""
+        del tensors, body, path, prefix, common
+        raise NotImplementedError
 
 
 def _bound(caution: float) -> str:
@@ -230,6 +266,54 @@ def one_hot(space: SearchSpace, archs: Archs) -> Float32Array:
     codes = np.arange(1, len(slots) + 1) - feature_offsets(space)[slots]
     # Comparing all columns is several times faster than writing ones where they belong.
     return np.equal(archs[:, slots], codes.astype(np.uint8)).astype(np.float32)
+
+
+def distance_term(
+    features: Float32Array,
+    top1: FloatArray,
+    noise: float,
+    penalty: float,
+    predict_without: Callable[[npt.NDArray[np.bool_]], FloatArray],
+) -> Float32Array:
+    """Learn how errors grow with the distance from the measured rows.
+
+    The distance is the leverage of ridge regression, ``x' (X'X + penalty)^-1 x`` of centred x: the
+    share of the noise that goes through the fit into x. Random held-out rows lie among measured
+    ones and say nothing of rows far away, so its weight is what explains the errors on held-out
+    *ranges* of top-1.
+
+    Parameters
+    ----------
+    predict_without : callable
+        Predictions of all rows by a fit to the rows of a mask.
+
+    Returns
+    -------
+    ndarray of float32, shape (features + 1, features)
+        See `AccuracyModel.distance`.
+    """
+    fold = np.empty(len(top1), dtype=np.intp)
+    fold[np.argsort(top1, kind="stable")] = np.arange(len(top1)) * 5 // len(top1)
+    squared = leverage = 0.0
+    for k in range(5):
+        root = _leverage_root(features[fold != k], penalty)
+        far = features[fold == k] @ root[:-1] + root[-1]
+        leverage += float(np.sum(far**2))
+        error = predict_without(fold != k)[fold == k] - top1[fold == k]
+        squared += float(np.sum(error**2 - noise**2))
+    weight = np.sqrt(max(squared, 0.0) / leverage) if leverage > 0 else 0.0
+    return (weight * _leverage_root(features, penalty)).astype(np.float32)
+
+
+def _leverage_root(features: Float32Array, penalty: float) -> FloatArray:
+    """Matrix R with ``|(x, 1) @ R|^2`` the leverage of x."""
+    x = features.astype(np.float64)
+    centre = x.mean(axis=0)
+    x -= centre
+    gram = x.T @ x
+    gram[np.diag_indices_from(gram)] += penalty
+    root = np.linalg.inv(np.linalg.cholesky(gram)).T
+    return np.vstack([root, -centre @ root])
 
 
 def tensor(

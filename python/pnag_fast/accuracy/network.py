@@ -63,9 +63,9 @@ class NetworkModel(AccuracyModel):
         """Number of ensemble members."""
         return len(self.linear)
 
-    def _moments(self, archs: Archs, with_std: bool) -> tuple[FloatArray, FloatArray | None]:
+    def _moments(self, archs: Archs, with_variance: bool) -> tuple[FloatArray, FloatArray | None]:
         mean = np.empty(len(archs))
-        variance = np.empty(len(archs)) if with_std else None
+        variance = np.empty(len(archs)) if with_variance else None
         shifts = self._shifts()
         for start in range(0, len(archs), _PREDICT_ROWS):
             rows = slice(start, start + _PREDICT_ROWS)
@@ -76,7 +76,7 @@ class NetworkModel(AccuracyModel):
             mean[rows] = outputs.mean(axis=0)
             if variance is not None:
                 variance[rows] = outputs.var(axis=0)
-        return mean, None if variance is None else np.sqrt(variance + self.noise**2)
+        return mean, variance
 
     def _shifts(self) -> list[Float32Array]:
         """Return what `_forward` adds in each layer, shape (members, width).
@@ -104,9 +104,11 @@ class NetworkModel(AccuracyModel):
             output += features @ self.linear[member]
         return from_link(output, self.link), hidden
 
-    def _slopes(self, archs: Archs, with_std: bool) -> tuple[Float32Array, Float32Array | None]:
+    def _slopes(
+        self, archs: Archs, with_variance: bool
+    ) -> tuple[Float32Array, Float32Array | None]:
         of_mean = np.zeros((len(archs), self.linear.shape[1]), dtype=np.float32)
-        of_std = np.zeros_like(of_mean) if with_std else None
+        of_variance = np.zeros_like(of_mean) if with_variance else None
         shifts = self._shifts()
         for start in range(0, len(archs), _PREDICT_ROWS):
             rows = slice(start, start + _PREDICT_ROWS)
@@ -116,14 +118,11 @@ class NetworkModel(AccuracyModel):
                 strict=True,
             )
             of_mean[rows] = sum(slopes) / np.float32(self.n_members)
-            if of_std is not None:
-                # d sqrt(var + noise^2) = sum of (output - mean) d output / (members std).
+            if of_variance is not None:
                 excess = np.stack(outputs) - np.mean(outputs, axis=0)
-                std = np.sqrt(np.mean(excess**2, axis=0) + np.float32(self.noise) ** 2)
-                share = excess / (self.n_members * np.where(std > 0, std, 1))
-                for part, slope in zip(share, slopes, strict=True):
-                    of_std[rows] += part[:, None] * slope
-        return of_mean, of_std
+                for part, slope in zip(2 * excess / self.n_members, slopes, strict=True):
+                    of_variance[rows] += part[:, None] * slope
+        return of_mean, of_variance
 
     def _member_slopes(
         self, member: int, features: Float32Array, shifts: list[Float32Array]

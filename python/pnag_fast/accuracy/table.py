@@ -37,7 +37,7 @@ class TableModel(AccuracyModel):
 
     kind: ClassVar[str] = "table"
 
-    def _moments(self, archs: Archs, with_std: bool) -> tuple[FloatArray, FloatArray | None]:
+    def _moments(self, archs: Archs, with_variance: bool) -> tuple[FloatArray, FloatArray | None]:
         top1 = self.cells[_index(self.space, archs)]
         unknown = np.flatnonzero(np.isnan(top1))
         if len(unknown):
@@ -46,7 +46,7 @@ class TableModel(AccuracyModel):
                 f"row {unknown[0]}, architecture {name}, is not in the accuracy table "
                 f"({self.source}); measure it, or fit a model to the table with pf.accuracy.fit"
             )
-        return top1, np.zeros(len(archs)) if with_std else None
+        return top1, np.zeros(len(archs)) if with_variance else None
 
     def _content(self, prefix: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         return {f"{prefix}cells": self.cells}, {}
