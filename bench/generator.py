@@ -76,8 +76,10 @@ def parse(arguments: list[str]) -> tuple[Options, list[str]]:
 def main(arguments: list[str]) -> None:
     options, parts = parse(arguments)
     if hasattr(os, "sched_setaffinity"):
-        # One core for everything: a time on two would depend on who else is there.
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        # One core for everything: a time on two would depend on who else is there. Not always the
+        # same one, so that two runs can share a machine.
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[os.getpid() % len(cores)]})
     import torch
 
     torch.set_num_threads(1)

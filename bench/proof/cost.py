@@ -10,39 +10,14 @@ import numpy as np
 import pnag_fast as pf
 from peers import once_for_all, pymoo_nsga2
 
-from . import problems
+from . import ofa, problems
 from .problems import Problem
-from .records import Phases, Records, Result, Stopwatch, spread, table
+from .records import Records, Result, Stopwatch, spread, table
 from .run import Options
 
-COUNTS = (1, 10, 100, 1000)
+COUNTS = ofa.SERVED
 # Once-for-All's tutorial takes budgets of 15 to 60 ms.
 PEER_BUDGETS_MS = (40.0, 30.0, 55.0)
-
-
-def trained(problem: Problem, seed: int, options: Options) -> Result:
-    phases = Phases()
-    with Stopwatch() as training:
-        generator = pf.train_generator(
-            problem.space,
-            problem.model,
-            problem.tables,
-            seed=seed,
-            progress=phases,
-            **options.training(),
-        )
-    served = {}
-    for count in COUNTS:
-        budgets = problem.budgets(options.pick(count, count, 1), seed)
-        with Stopwatch() as clock:
-            generator.generate(budgets, seed=seed)
-        served[str(count)] = [clock.cpu_s, clock.wall_s]
-    return {
-        "cpu_s": training.cpu_s,
-        "wall_s": training.wall_s,
-        "phases": {k: [v, phases.wall_s[k]] for k, v in phases.cpu_s.items()},
-        "served": served,
-    }
 
 
 def evolved(problem: Problem, count: int, seed: int, options: Options) -> Result:
@@ -62,17 +37,12 @@ def evolved(problem: Problem, count: int, seed: int, options: Options) -> Result
 def run(options: Options) -> str:
     problem = problems.ofa(options.data)
     records = Records(options.work_dir, "cost")
+    # The runs of part 2, or the first of them.
+    known = Records(options.work_dir, "ofa")
+    reference = options.reference(problem)
     ours = [
-        records.get(
-            trained,
-            problem,
-            seed,
-            options,
-            method="generator",
-            seed=seed,
-            **options.identity,
-        )
-        for seed in range(min(options.seeds, options.pick(3, 1, 1)))
+        ofa.trained(known, problem, reference, seed, options)
+        for seed in range(min(options.seeds, 2))
     ]
     evolution = {
         count: [

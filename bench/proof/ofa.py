@@ -11,6 +11,9 @@ from .problems import Problem
 from .records import Phases, Records, Result, Stopwatch, percent, spread, table
 from .run import Options
 
+# Budgets that part 6 asks for at once.
+SERVED = (1, 10, 100, 1000)
+
 
 def measure(problem: Problem, reference: pf.Front, seed: int, options: Options) -> Result:
     """Train, ask for unseen budgets, and time the answers."""
@@ -32,6 +35,11 @@ def measure(problem: Problem, reference: pf.Front, seed: int, options: Options) 
     many = problem.budgets(options.pick(10_000, 10_000, 50), seed + 1)
     with Stopwatch() as batch:
         generator.generate(many, seed=seed)
+    served = {}
+    for count in SERVED:
+        with Stopwatch() as some:
+            generator.generate(problem.budgets(count, seed + 2), seed=seed)
+        served[str(count)] = [some.cpu_s, some.wall_s]
     single = []
     for budget in many[:: -(-len(many) // 50)]:
         with Stopwatch() as one:
@@ -44,12 +52,29 @@ def measure(problem: Problem, reference: pf.Front, seed: int, options: Options) 
         "met": float((answers.costs[:, 0] <= budgets).mean()),
         "cpu_s": training.cpu_s,
         "wall_s": training.wall_s,
-        "phases_cpu_s": phases.cpu_s,
+        "phases": {name: [cpu, phases.wall_s[name]] for name, cpu in phases.cpu_s.items()},
+        "served": served,
         "evaluations": generator.archive.evaluations,
         "budgets_per_s": len(many) / batch.cpu_s,
         "one_ms": 1000 * float(np.median(single)),
         "from_archive": float(np.mean([source == "archive" for source in answers.source])),
     }
+
+
+def trained(
+    records: Records, problem: Problem, reference: pf.Front, seed: int, options: Options
+) -> Result:
+    """What `measure` found, now or earlier."""
+    return records.get(
+        measure,
+        problem,
+        reference,
+        seed,
+        options,
+        problem=problem.name,
+        seed=seed,
+        **options.identity,
+    )
 
 
 def run(options: Options) -> str:
@@ -61,19 +86,7 @@ def run(options: Options) -> str:
         *((problems.ofa_on_gpu(options.data, gpu), min(2, options.seeds)) for gpu in options.gpus),
     ]:
         reference = options.reference(problem)
-        runs = [
-            records.get(
-                measure,
-                problem,
-                reference,
-                seed,
-                options,
-                problem=problem.name,
-                seed=seed,
-                **options.identity,
-            )
-            for seed in range(seeds)
-        ]
+        runs = [trained(records, problem, reference, seed, options) for seed in range(seeds)]
         rows.append(
             [
                 problem.name,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pnag_fast.generator import PnagSettings
+from pnag_fast.generator import ExpertSettings
 from pnag_fast.search import Front
 
 from . import problems
@@ -42,12 +42,13 @@ class Options:
 
     def training(self, *, small: bool = False) -> dict[str, Any]:
         """Arguments of `train_generator` beyond the problem; `small` for 15,625 cells."""
-        del small
         if self.tiny:
-            settings = PnagSettings(
-                n_architectures=100, evaluator_steps=3, evaluator_batch=16, steps=2
-            )
-            return {"method": "pnag", "settings": settings}
+            return {"settings": ExpertSettings(evaluations=2000, steps=5, hidden=16)}
+        if small:
+            # Every cell is evaluated; what takes time is the policy.
+            return {"settings": ExpertSettings(steps=200)}
+        if self.quick:
+            return {"settings": ExpertSettings(evaluations=200_000, steps=500)}
         return {}
 
     @property
@@ -56,7 +57,7 @@ class Options:
 
     @property
     def _reference_size(self) -> tuple[int, int]:
-        evaluations, seeds = self.pick((900_000, 3), (300_000, 1), (2_000, 1))
+        evaluations, seeds = self.pick((900_000, 3), (300_000, 1), (2000, 1))
         return evaluations, seeds
 
     @property

@@ -704,7 +704,6 @@ def accuracy_command(
     help="Accuracy table (CSV), or an accuracy model (.safetensors, .pth).",
 )
 @click.option("--out", type=ANY_PATH, required=True, help="Generator to write (safetensors).")
-@_cautious_option
 @click.option(
     "--method",
     type=click.Choice(["expert", "pnag"]),
@@ -717,15 +716,16 @@ def accuracy_command(
     type=ANY_PATH,
     help="File that keeps the state of training: run again after an interruption to go on.",
 )
+@_cautious_option
 @_seed_option
 @_json_option
 def train(
     cost_paths: tuple[Path, ...],
     accuracy_path: Path,
     out: Path,
-    cautious: float,
     method: str,
     checkpoint: Path | None,
+    cautious: float,
     seed: int,
     as_json: bool,
 ) -> None:
