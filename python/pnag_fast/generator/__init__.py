@@ -91,8 +91,10 @@ def train_generator(
         raise InvalidInputError(
             f"unknown method {method!r}; available: {', '.join(map(repr, METHODS))}"
         )
-    if preset is not None and (settings is not None or method != "pnag"):
-        raise InvalidInputError("a preset is for method 'pnag', and instead of settings")
+    if preset is not None and method != "pnag":
+        raise InvalidInputError(f"presets are for method 'pnag', not for {method!r}")
+    if preset is not None and settings is not None:
+        raise InvalidInputError("give a preset or settings, not both")
     if preset is not None and preset not in PRESETS:
         raise InvalidInputError(
             f"unknown preset {preset!r}; available: {', '.join(map(repr, PRESETS))}"

@@ -38,9 +38,9 @@ EXHAUSTIVE_LIMIT = 200_000
 _ASCENT_SHARE, _ASCENT_STEPS, _ASCENT_JUMPS, _ASCENTS = 0.4, 30, 16, 512
 # Weights on the costs, in units of the spread of top-1 over the spread of a cost.
 _WEIGHTS = (0.02, 20.0)
-# A round of jumps from the archive: origins, jumps from each, evaluations, and of these the share
-# of mutations and crossovers.
-_ORIGINS, _JUMPS, _ROUND, _LOCAL = 64, 64, 1024, 0.25
+# A round from the archive: evaluations at most, the share of these that are mutations and
+# crossovers, jumps proposed for each evaluation, and from each origin.
+_ROUND, _LOCAL, _PROPOSED, _JUMPS = 1024, 0.25, 4, 64
 # Share of origins that change their input resolution before they jump, where the space has several.
 _RESIZED = 0.25
 _SEEN_BITS = 22
@@ -108,7 +108,7 @@ def front(
     size = min(_ROUND, max(run.limit // 64, 32))
     seen = _Seen(space)
     while run.left > 0:
-        jumped = _jump(run, jumps, seen, int(size * (1 - _LOCAL)), rng)
+        jumped = _jump(run, jumps, seen, size - int(size * _LOCAL), rng)
         batch = np.concatenate([jumped, _vary(run, size - len(jumped), rng)])
         seen.add(batch)
         run.evaluate(batch)
@@ -157,7 +157,7 @@ def _ascend(run: Evaluations, jumps: Jumps, rng: np.random.Generator) -> None:
 
 def _jump(run: Evaluations, jumps: Jumps, seen: _Seen, n: int, rng: np.random.Generator) -> Archs:
     """Return new architectures that promise most beyond the archive, at most `n`."""
-    origins = _spread_parents(run, _ORIGINS, rng)
+    origins = _spread_parents(run, -(-n * _PROPOSED // _JUMPS), rng)
     slot = run.space.resolution_slot
     if slot is not None:
         resized = np.flatnonzero(rng.random(len(origins)) < _RESIZED)
@@ -165,7 +165,7 @@ def _jump(run: Evaluations, jumps: Jumps, seen: _Seen, n: int, rng: np.random.Ge
     slopes = jumps.slopes(run.model, origins)
     if slopes is None:
         return np.empty_like(origins[:0])
-    archs = jumps.propose(origins, slopes, _random_weights(run, (_ORIGINS, _JUMPS), rng), rng)
+    archs = jumps.propose(origins, slopes, _random_weights(run, (len(origins), _JUMPS), rng), rng)
     new = seen.new(archs)
     archs, owner = np.ascontiguousarray(archs[new]), new // _JUMPS
     estimate = run.model.predict(origins)[owner]
