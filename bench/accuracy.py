@@ -9,8 +9,8 @@ python bench/accuracy.py speed --data ../shared/data/ofa_imagenet
 multiply-adds, of the ensemble, of the calibrated predictor and of a linear model.
 
 `defence`: the table is split into halves. Models searched know the first half at most; judges know
-the second only and are of other kinds. Every front is asked for the best network within each of ten
-budgets, by its own model, and what it answers is judged.
+the second only and are of other kinds. Every front is asked for the best network within each of
+nine budgets, by its own model, and what it answers is judged.
 
 `speed`: prediction against the bare chain of matrix products of the same shapes.
 """
@@ -37,6 +37,7 @@ from pnag_fast.accuracy.validation import Fitter
 from pnag_fast.spaces import Archs
 
 FloatArray = npt.NDArray[np.float64]
+JUDGES = ("kernel", "linear", "trees")
 BUDGETS = np.linspace(160e6, 480e6, 9)
 
 
@@ -220,18 +221,13 @@ def defence(
             "linear": kernel_ridge(space, b, z, degree=1, seed=seed),
             "trees": boosted_trees(space, b, z, seed),
         }
-        calibrated = calibrate(published, a, y, seed=seed)
-        fitted = pf.accuracy.fit(space, a, y, seed=seed)
-        searched = {
-            "published, as it is": published,
-            "published, calibrated": calibrated,
-            "calibrated, mean - 1 std": calibrated.cautious(1),
-            "calibrated, mean - 2 std": calibrated.cautious(2),
-            "fitted": fitted,
-            "fitted, mean - 1 std": fitted.cautious(1),
-            "fitted, mean - 2 std": fitted.cautious(2),
-            "(the kernel judge itself)": judges["kernel"],
-        }
+        calibrated: AccuracyModel = calibrate(published, a, y, seed=seed)
+        fitted: AccuracyModel = pf.accuracy.fit(space, a, y, seed=seed)
+        searched = {"published, as it is": published}
+        for name, model in (("calibrated", calibrated), ("fitted", fitted)):
+            searched[name] = model
+            searched |= {f"{name}, mean - {k} std": model.cautious(k) for k in (1, 2, 3)}
+        searched["(the kernel judge itself)"] = judges["kernel"]
         for name, model in searched.items():
             result = judged_front(space, model, macs, judges, seed, evaluations)
             runs.setdefault(name, []).append(result)
@@ -242,6 +238,17 @@ def defence(
         cells = (np.array([result[column] for result in results]) for column in head)
         print(f"{name:26s}" + "".join(f"{v.mean():9.2f} ± {v.std():4.2f}" for v in cells))
     print("mean and standard deviation over seeds; top-1 in percent, gains in points")
+    print("\njudged difference, seed by seed")
+    for name, results in runs.items():
+        other = name.partition(", mean")[0] if ", mean" in name else "published, as it is"
+        if name == other:
+            continue
+        differences = []
+        for judge_name in JUDGES:
+            pairs = zip(results, runs[other], strict=True)
+            gain = np.array([mine[judge_name] - theirs[judge_name] for mine, theirs in pairs])
+            differences.append(f"{judge_name} {gain.mean():+.3f} ± {gain.std():.3f}")
+        print(f"{name} against {other}: {', '.join(differences)}")
     return 0
 
 
