@@ -393,7 +393,7 @@ def _train_generator(
 
 
 def _budgets(table: CostTable, n: int) -> npt.NDArray[np.float64]:
-    """Spread `n` budgets over the reachable range; none is a learned one, these lie between."""
+    """Spread `n` budgets over the reachable range, away from its ends."""
     low, high = table.bounds
     return low + (high - low) * (np.arange(n) + 0.5) / n
 

@@ -6,12 +6,15 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
+import numpy as np
+
 from .. import costs as cost_tables
 from .. import files
 from ..accuracy import AccuracyModel
 from ..costs import CostTable
 from ..errors import InvalidInputError
 from ..progress import ProgressCallback, ignore_progress
+from ..search import extremes
 from ..spaces import SearchSpace
 from . import expert, pnag
 from .checkpoint import Checkpoint, identity
@@ -117,6 +120,12 @@ def train_generator(
                 f"every architecture of '{space.name}' has the same {table.metric} ({low:g} "
                 f"{table.unit}) on '{table.device}': there is no trade-off to learn"
             )
+    probe = np.concatenate([extremes(stack.tables), space.sample(256, seed=seed)])
+    if np.ptp(model.predict(probe)) == 0:
+        raise InvalidInputError(
+            f"the accuracy model ({model.source}) predicts the same top-1 for every architecture: "
+            "there is no trade-off to learn; check what it was fitted on"
+        )
     started = time.monotonic()
     kept = Checkpoint(
         checkpoint, identity(method, seed, dataclasses.asdict(settings), model, stack.tables)

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+import pnag_fast as pf
+from pnag_fast.errors import FileFormatError, InvalidInputError
+from pnag_fast.generator import ExpertSettings, PnagSettings
+from pnag_fast.generator.independent import ABSENT, Choices
+from pnag_fast.search import Front
+
+pytest.importorskip("torch")
+
+QUICK = ExpertSettings(evaluations=3000, steps=120, batch=64)
+
+
+def spread(table, n):
+    low, high = table.bounds
+    return low + (high - low) * (np.arange(n) + 0.5) / n
+
+
+def test_settings_that_cannot_train_are_refused(tiny, tiny_model, tiny_table):
+    def refused(message, **options):
+        with pytest.raises(InvalidInputError, match=message):
+            pf.train_generator(tiny, tiny_model, [tiny_table], **options)
+
+    for name in ("evaluations", "steps", "batch", "hidden", "frequencies"):
+        refused(name, settings=ExpertSettings(**{name: 0}))
+    refused("learning_rate", settings=ExpertSettings(learning_rate=np.nan))
+    refused("'expert' has no use for PnagSettings", settings=PnagSettings())
+    refused("'pnag' has no use for ExpertSettings", method="pnag", settings=QUICK)
+    refused("presets are for method 'pnag'", preset="nag")
+
+
+def test_inputs_that_hold_no_trade_off_are_refused(tiny, tiny_model, tiny_table, cell):
+    everything = cell.enumerate()
+    constant = pf.accuracy.table(cell, everything, np.full(len(everything), 0.5))
+    with pytest.raises(InvalidInputError, match="same top-1"):
+        pf.train_generator(cell, constant, [pf.costs.macs(cell)])
+    with pytest.raises(InvalidInputError, match="not for 'mbv3-tiny'"):
+        pf.train_generator(tiny, tiny_model, [pf.costs.macs(cell)])
+    with pytest.raises(InvalidInputError, match="not for 'nasbench201'"):
+        pf.train_generator(cell, tiny_model, [tiny_table])
+    with pytest.raises(InvalidInputError, match="3 measured"):
+        pf.accuracy.fit(tiny, tiny.sample(3), [0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("name", ["mbv3-tiny", "compofa-mbv3", "nasbench201"])
+def test_choices_round_trip(name):
+    space = pf.spaces.get(name)
+    choices = Choices(space)
+    archs = space.sample(200, seed=0)
+    options = choices.encode(archs)
+    logits = np.random.default_rng(0).normal(size=(200, choices.n_options)).astype(np.float32)
+    space.validate(choices.decode(logits))
+    for column, start in enumerate(choices.starts[:-1].tolist()):
+        present = np.flatnonzero(options[:, column] != ABSENT)
+        logits[present, start + options[present, column]] = 100
+    np.testing.assert_array_equal(choices.decode(logits), archs)
+
+
+def test_the_policy_imitates_the_front(tiny_generator, tiny_table):
+    budgets = spread(tiny_table, 200)[:, None]
+    archive, policy = tiny_generator.archive, tiny_generator.policy
+    _, alone = tiny_generator._ask_policy(budgets, 5, np.random.default_rng(0))
+    best = archive.top1[archive.best(budgets)]
+    assert np.isfinite(alone).mean() > 0.97
+    assert (best - alone)[np.isfinite(alone)].mean() < 2e-3
+    # What the network learned, not what its shape gives away: without its weights it fails.
+    blank = {name: np.zeros_like(array) for name, array in policy.weights.items()}
+    broken = pf.Generator(
+        type(policy)(policy.choices, policy.nodes, blank),
+        tiny_generator.model,
+        tiny_generator.tables,
+        archive,
+    )
+    _, untrained = broken._ask_policy(budgets, 5, np.random.default_rng(0))
+    assert np.where(np.isfinite(untrained), best - untrained, 1.0).mean() > 2e-2
+    assert set(broken.generate(budgets).source) == {"archive"}
+
+
+def test_answers_say_how_far_they_are_from_the_front(tiny_generator, tiny_table):
+    budgets = spread(tiny_table, 200)
+    out = tiny_generator.generate(budgets)
+    archive = tiny_generator.archive
+    known = archive.top1[archive.best(budgets[:, None])]
+    np.testing.assert_allclose(out.gap, known - out.top1, atol=1e-6)
+    assert (out.gap <= 1e-6).all()
+    assert (out.gap[np.array(out.source) == "archive"] == 0).all()
+
+
+def test_more_budget_is_never_worse(tiny_generator, tiny_table):
+    out = tiny_generator.generate(spread(tiny_table, 500))
+    known = tiny_generator.archive.top1[tiny_generator.archive.best(out.budgets)]
+    assert (np.diff(known) >= 0).all()
+    # The policy may beat the archive here and there, by no more than there is between members.
+    assert np.diff(out.top1).min() > -1e-3
+
+
+def test_many_budgets_are_answered_in_blocks(tiny_generator, tiny_table, monkeypatch):
+    from pnag_fast.generator import generator
+
+    budgets = spread(tiny_table, 57)
+    whole = tiny_generator.generate(budgets)
+    monkeypatch.setattr(generator, "_CANDIDATES", 25)
+    np.testing.assert_array_equal(tiny_generator.generate(budgets).archs, whole.archs)
+
+
+def test_same_seed_same_generator(tiny, tiny_model, tiny_table):
+    a, b, c = (
+        pf.train_generator(tiny, tiny_model, [tiny_table], settings=QUICK, seed=seed)
+        for seed in (4, 4, 5)
+    )
+    np.testing.assert_array_equal(a.archive.archs, b.archive.archs)
+    for name, weight in a.policy.weights.items():
+        np.testing.assert_array_equal(weight, b.policy.weights[name])
+    assert (a.policy.weights["layer.0"] != c.policy.weights["layer.0"]).any()
+
+
+def test_training_killed_at_any_moment_ends_the_same(
+    tiny, tiny_model, tiny_table, tmp_path, tiny_generator_path
+):
+    whole = pf.train_generator(tiny, tiny_model, [tiny_table], settings=QUICK)
+    tiny_model.save(tmp_path / "model.safetensors")
+    tiny_table.save(tmp_path / "table.json")
+    # Every step is written, and the process shot between two.
+    code = f"""
+        import os, signal, sys, torch
+        import pnag_fast as pf
+        from pnag_fast.generator import ExpertSettings
+        from pnag_fast.generator.checkpoint import Checkpoint
+        torch.set_num_threads(1)
+        Checkpoint.__init__.__kwdefaults__["write_every_s"] = 0.0
+        def shoot(what, step, total):
+            if "imitating" in what and step == int(sys.argv[1]):
+                os.kill(os.getpid(), signal.SIGKILL)
+        table = pf.CostTable.load({str(tmp_path / "table.json")!r})
+        model = pf.accuracy.load({str(tmp_path / "model.safetensors")!r})
+        out = pf.train_generator(table.space, model, [table], progress=shoot,
+            settings={QUICK!r}, checkpoint={str(tmp_path / "checkpoint")!r})
+        out.save({str(tmp_path / "resumed.safetensors")!r})
+    """
+    for step, status in ((1, -9), (60, -9), (0, 0)):
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code), str(step)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+    resumed = pf.Generator.load(tmp_path / "resumed.safetensors")
+    np.testing.assert_array_equal(resumed.archive.archs, whole.archive.archs)
+    for name, weight in whole.policy.weights.items():
+        np.testing.assert_array_equal(resumed.policy.weights[name], weight)
+
+    def again(**options):
+        settings = {"settings": QUICK, "checkpoint": tmp_path / "checkpoint", **options}
+        pf.train_generator(tiny, tiny_model, [tiny_table], **settings)
+
+    with pytest.raises(InvalidInputError, match="other seed"):
+        again(seed=1)
+    with pytest.raises(InvalidInputError, match="other settings"):
+        again(settings=ExpertSettings(evaluations=3000, steps=121, batch=64))
+    with pytest.raises(FileFormatError, match="it is a 'pnag-generator' file"):
+        again(checkpoint=tiny_generator_path)
+    raw = (tmp_path / "checkpoint").read_bytes()
+    (tmp_path / "checkpoint").write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(FileFormatError, match="truncated"):
+        again()
+
+
+@pytest.fixture(scope="module")
+def other_table(tiny):
+    """A device on which what a layer costs has little to do with its multiply-adds."""
+    rng = np.random.default_rng(8)
+    entries = rng.uniform(0.5, 2.0, (1, tiny.n_slots, max(tiny.n_codes)))
+    entries[:, :, 0] = 0
+    return pf.CostTable.build(
+        tiny, metric="latency", unit="ms", device="other", constants=[1.0], entries=entries
+    )
+
+
+@pytest.mark.parametrize("name", ["tiny_generator", "tiny_pnag_generator"])
+def test_another_device_needs_no_training(name, tiny, tiny_model, other_table, tmp_path, request):
+    generator = request.getfixturevalue(name)
+    moved = generator.retarget([other_table], evaluations=3000)
+    budgets = spread(other_table, 100)
+    out = moved.generate(budgets)
+    assert (out.costs[:, 0] <= budgets).all()
+    np.testing.assert_array_equal(out.costs[:, 0], other_table(out.archs))
+
+    def mean_gap(front):
+        rows = front.best(budgets[:, None])
+        return np.where(rows >= 0, out.top1 - front.top1[rows], 1.0).mean()
+
+    archs = generator.archive.archs
+    recosted = Front.of(
+        archs,
+        tiny_model.predict(archs),
+        other_table(archs)[:, None],
+        [other_table],
+        accuracy_source="",
+        evaluations=0,
+        seconds=0,
+    )
+    assert mean_gap(recosted) > 1e-3
+    sampled = pf.search.random(tiny, tiny_model, [other_table], evaluations=3000)
+    assert mean_gap(sampled) > 1e-3
+    searched = pf.search.front(tiny, tiny_model, [other_table], evaluations=30_000)
+    assert mean_gap(searched) > -5e-3
+    moved.save(tmp_path / "moved.safetensors")
+    loaded = pf.Generator.load(tmp_path / "moved.safetensors")
+    np.testing.assert_array_equal(loaded.generate(budgets).archs, out.archs)
+
+
+def test_another_device_must_have_the_same_slots(tiny_generator, cell, tiny):
+    with pytest.raises(InvalidInputError, match="slots"):
+        tiny_generator.retarget([pf.costs.macs(cell)])
+    tables = [pf.costs.macs(tiny), pf.costs.parameters(tiny)]
+    with pytest.raises(InvalidInputError, match="answers 1 costs; found 2 tables"):
+        tiny_generator.retarget(tables)
+    smaller = pf.spaces.get("mbv3-tiny", resolutions=(16,))
+    with pytest.raises(InvalidInputError, match="accuracy model is for"):
+        tiny_generator.retarget([pf.costs.macs(smaller)])
