@@ -50,6 +50,12 @@ def measure(
     # What random search knows: the best of the cells whose accuracy it has paid for.
     known = np.where(costs[rows] <= budgets[:, None], top1[rows], -np.inf).max(axis=1)
     random = regret(costs, top1, budgets, known)
+    # What exact knowledge of every validation accuracy is worth on the test images.
+    order = np.argsort(costs, kind="stable")
+    last = np.searchsorted(costs[order], budgets, side="right")
+    validation = cells.validation[data_set][order]
+    chosen = np.array([order[validation[:k].argmax()] for k in last])
+    noise = regret(costs, top1, budgets, top1[chosen])
     measured_ms = cells.latency_ms[cost.device][found]
     return {
         "mean": float(ours.mean()),
@@ -57,6 +63,7 @@ def measure(
         "met": float((costs[found] <= budgets).mean()),
         # The additive table is itself an estimate; of it the search knows nothing.
         "met_measured": float((measured_ms <= budgets * 1.05).mean()),
+        "validation_mean": float(noise.mean()),
         "random_mean": float(random.mean()) if np.isfinite(random).all() else None,
         "cpu_s": training.cpu_s,
     }
@@ -166,6 +173,7 @@ def _report(
                     f"{device_means[worst]:.3f} ({worst})",
                     f"{max(r['worst'] for r in runs):.2f}",
                     spread(by_seed(data_set, kind, "random_mean")),
+                    spread(by_seed(data_set, kind, "validation_mean")),
                     percent(r["met"] for r in runs),
                     percent(r["met_measured"] for r in runs),
                     spread((r["cpu_s"] for r in runs), 1),
@@ -179,6 +187,7 @@ def _report(
         "worst device",
         "worst budget",
         f"best of the {TRAINED_ON:,} cells",
+        "best validation accuracy of all cells",
         "budgets met",
         "met by the device itself, 5 % slack",
         "training, CPU s",
@@ -188,6 +197,7 @@ def _report(
         f"Regret: points below the exact optimum of the table, {len(devices)} devices, {BUDGETS} "
         "unseen budgets between the 5th and 95th percentile of latency; ± is the spread over "
         "seeds. Latency is the additive table fitted to the device's measurements (held-out R² "
-        f"{min(r2):.2f} to {max(r2):.2f}); the optimum is by the same table.\n\n"
-        + table(header, rows)
+        f"{min(r2):.2f} to {max(r2):.2f}); the optimum is by the same table. Accuracies of twelve "
+        "epochs are noisy: who knows the validation accuracy of every cell and answers with the "
+        "best one has the regret of the column that says so.\n\n" + table(header, rows)
     )

@@ -93,11 +93,15 @@ def ofa_on_gpu(data: Path, device: str) -> Problem:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """NAS-Bench-201: every cell, its accuracies by data set and its latencies by device."""
+    """NAS-Bench-201: every cell, its accuracies by data set and its latencies by device.
+
+    `validation` is what a search would pay for, `top1` the test accuracy that it is judged by.
+    """
 
     space: SearchSpace
     archs: Archs
     top1: dict[str, FloatArray]
+    validation: dict[str, FloatArray]
     latency_ms: dict[str, FloatArray]
 
 
@@ -110,10 +114,15 @@ def nasbench201(data: Path) -> Cells:
     )
     by_index = {row["index"]: row for row in latency}
     space = pf.spaces.get("nasbench201")
+
+    def column(name: str) -> FloatArray:
+        return np.array([float(row[name]) / 100 for row in accuracy])
+
     return Cells(
         space,
         space.from_strings([row["arch"] for row in accuracy]),
-        {name: np.array([float(row[name]) / 100 for row in accuracy]) for name in NASBENCH_SETS},
+        {name: column(name) for name in NASBENCH_SETS},
+        {name: column(name.replace("test", "val")) for name in NASBENCH_SETS},
         {
             device: np.array([float(by_index[row["index"]][device]) for row in accuracy])
             for device in latency[0]

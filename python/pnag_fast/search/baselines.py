@@ -91,7 +91,8 @@ def evolution(
 
     As in the tutorial published with it: the best quarter of the population are the parents of the
     next, half of the children are mutations of one and half uniform crossovers of two, and whoever
-    exceeds the budget is drawn again. Settings default to that tutorial's.
+    exceeds the budget is drawn again. Settings default to that tutorial's. A layer's kernel and
+    expand ratio are one decision here, inherited together; in the tutorial each is inherited alone.
 
     Parameters
     ----------
