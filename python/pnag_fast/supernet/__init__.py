@@ -19,23 +19,31 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError("torch", "train", "a supernet") from error
 
+from . import distributed
 from .checkpoint import load, save
 from .evaluation import accuracy, evaluate, recalibrate
 from .model import StaticNetwork, Supernet, build, extremes, folded_weights
-from .training import RECIPES, EpochRecord, TrainingLog, train
+from .recipes import RECIPES, Allowed, Phase, compound_architectures, plan
+from .resume import EpochRecord
+from .training import TrainingLog, train
 
 __all__ = [
     "RECIPES",
+    "Allowed",
     "EpochRecord",
+    "Phase",
     "StaticNetwork",
     "Supernet",
     "TrainingLog",
     "accuracy",
     "build",
+    "compound_architectures",
+    "distributed",
     "evaluate",
     "extremes",
     "folded_weights",
     "load",
+    "plan",
     "recalibrate",
     "save",
     "train",
