@@ -32,7 +32,7 @@ quickstart: $(VENV)/.run
 test: $(VENV)/.dev
 	$(BIN)/cmake --preset ci -DPNAG_BUILD_PYTHON=OFF >/dev/null
 	$(BIN)/cmake --build --preset ci -j $(JOBS)
-	$(BIN)/ctest --preset ci --output-on-failure
+	$(BIN)/ctest --preset ci -j $(JOBS) --output-on-failure
 	$(BIN)/python -m pytest tests --pyargs pnag_fast
 
 bench: $(VENV)/.dev
@@ -52,7 +52,7 @@ format: $(VENV)/.dev
 sanitize: $(VENV)/.dev
 	$(BIN)/cmake --preset asan >/dev/null
 	$(BIN)/cmake --build --preset asan -j $(JOBS)
-	PNAG_RANDOM_FRONTS=$${PNAG_RANDOM_FRONTS:-10000} $(BIN)/ctest --preset asan --output-on-failure
+	PNAG_RANDOM_FRONTS=$${PNAG_RANDOM_FRONTS:-10000} $(BIN)/ctest --preset asan -j $(JOBS) --output-on-failure
 
 fuzz: $(VENV)/.dev
 	csrc/fuzz/run.sh $(FUZZ_SECONDS)
@@ -63,7 +63,7 @@ aarch64: $(VENV)/.dev
 		$(BIN)/cmake --preset $$preset >/dev/null && \
 		$(BIN)/cmake --build --preset $$preset -j $(JOBS) || exit; \
 	done
-	PNAG_RANDOM_FRONTS=2000 $(BIN)/ctest --preset aarch64 --output-on-failure
+	PNAG_RANDOM_FRONTS=2000 $(BIN)/ctest --preset aarch64 -j $(JOBS) --output-on-failure
 	build/ci/digest >build/ci/digest.txt
 	qemu-aarch64 -L /usr/aarch64-linux-gnu build/aarch64/digest | diff build/ci/digest.txt -
 
@@ -71,7 +71,7 @@ aarch64: $(VENV)/.dev
 nightly: $(VENV)/.dev
 	$(BIN)/cmake --preset ci -DPNAG_BUILD_PYTHON=OFF >/dev/null
 	$(BIN)/cmake --build --preset ci -j $(JOBS)
-	PNAG_RANDOM_FRONTS=1000000 $(BIN)/ctest --preset ci --output-on-failure
+	PNAG_RANDOM_FRONTS=1000000 $(BIN)/ctest --preset ci -j $(JOBS) --output-on-failure
 	PNAG_RANDOM_FRONTS=50000 $(BIN)/python -m pytest tests/test_pareto.py -k random_fronts
 	csrc/fuzz/run.sh 600
 
@@ -91,7 +91,8 @@ $(VENV)/.run: $(VENV)/bin/python $(SOURCES)
 		-c constraints.txt '.[all]'
 	touch $@
 
-$(VENV)/.dev: $(VENV)/bin/python $(SOURCES)
+$(VENV)/.dev: $(VENV)/bin/python $(SOURCES) tests/oracles.txt
 	$(BIN)/python -m pip install --disable-pip-version-check $(BUILD_FLAGS) \
 		-c constraints.txt '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -r tests/oracles.txt
 	touch $@ $(VENV)/.run

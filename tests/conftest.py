@@ -99,6 +99,13 @@ def tiny_table(tiny):
 
 @pytest.fixture(scope="session")
 def quick_settings():
+    from pnag_fast.generator import ExpertSettings
+
+    return ExpertSettings(evaluations=10_000, steps=250, batch=128)
+
+
+@pytest.fixture(scope="session")
+def quick_pnag_settings():
     from pnag_fast.generator import PnagSettings
 
     return PnagSettings(n_architectures=2000, evaluator_steps=80, steps=40)
@@ -107,6 +114,13 @@ def quick_settings():
 @pytest.fixture(scope="session")
 def tiny_generator(tiny, tiny_model, tiny_table, quick_settings):
     return pf.train_generator(tiny, tiny_model, [tiny_table], settings=quick_settings)
+
+
+@pytest.fixture(scope="session")
+def tiny_pnag_generator(tiny, tiny_model, tiny_table, quick_pnag_settings):
+    return pf.train_generator(
+        tiny, tiny_model, [tiny_table], method="pnag", settings=quick_pnag_settings
+    )
 
 
 @pytest.fixture(scope="session")

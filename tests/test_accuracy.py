@@ -46,12 +46,196 @@ def test_fit_is_reproducible(tiny, tiny_samples, tiny_model):
         (100, lambda y: y * 0 + 0.5, "the same top-1"),
         (100, lambda y: np.where(np.arange(len(y)) == 7, np.nan, y), "row 7"),
         (100, lambda y: y[:-1], "shape"),
+        (100, lambda y: ["good"] * len(y), "numbers"),
     ],
 )
-def test_fit_refuses(tiny, tiny_samples, rows, change, message):
+def test_bad_accuracies_are_refused(tiny, tiny_samples, tiny_model, rows, change, message):
     archs, top1 = tiny_samples
     with pytest.raises(InvalidInputError, match=message):
         pf.accuracy.fit(tiny, archs[:rows], change(top1[:rows]))
+    with pytest.raises(InvalidInputError, match=message):
+        pf.accuracy.calibrate(tiny_model, archs[:rows], change(top1[:rows]))
+
+
+def test_contradicting_rows_are_refused(tiny, cell, tiny_samples):
+    archs, top1 = (values[:100].copy() for values in tiny_samples)
+    archs[70], top1[70] = archs[20], top1[20] + 0.0005
+    pf.accuracy.fit(tiny, archs, top1, epochs=1)  # measured twice
+    top1[70] = top1[20] + 0.05
+    with pytest.raises(InvalidInputError, match="rows 20 and 70 are the same architecture"):
+        pf.accuracy.fit(tiny, archs, top1)
+    same = cell.sample(1)[[0, 0]]
+    assert len(pf.accuracy.table(cell, same, [0.5, 0.5]).predict(same)) == 2
+    with pytest.raises(InvalidInputError, match="rows 0 and 1 are the same architecture"):
+        pf.accuracy.table(cell, same, [0.5, 0.5005])
+
+
+def test_foreign_architectures_are_refused(tiny, tiny_samples):
+    archs, top1 = tiny_samples
+    archs = archs.copy()
+    archs[3, 0] = 200
+    with pytest.raises(InvalidInputError, match="row 3 is not an architecture"):
+        pf.accuracy.fit(tiny, archs, top1)
+
+
+def skewed(tiny, model):
+    """The same model, but wrong in level, in scale, and in what it sees in one code."""
+    import dataclasses
+
+    first = model.first.copy()
+    linear = 0.5 * model.linear
+    linear[:, 2] += 0.4
+    return dataclasses.replace(model, linear=linear, first=first, source="skewed")
+
+
+def test_calibration_corrects_what_was_measured(tiny, tiny_samples, tiny_model, tmp_path):
+    archs, top1 = tiny_samples
+    wrong = skewed(tiny, tiny_model)
+    some, others = archs[::2].copy(), archs[1::2].copy()
+    model = pf.accuracy.calibrate(wrong, some, top1[::2])
+    before = pf.accuracy.kendall(wrong.predict(others), top1[1::2])
+    after = pf.accuracy.kendall(model.predict(others), top1[1::2])
+    assert after > max(before, 0.9)
+    assert model.report["before"]["mean_error"] > 3 * model.report["mean_error"]
+    assert abs(model.report["bias"]) < 0.002
+    assert model.source == "skewed; calibrated on 200 measured architectures"
+
+    some = tiny.sample(50, seed=9)
+    for caution in (0, 1.5):
+        cautious = model.cautious(caution)
+        cautious.save(tmp_path / "model.safetensors")
+        loaded = pf.accuracy.load(tmp_path / "model.safetensors")
+        for a, b in zip(
+            loaded.predict(some, return_std=True),
+            cautious.predict(some, return_std=True),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(loaded.sensitivity(some), cautious.sensitivity(some))
+    tensors, body = model.to_tensors()
+    files.write_safetensors(
+        tmp_path / "bad.safetensors",
+        "pnag-accuracy-model",
+        2,
+        {k: v for k, v in tensors.items() if k != "base.first"},
+        body,
+    )
+    with pytest.raises(FileFormatError, match="base.first"):
+        pf.accuracy.load(tmp_path / "bad.safetensors")
+
+
+def test_calibrated_slopes(tiny, tiny_samples):
+    """A linear base: predictions are exactly linear in the codes, and so are members."""
+    features = sum(tiny.n_codes) - tiny.n_slots
+    rng = np.random.default_rng(3)
+    base = pf.accuracy.NetworkModel(
+        space=tiny,
+        source="linear",
+        linear=rng.normal(0, 0.1, (1, features)).astype(np.float32),
+        first=np.zeros((1, features, 1), np.float32),
+        biases=(np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32)),
+        weights=(np.zeros((1, 1, 1), np.float32),),
+    )
+    archs, top1 = tiny_samples
+    model = pf.accuracy.calibrate(base, archs, top1)
+    some = archs[:50]
+    slope = model.sensitivity(some).astype(np.float64)
+    x = pf.accuracy.one_hot(tiny, some).astype(np.float64)
+    mean = model.predict(some)
+    np.testing.assert_allclose(mean - mean[0], ((x - x[0]) * slope).sum(axis=1), atol=1e-5)
+
+    # The bound's slope, against central differences of the members in float64.
+    outputs = model.linear.astype(float) + model.scale[:, None] * base.linear.astype(float)
+
+    def bound(x):
+        values = x @ outputs.T + model.constant.astype(float)
+        far = np.sum((x @ model.distance[:-1].astype(float) + model.distance[-1]) ** 2, axis=1)
+        return values.mean(1) - 2 * np.sqrt(values.var(1) + model.noise**2 + far)
+
+    step = 1e-6 * np.eye(features)
+    expected = np.stack([bound(x + e) - bound(x - e) for e in step], axis=1) / 2e-6
+    np.testing.assert_allclose(model.cautious(2).sensitivity(some), expected, atol=1e-5)
+
+
+def test_a_constant_model_can_be_calibrated(tiny, tiny_samples):
+    archs, top1 = tiny_samples
+    features = sum(tiny.n_codes) - tiny.n_slots
+    constant = pf.accuracy.NetworkModel(
+        space=tiny,
+        source="constant",
+        linear=np.zeros((1, features), np.float32),
+        first=np.zeros((1, features, 1), np.float32),
+        biases=(np.zeros((1, 1), np.float32), np.full((1, 1), 0.5, np.float32)),
+        weights=(np.zeros((1, 1, 1), np.float32),),
+    )
+    assert pf.accuracy.calibrate(constant, archs, top1).report["kendall"] > 0.9
+
+
+def test_cross_validation_holds_out_everything(tiny, tiny_samples):
+    archs, top1 = tiny_samples
+    seen = []
+
+    def fitter(space, some, values):
+        seen.append({row.tobytes() for row in some})
+        return pf.accuracy.fit(space, some, values, epochs=20)
+
+    report = pf.accuracy.cross_validate(tiny, archs, top1, fitter)
+    assert report["kendall"] > 0.9
+    assert report["split"] == "random"
+    assert report["rows"] == len(archs)
+    assert 0.3 < report["spread"] < 2
+    # Every fold leaves a fifth of the rows out.
+    assert [len(rows) for rows in seen] <= [len(archs) * 4 // 5] * 5
+
+    macs = pf.costs.macs(tiny)(archs)
+    seen.clear()
+    report = pf.accuracy.cross_validate(tiny, archs, top1, fitter, by=macs)
+    assert report["split"] == "ranges"
+    order = np.argsort(macs, kind="stable")
+    for k, rows in enumerate(seen):
+        out = order[k * len(archs) // 5 : (k + 1) * len(archs) // 5]
+        inside = np.setdiff1d(order, out)
+        assert rows == {row.tobytes() for row in archs[inside]}
+    with pytest.raises(InvalidInputError, match="by"):
+        pf.accuracy.cross_validate(tiny, archs, top1, fitter, by=macs[:-1])
+    with pytest.raises(InvalidInputError, match="folds"):
+        pf.accuracy.cross_validate(tiny, archs, top1, fitter, folds=1)
+
+
+def test_a_front_is_judged(tiny, tiny_model, tiny_table, tmp_path):
+    wrong = skewed(tiny, tiny_model)
+    front = pf.search.front(tiny, wrong, [tiny_table], evaluations=4000)
+    itself = pf.accuracy.confirm(front, wrong)
+    assert itself.summary()["confirmed"] == len(front)
+    np.testing.assert_allclose(itself.judged_gain[1:], itself.predicted_gain[1:])
+
+    judged = pf.accuracy.confirm(front, tiny_model.cautious(3))
+    np.testing.assert_array_equal(judged.judged, tiny_model.predict(front.archs))
+    for i, gain in enumerate(judged.judged_gain):
+        before = judged.judged[:i]
+        if i == 0:
+            assert np.isnan(gain)
+            assert judged.verdicts[i] == "confirmed"
+            continue
+        assert gain == pytest.approx(judged.judged[i] - before.max())
+        expected = "confirmed" if gain > 0 else "refuted" if gain < -tiny_model.noise else "unclear"
+        assert judged.verdicts[i] == expected
+    summary = judged.summary()
+    assert summary["confirmed"] + summary["unclear"] + summary["refuted"] == len(front)
+    assert summary["refuted"] > 0
+    assert len(judged.table(5)) == min(5, len(front))
+
+    judged.save(tmp_path / "judged.json")
+    document = files.read_json(tmp_path / "judged.json", "pnag-confirmation", 1)
+    assert len(document["members"]) == len(front)
+    front.save(tmp_path / "front.json")
+    from pnag_fast.accuracy.validation import saved_front
+
+    again = pf.accuracy.confirm(saved_front(tmp_path / "front.json"), tiny_model)
+    assert again.verdicts == judged.verdicts
+    (tmp_path / "bad.json").write_text('{"format": "pnag-front", "version": 1}')
+    with pytest.raises(FileFormatError, match="space"):
+        saved_front(tmp_path / "bad.json")
 
 
 def test_save_and_load(tiny, tiny_model, tmp_path):
@@ -71,6 +255,128 @@ def test_save_and_load(tiny, tiny_model, tmp_path):
 def test_a_model_of_another_space_is_refused(tiny_model):
     with pytest.raises(InvalidInputError, match="for space 'mbv3-tiny'"):
         tiny_model.for_space(pf.spaces.get("mbv3-tiny", width=2.0))
+
+
+def test_files_of_version_1_still_load(tiny, tiny_model, tmp_path):
+    path = tmp_path / "model.safetensors"
+    tensors, body = tiny_model.to_tensors()
+    for new in ("kind", "caution"):
+        del body[new]
+    files.write_safetensors(path, "pnag-accuracy-model", 1, tensors, body)
+    archs = tiny.sample(100, seed=2)
+    np.testing.assert_array_equal(pf.accuracy.load(path).predict(archs), tiny_model.predict(archs))
+
+
+@pytest.mark.parametrize("caution", [0.0, 1.5])
+def test_sensitivity_is_the_derivative(tiny, caution):
+    """Against central differences of the same network evaluated in float64."""
+    rng = np.random.default_rng(0)
+    members, features, widths = 3, sum(tiny.n_codes) - tiny.n_slots, (7, 5, 1)
+    shapes = list(zip((features, *widths), widths, strict=False))
+    matrices = [rng.normal(0, 0.5, (members, *shape)).astype(np.float32) for shape in shapes]
+    biases = [rng.normal(0, 0.5, (members, width)).astype(np.float32) for width in widths]
+    linear = rng.normal(0, 0.1, (members, features)).astype(np.float32)
+    archs = tiny.sample(40, seed=4)
+    x = pf.accuracy.one_hot(tiny, archs).astype(np.float64)
+    distance = rng.normal(0, 0.05, (features + 1, features)).astype(np.float32)
+    for link in ("identity", "logit"):
+        model = pf.accuracy.NetworkModel(
+            space=tiny,
+            source="random",
+            noise=0.05,
+            distance=distance,
+            linear=linear,
+            first=matrices[0],
+            biases=tuple(biases),
+            weights=tuple(matrices[1:]),
+            link=link,
+        ).cautious(caution)
+
+        def predict(x, link=link):
+            outputs = []
+            for m in range(members):
+                values = x @ matrices[0][m].astype(np.float64) + biases[0][m]
+                for weight, bias in zip(matrices[1:], biases[1:], strict=True):
+                    values = np.maximum(values, 0) @ weight[m].astype(np.float64) + bias[m]
+                value = values[:, 0] + x @ linear[m].astype(np.float64)
+                outputs.append(1 / (1 + np.exp(-value)) if link == "logit" else value)
+            far = np.sum((x @ distance[:-1].astype(float) + distance[-1]) ** 2, axis=1)
+            return np.mean(outputs, 0) - caution * np.sqrt(np.var(outputs, 0) + 0.05**2 + far)
+
+        np.testing.assert_allclose(
+            model.predict(archs), predict(x).clip(0, 1), rtol=1e-5, atol=1e-5
+        )
+        step = 1e-6 * np.eye(features)
+        expected = np.stack([predict(x + e) - predict(x - e) for e in step], axis=1) / 2e-6
+        np.testing.assert_allclose(model.sensitivity(archs), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_std_grows_away_from_the_measured_rows(tiny):
+    """Rows without one choice say little of it; errors on held-out ranges say how little."""
+    archs = tiny.sample(600, seed=3)
+    top1 = 0.5 + 0.02 * (archs > 3).sum(axis=1) + np.random.default_rng(0).normal(0, 0.004, 600)
+    known = archs[:, 0] != 5
+    model = pf.accuracy.fit(tiny, archs[known], top1[known], epochs=50)
+    inside = model.predict(archs[known], return_std=True)[1]
+    outside = model.predict(archs[~known], return_std=True)[1]
+    assert outside.mean() > 1.1 * inside.mean()
+
+
+def test_caution_subtracts_standard_deviations(tiny, tiny_model, tmp_path):
+    archs = tiny.sample(200, seed=5)
+    mean, std = tiny_model.predict(archs, return_std=True)
+    cautious = tiny_model.cautious(2)
+    lower, same = cautious.predict(archs, return_std=True)
+    np.testing.assert_allclose(lower, (mean - 2 * std).clip(0, 1))
+    np.testing.assert_array_equal(same, std)
+    np.testing.assert_array_equal(cautious.predict(archs), lower)
+    assert cautious.source == tiny_model.source + "; lower bound, mean - 2 std"
+    assert cautious.cautious(1).source.endswith("mean - 1 std")
+    assert cautious.cautious(0).source == tiny_model.source
+    cautious.save(tmp_path / "model.safetensors")
+    loaded = pf.accuracy.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(loaded.predict(archs), lower)
+    for wrong in (-1, np.nan, np.inf):
+        with pytest.raises(InvalidInputError, match="caution"):
+            tiny_model.cautious(wrong)
+
+
+def test_a_table_is_an_exact_model(cell, tmp_path):
+    archs = cell.enumerate()
+    top1 = np.random.default_rng(0).uniform(size=len(archs))
+    model = pf.accuracy.table(cell, archs, top1)
+    some = cell.sample(1000, seed=1)
+    mean, std = model.predict(some, return_std=True)
+    known = {row.tobytes(): value for row, value in zip(archs, top1, strict=True)}
+    np.testing.assert_array_equal(mean, [known[row.tobytes()] for row in some])
+    assert not std.any()
+    assert model.sensitivity(some) is None
+    np.testing.assert_array_equal(model.cautious(3).predict(some), mean)
+    model.save(tmp_path / "table.safetensors")
+    loaded = pf.accuracy.load(tmp_path / "table.safetensors")
+    assert isinstance(loaded, pf.accuracy.TableModel)
+    np.testing.assert_array_equal(loaded.predict(some), mean)
+
+    partial = pf.accuracy.table(cell, archs[:10], top1[:10])
+    np.testing.assert_array_equal(partial.predict(archs[:10]), top1[:10])
+    with pytest.raises(InvalidInputError, match=r"row 2, architecture \|.* is not in the accuracy"):
+        partial.predict(archs[8:12])
+    with pytest.raises(UnsupportedSpaceError, match="too large"):
+        pf.accuracy.table(pf.spaces.get("ofa-mbv3"), archs, top1)
+
+
+@pytest.mark.shared_data
+def test_nasbench201_tables(shared_data, read_csv):
+    path = shared_data / "nasbench201" / "accuracy_12_epochs.csv"
+    model = pf.accuracy.load_nasbench201(path, "cifar100-val")
+    rows = read_csv(path)
+    archs = model.space.from_strings([row["arch"] for row in rows])
+    assert len(np.unique(archs, axis=0)) == model.space.n_architectures
+    expected = np.array([float(row["cifar100-val"]) for row in rows]) / 100
+    np.testing.assert_array_equal(model.predict(archs), expected)
+    assert "NAS-Bench-201, cifar100-val" in model.source
+    with pytest.raises(FileFormatError, match="cifar10-test"):
+        pf.accuracy.load_nasbench201(path, "mnist")
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.001, 0.5, 0.999])

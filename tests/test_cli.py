@@ -32,7 +32,9 @@ def test_every_command_has_help_with_an_example():
         "quickstart",
         "measure",
         "supernet train",
+        "supernet import",
         "supernet evaluate",
+        "accuracy",
         "train",
         "generate",
         "export",
@@ -100,8 +102,8 @@ def test_foreign_files(tmp_path, tiny_table):
 def test_train_from_tables(tmp_path, tiny, tiny_samples, tiny_table, monkeypatch):
     import pnag_fast.generator as generator
 
-    quick = generator.PnagSettings(n_architectures=500, evaluator_steps=10, steps=5)
-    monkeypatch.setattr(generator, "PnagSettings", lambda: quick)
+    quick = generator.ExpertSettings(evaluations=2000, steps=20)
+    monkeypatch.setitem(generator.METHODS, "expert", quick)
     pf.accuracy.save_table(tmp_path / "accuracy.csv", tiny, *tiny_samples)
     tiny_table.save(tmp_path / "cost.json")
     code, out, err = run(
@@ -112,9 +114,13 @@ def test_train_from_tables(tmp_path, tiny, tiny_samples, tiny_table, monkeypatch
         tmp_path / "cost.json",
         "--out",
         tmp_path / "generator.safetensors",
+        "--checkpoint",
+        tmp_path / "checkpoint.safetensors",
         "--json",
     )
     assert code == 0, err
+    assert (tmp_path / "checkpoint.safetensors").exists()
+    assert json.loads(out)["record"]["method"] == "expert"
     assert json.loads(out)["reachable"][0]["range"] == list(tiny_table.bounds)
     loaded = pf.Generator.load(tmp_path / "generator.safetensors")
     assert len(loaded.generate(tiny_table.bounds[1])) == 1
@@ -181,3 +187,53 @@ def test_interruption_is_one_line(tmp_path):
     assert process.returncode == 1
     assert "interrupted; what was finished is kept" in err
     assert "Traceback" not in err
+
+
+def test_accuracy_models_are_fitted_and_checked(tiny, tiny_samples, tiny_model, tmp_path):
+    table, out = tmp_path / "table.csv", tmp_path / "model.safetensors"
+    pf.accuracy.save_table(table, tiny, *tiny_samples)
+    code, text, _ = run("accuracy", table, "--out", out, "--no-check", "--cautious", 1)
+    assert code == 0
+    assert "Kendall" in text
+    model = pf.accuracy.load(out)
+    assert model.caution == 1
+    np.testing.assert_array_equal(
+        model.predict(tiny_samples[0]), tiny_model.cautious(1).predict(tiny_samples[0])
+    )
+
+    base = tmp_path / "base.safetensors"
+    tiny_model.save(base)
+    code, text, _ = run("accuracy", table, "--out", out, "--calibrate", base, "--json")
+    assert code == 0
+    report = json.loads(text)
+    assert set(report["checks"]) == {"random folds", "ranges of MACs"}
+    assert report["checks"]["random folds"]["kendall"] > 0.9
+    assert isinstance(pf.accuracy.load(out), pf.accuracy.CalibratedModel)
+
+    # In percent: nothing is overwritten.
+    before = out.read_bytes()
+    archs, top1 = tiny_samples
+    pf.accuracy.save_table(table, tiny, archs, 100 * top1)
+    code, _, err = run("accuracy", table, "--out", out)
+    assert code == 1
+    assert "divide percentages by 100" in err
+    assert out.read_bytes() == before
+
+
+def test_a_saved_front_is_judged(tiny, tiny_model, tiny_table, tiny_samples, tmp_path):
+    path, judge, out = (tmp_path / name for name in ("front.json", "judge.csv", "verdicts.json"))
+    front = pf.search.front(tiny, tiny_model, [tiny_table], evaluations=2000)
+    front.save(path)
+    pf.accuracy.save_table(judge, tiny, *tiny_samples)
+    code, text, _ = run("report", path, "--judge", judge, "--out", out)
+    assert code == 0
+    assert "gains are confirmed" in text
+    assert json.loads(out.read_text())["summary"]["members"] == len(front)
+    code, text, _ = run("report", path, "--judge", judge, "--json")
+    assert code == 0
+    verdicts = json.loads(text)["members"]
+    assert {"predicted_gain", "judged_gain", "verdict"} <= set(verdicts[0])
+    assert run("report", path)[0] == 2
+    code, _, err = run("report", judge, "--judge", judge)
+    assert code == 1
+    assert "not a pnag-front file" in err

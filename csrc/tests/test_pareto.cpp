@@ -234,6 +234,47 @@ TEST(crowding_by_hand) {
     CHECK(out[1] == 1.0);
 }
 
+// Sizes straddle those at which sorts of rows, masks and divided sets change their way.
+TEST(ways_agree_where_they_change) {
+    for (const Shape shape : {Shape::uniform, Shape::coarse, Shape::constant_column}) {
+        for (const std::size_t n : {511UL, 513UL, 1023UL, 1024UL, 1025UL, 4095UL, 4097UL, 16383UL,
+                                    16384UL, 16385UL, 65535UL, 65537UL}) {
+            for (const std::size_t m : {2UL, 3UL, 4UL}) {
+                if (m == 4 && n > 16385) continue;
+                const Batch batch = make(shape, n, m, n + m);
+                std::vector<std::int32_t> divided(n);
+                sort_by_dividing(batch.view(), divided, 1);
+                CHECK(ranks_of(batch) == divided);
+                CHECK(ranks_of(batch, 2) == divided);
+                std::vector<std::uint8_t> mask(n);
+                is_non_dominated(batch.view(), mask);
+                bool same = true;
+                for (std::size_t i = 0; i < n; ++i)
+                    same = same && mask[i] == (divided[i] == 0);
+                CHECK(same);
+
+                std::vector<double> expected(n, 0.0);
+                std::vector<std::size_t> order(n);
+                for (std::size_t j = 0; j < m; ++j) {
+                    std::iota(order.begin(), order.end(), std::size_t{0});
+                    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+                        return batch.at(a, j) < batch.at(b, j);
+                    });
+                    const auto value = [&](std::size_t place) { return batch.at(order[place], j); };
+                    const double range = value(n - 1) - value(0);
+                    if (range == 0.0) continue;
+                    for (std::size_t k = 1; k + 1 < n; ++k)
+                        expected[order[k]] += (value(k + 1) - value(k - 1)) / range;
+                    expected[order[0]] = expected[order[n - 1]] = kInf;
+                }
+                std::vector<double> distance(n);
+                crowding_distance(batch.view(), distance);
+                CHECK(distance == expected);
+            }
+        }
+    }
+}
+
 TEST(hypervolume_by_hand) {
     CHECK(hypervolume(Batch{{1, 3, 2, 1}, 2, 2}.view(), std::vector<double>{4, 4}) == 7.0);
     CHECK(hypervolume(Batch{{1, 3, 5, 1}, 2, 2}.view(), std::vector<double>{4, 4}) == 3.0);
@@ -277,12 +318,13 @@ TEST(hypervolume_matches_inclusion_and_exclusion) {
     }
 }
 
-// Sweeps and cells have nothing in common; sizes straddle those at which sweeps change their way.
-TEST(sweeps_agree_with_cells) {
+// Sweeps and cuts have little in common with cells; sizes straddle those at which ways change.
+TEST(sweeps_and_cuts_agree_with_cells) {
     for (const Shape shape : {Shape::uniform, Shape::coarse, Shape::sphere, Shape::chain,
                               Shape::equal, Shape::constant_column}) {
-        for (const std::size_t m : {2UL, 3UL, 4UL}) {
-            for (const std::size_t n : {7UL, 8UL, 9UL, 64UL, 127UL, 128UL, 129UL, 500UL}) {
+        for (const std::size_t m : {2UL, 3UL, 4UL, 5UL}) {
+            for (const std::size_t n :
+                 {7UL, 8UL, 9UL, 16UL, 17UL, 64UL, 127UL, 128UL, 129UL, 500UL}) {
                 const Batch batch = make(shape, n, m, n + m);
                 const double most = *std::max_element(batch.values.begin(), batch.values.end());
                 const std::vector<double> reference(m, most + 0.1);

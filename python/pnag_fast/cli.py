@@ -13,18 +13,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from . import __version__
-from .errors import InvalidInputError, PnagError
+from .errors import InvalidInputError, PnagError, UnsupportedSpaceError
 from .progress import NEWS, ProgressCallback
 
 if TYPE_CHECKING:
     from .data import ImageData
     from .report import FrontReport
-    from .spaces import SearchSpace
+    from .spaces import Archs, SearchSpace
 
 EXISTING = click.Path(exists=True, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
@@ -94,6 +94,13 @@ def _space_options(command: Callable[..., Any]) -> Callable[..., Any]:
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 _seed_option = click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all randomness."
+)
+_cautious_option = click.option(
+    "--cautious",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Predict the mean less this many standard deviations, for searches.",
 )
 _torch_threads_option = click.option(
     "--threads",
@@ -387,26 +394,85 @@ def _facts_line(facts: Any) -> str:
 
 @pnag.group()
 def supernet() -> None:
-    """Train a supernet, and judge architectures with it."""
+    """Train a supernet or bring a published one, and judge architectures with it."""
+
+
+@supernet.command("import")
+@click.argument("checkpoint", type=EXISTING)
+@_space_options
+@click.option("--out", type=ANY_PATH, required=True, help="Supernet to write (safetensors).")
+@_json_option
+def supernet_import(
+    checkpoint: Path,
+    space_name: str,
+    resolutions: tuple[int, ...],
+    width: float | None,
+    classes: int | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Turn a checkpoint published with Once-for-All into a supernet; no code in it is run.
+
+    \b
+    Example:
+      pnag supernet import ofa_mbv3_d234_e346_k357_w1.2 --space ofa-mbv3 --width 1.2 \\
+          --out ofa.safetensors
+    """  # noqa: D301
+    from . import supernet as library
+
+    space = _space(space_name, resolutions, width, classes)
+    net = library.load_ofa(checkpoint, space)
+    library.save(net, out)
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    if as_json:
+        _print_json({"supernet": str(out), "space": space.name, "parameters": parameters})
+        return
+    click.echo(f"{space.name}: {parameters / 1e6:.1f} million parameters; written to {out}")
 
 
 @supernet.command("train")
 @_space_options
 @_data_option
 @click.option("--out", type=ANY_PATH, required=True, help="Supernet to write (safetensors).")
-@click.option("--recipe", default="sandwich", show_default=True, help="sandwich or single-path.")
-@click.option("--epochs", type=click.IntRange(1), default=24, show_default=True)
+@click.option(
+    "--recipe",
+    type=click.Choice(["sandwich", "single-path", "progressive", "compound", "compound-elastic"]),
+    default="sandwich",
+    show_default=True,
+    help="Which networks learn at each step, and from what; --dry-run spells it out.",
+)
+@click.option(
+    "--epochs", type=click.IntRange(1), default=24, show_default=True, help="Of each long phase."
+)
 @click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True)
 @click.option("--learning-rate", type=float, default=8e-3, show_default=True, help="Peak.")
+@click.option("--random", "n_random", type=click.IntRange(0), help="Random networks a step.")
 @click.option("--max-shift", type=click.IntRange(0), default=1, show_default=True, help="Pixels.")
 @click.option("--flip", is_flag=True, help="Mirror half of the images; not for digits or letters.")
 @click.option(
+    "--min-area",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Below 1, show random parts of images, of at least this share.",
+)
+@click.option(
+    "--ema",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Decay of a running average of the weights, for instance 0.999; 0 for none.",
+)
+@click.option(
     "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
+    type=click.Choice(["float32", "bfloat16", "float16"]),
     default="float32",
     show_default=True,
-    help="Of the layers' arithmetic.",
+    help="Of the layers' arithmetic; float16 is for GPUs.",
 )
+@click.option("--device", help="For instance cuda:1 [default: a GPU where there is one].")
+@click.option("--checkpoint-every", type=click.IntRange(1), help="Steps; after each epoch anyway.")
+@click.option("--dry-run", is_flag=True, help="Print the phases and stop.")
 @_torch_threads_option
 @_seed_option
 @_json_option
@@ -421,9 +487,15 @@ def supernet_train(
     epochs: int,
     batch_size: int,
     learning_rate: float,
+    n_random: int | None,
     max_shift: int,
     flip: bool,
+    min_area: float,
+    ema: float,
     precision: str,
+    device: str | None,
+    checkpoint_every: int | None,
+    dry_run: bool,
     threads: int | None,
     seed: int,
     as_json: bool,
@@ -433,12 +505,24 @@ def supernet_train(
     \b
     Example:
       pnag supernet train --data photos/ --space mbv3-cifar --out photos.safetensors
+
+    \b
+    On several GPUs or machines (every process takes a part of every batch):
+      torchrun --nproc-per-node 2 -m pnag_fast supernet train --data photos/ ...
     """  # noqa: D301
     from . import supernet as library
-    from .threads import torch_threads
 
     plain = _space(space_name, resolutions, width)
     plain.require_network("a supernet")
+    phases = library.plan(
+        recipe, plain, epochs=epochs, learning_rate=learning_rate, n_random=n_random
+    )
+    if dry_run:
+        if as_json:
+            _print_json([dataclasses.asdict(phase) for phase in phases])
+        else:
+            click.echo("\n".join(phase.describe() for phase in phases))
+        return
     dataset = _images(images, max(plain.resolutions), seed)
     if classes is not None and classes != len(dataset.classes):
         raise InvalidInputError(
@@ -446,28 +530,37 @@ def supernet_train(
         )
     space = plain.with_classes(len(dataset.classes))
     net = library.build(space, seed=seed)
-    checkpoint = out.with_name(out.name + ".checkpoint")
-    with _progress(quiet=as_json) as progress, torch_threads(threads):
-        log = library.train(
-            net,
-            dataset,
-            recipe=recipe,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            max_shift=max_shift,
-            flip=flip,
-            precision=precision,
-            seed=seed,
-            checkpoint=checkpoint,
-            progress=progress,
-        )
+    with library.distributed.joined() as found:
+        first = library.distributed.world()[0] == 0
+        if device or found:
+            net.to(device or found)
+        with _progress(quiet=as_json or not first) as progress:
+            log = library.train(
+                net,
+                dataset,
+                recipe=phases,
+                batch_size=batch_size,
+                max_shift=max_shift,
+                flip=flip,
+                min_area=min_area,
+                ema=ema,
+                precision=precision,
+                seed=seed,
+                threads=threads,
+                checkpoint=out.with_name(out.name + ".checkpoint"),
+                checkpoint_every=checkpoint_every,
+                progress=progress,
+            )
+    if not first:
+        return
     library.save(net, out)
     smallest_largest = library.evaluate(net, library.extremes(space), dataset)
     facts = {
         "supernet": str(out),
+        "recipe": recipe,
         "epochs": len(log.epochs),
         "loss": log.epochs[-1].loss,
+        "distillation_loss": log.epochs[-1].distillation_loss,
         "top1_smallest": float(smallest_largest[0]),
         "top1_largest": float(smallest_largest[1]),
     }
@@ -485,6 +578,28 @@ def supernet_train(
 @_data_option
 @click.option("--out", type=ANY_PATH, required=True, help="Accuracy table to write (CSV).")
 @click.option("--architectures", type=click.IntRange(1), default=300, show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(["validation", "test"]),
+    default="validation",
+    show_default=True,
+    help="Images to judge on.",
+)
+@click.option(
+    "--related",
+    is_flag=True,
+    help="Sample architectures that share their first stages: several times as fast.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="In which the images are computed.",
+)
+@click.option(
+    "--journal", type=ANY_PATH, help="Keep what is judged here, and go on from it when run again."
+)
 @_torch_threads_option
 @_seed_option
 @_json_option
@@ -493,11 +608,15 @@ def supernet_evaluate(
     images: str,
     out: Path,
     architectures: int,
+    split: str,
+    related: bool,
+    precision: str,
+    journal: Path | None,
     threads: int | None,
     seed: int,
     as_json: bool,
 ) -> None:
-    """Measure the accuracy of sampled architectures on validation images.
+    """Measure the accuracy of sampled architectures on held-out images.
 
     \b
     Example:
@@ -511,12 +630,24 @@ def supernet_evaluate(
 
     net = library.load(path)
     dataset = _images(images, max(net.space.resolutions), seed)
-    archs = np.unique(net.space.sample(architectures, seed=seed), axis=0)
+    sample = library.sample_related if related else type(net.space).sample
+    archs = np.unique(sample(net.space, architectures, seed=seed), axis=0)
+    started = time.perf_counter()
     with _progress(quiet=as_json) as progress, torch_threads(threads):
-        top1 = library.evaluate(net, archs, dataset, progress=progress)
+        top1 = library.evaluate(
+            net,
+            archs,
+            dataset,
+            split=cast(Any, split),
+            precision=cast(Any, precision),
+            journal=journal,
+            progress=progress,
+        )
+    seconds = time.perf_counter() - started
     accuracy.save_table(out, net.space, archs, top1)
     facts = {
         "architectures": len(archs),
+        "architectures_per_second": len(archs) / seconds,
         "lowest_top1": float(top1.min()),
         "highest_top1": float(top1.max()),
         "table": str(out),
@@ -525,8 +656,92 @@ def supernet_evaluate(
         _print_json(facts)
         return
     click.echo(
-        f"{len(archs)} architectures, top-1 from {100 * top1.min():.1f} to "
-        f"{100 * top1.max():.1f} %; written to {out}"
+        f"{len(archs)} architectures ({len(archs) / seconds:.3g} a second), top-1 from "
+        f"{100 * top1.min():.1f} to {100 * top1.max():.1f} %; written to {out}"
+    )
+
+
+@pnag.command("accuracy")
+@click.argument("table", type=EXISTING)
+@_space_options
+@click.option("--out", type=ANY_PATH, required=True, help="Accuracy model to write (safetensors).")
+@click.option(
+    "--calibrate",
+    "base",
+    type=EXISTING,
+    help="Correct this model (.safetensors, .pth) by the table instead of fitting a new one.",
+)
+@_cautious_option
+@click.option(
+    "--check/--no-check",
+    default=True,
+    show_default=True,
+    help="Nested cross-validation, by random folds and by ranges of multiply-adds.",
+)
+@_seed_option
+@_json_option
+def accuracy_command(
+    table: Path,
+    space_name: str,
+    resolutions: tuple[int, ...],
+    width: float | None,
+    classes: int | None,
+    out: Path,
+    base: Path | None,
+    cautious: float,
+    check: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Fit an accuracy model to measured architectures, and say how true it is.
+
+    \b
+    TABLE is CSV with columns 'arch', in the notation of the space, and 'top1', a
+    fraction.
+
+    \b
+    Example:
+      pnag accuracy quickstart/accuracy.csv --space mbv3-tiny --out model.safetensors
+      pnag accuracy measured.csv --space ofa-mbv3 --calibrate acc_predictor.pth \\
+          --out calibrated.safetensors
+    """  # noqa: D301
+    from . import accuracy, costs
+    from .threads import torch_threads
+
+    space = _space(space_name, resolutions, width, classes)
+    archs, top1 = accuracy.load_table(table, space)
+    published = None if base is None else accuracy.load(base, space)
+
+    def fit(space: SearchSpace, archs: Archs, top1: Any) -> accuracy.AccuracyModel:
+        if published is not None:
+            return accuracy.calibrate(published, archs, top1, seed=seed)
+        return accuracy.fit(space, archs, top1, seed=seed)
+
+    splits: dict[str, Any] = {"random folds": None} if check else {}
+    if check:
+        # A space of the user's own has no layers to count.
+        with contextlib.suppress(UnsupportedSpaceError):
+            splits["ranges of MACs"] = costs.macs(space)(archs)
+    checks: dict[str, Any] = {}
+    with _progress(quiet=as_json) as progress, torch_threads(1):
+        progress("fitting and checking", 0, 1 + len(splits))
+        model = fit(space, archs, top1)
+        for name, by in splits.items():
+            progress("fitting and checking", 1 + len(checks), 1 + len(splits))
+            checks[name] = accuracy.cross_validate(space, archs, top1, fit, seed=seed, by=by)
+        progress("fitting and checking", 1 + len(splits), 1 + len(splits))
+    model.cautious(cautious).save(out)
+    if as_json:
+        _print_json({"model": str(out), "source": model.source, **model.report, "checks": checks})
+        return
+    click.echo(f"{model.source}; written to {out}")
+    reports = checks or {"folds that also chose settings": dict(model.report)}
+    _print_table(
+        ["Kendall", "Spearman", "error, points", "held out"],
+        [
+            [f"{r['kendall']:.3f}", f"{r['spearman']:.3f}", f"{100 * r['mean_error']:.3f}", name]
+            for name, r in reports.items()
+        ],
     )
 
 
@@ -542,10 +757,30 @@ def supernet_evaluate(
     help="Accuracy table (CSV), or an accuracy model (.safetensors, .pth).",
 )
 @click.option("--out", type=ANY_PATH, required=True, help="Generator to write (safetensors).")
+@_cautious_option
+@click.option(
+    "--method",
+    type=click.Choice(["expert", "pnag"]),
+    default="expert",
+    show_default=True,
+    help="Front search and imitation, or PNAG as published.",
+)
+@click.option(
+    "--checkpoint",
+    type=ANY_PATH,
+    help="File that keeps the state of training: run again after an interruption to go on.",
+)
 @_seed_option
 @_json_option
 def train(
-    cost_paths: tuple[Path, ...], accuracy_path: Path, out: Path, seed: int, as_json: bool
+    cost_paths: tuple[Path, ...],
+    accuracy_path: Path,
+    out: Path,
+    cautious: float,
+    method: str,
+    checkpoint: Path | None,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Train a generator from an accuracy table and cost tables.
 
@@ -563,10 +798,22 @@ def train(
     with _progress(quiet=as_json) as progress, torch_threads(1):
         if accuracy_path.suffix == ".csv":
             archs, top1 = accuracy.load_table(accuracy_path, space)
-            model = accuracy.fit(space, archs, top1, seed=seed, progress=progress)
+            model: accuracy.AccuracyModel = accuracy.fit(
+                space, archs, top1, seed=seed, progress=progress
+            )
         else:
             model = accuracy.load(accuracy_path, space)
-        generator = train_generator(space, model, tables, seed=seed, progress=progress)
+        if cautious:
+            model = model.cautious(cautious)
+        generator = train_generator(
+            space,
+            model,
+            tables,
+            method=method,
+            seed=seed,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
     generator.save(out)
     facts = {
         "generator": str(out),
@@ -597,11 +844,15 @@ def train(
     required=True,
     help="Upper bound in the table's unit; comma-separated for several costs; repeatable.",
 )
-@click.option("--candidates", type=click.IntRange(1), default=32, show_default=True)
+@click.option(
+    "--candidates",
+    type=click.IntRange(1),
+    help="Proposals of the policy per budget; default: 5, for PNAG's policy 32.",
+)
 @_seed_option
 @_json_option
 def generate(
-    path: Path, budgets: tuple[str, ...], candidates: int, seed: int, as_json: bool
+    path: Path, budgets: tuple[str, ...], candidates: int | None, seed: int, as_json: bool
 ) -> None:
     """Print the architecture for a budget; needs neither torch nor TVM.
 
@@ -702,21 +953,64 @@ def export(
 
 
 @pnag.command()
-@click.argument("folder", type=EXISTING)
+@click.argument("path", metavar="FOLDER|FRONT", type=EXISTING)
+@click.option(
+    "--judge",
+    type=EXISTING,
+    help="Accuracy model (.safetensors, .pth) or table (.csv) that was not searched: says which "
+    "gains of a saved front it confirms.",
+)
+@click.option("--out", type=ANY_PATH, help="With --judge: every member's verdict (JSON).")
+@_seed_option
 @_json_option
-def report(folder: Path, as_json: bool) -> None:
-    """Write the picture and the page of a run anew, and print its table.
+def report(path: Path, judge: Path | None, out: Path | None, seed: int, as_json: bool) -> None:
+    """Write the picture and the page of a run anew, or judge a saved front.
+
+    \b
+    A search finds what its accuracy model overrates. A model of another kind, or
+    fitted to other measurements, tells which gains are real.
 
     \b
     Example:
       pnag report quickstart
+      pnag report front.json --judge other.safetensors
     """  # noqa: D301
+    if judge is not None:
+        _judge_front(path, judge, out, seed, as_json)
+        return
+    if not path.is_dir():
+        raise click.UsageError(f"{path} is a file: --judge says by which model to judge it")
     from .quickstart import write_report
     from .report import FrontReport
 
-    loaded = FrontReport.load(folder / "front.json")
-    write_report(loaded, folder)
-    _show_report(loaded, folder, as_json)
+    loaded = FrontReport.load(path / "front.json")
+    write_report(loaded, path)
+    _show_report(loaded, path, as_json)
+
+
+def _judge_front(path: Path, judge: Path, out: Path | None, seed: int, as_json: bool) -> None:
+    from . import accuracy
+    from .accuracy.validation import CONFIRMATION_HEAD, saved_front
+
+    front = saved_front(path)
+    if judge.suffix == ".csv":
+        archs, top1 = accuracy.load_table(judge, front.space)
+        with _progress(quiet=as_json) as progress:
+            model: accuracy.AccuracyModel = accuracy.fit(
+                front.space, archs, top1, seed=seed, progress=progress
+            )
+    else:
+        model = accuracy.load(judge, front.space)
+    found = accuracy.confirm(front, model)
+    if out is not None:
+        found.save(out)
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    _print_table(CONFIRMATION_HEAD, found.table())
+    click.echo()
+    for line in found.findings():
+        click.echo(line)
 
 
 @pnag.command()

@@ -47,6 +47,10 @@ class TrainingError(PnagError, RuntimeError):
     """Training that cannot go on, for example because the loss is not a number."""
 
 
+class MemoryShortageError(PnagError, MemoryError):
+    """Memory ran out; the message says what to make smaller."""
+
+
 class MissingDependencyError(PnagError, ImportError):
     """An optional dependency that is not installed; the message names the extra to install."""
 

@@ -39,8 +39,9 @@ def to_onnx(
 ) -> None:
     """Write a network as ONNX, with batch norm folded, atomically.
 
-    The model maps ``images`` (float32, ``(batch, channels, resolution, resolution)``, as
-    `pnag_fast.data.normalize` returns them) to ``logits`` (float32, ``(batch, classes)``); the
+    The model maps ``images`` (float32, ``(batch, channels, resolution, resolution)``, of
+    the network's `input_scale`: as `pnag_fast.data.normalize` returns them, if the supernet was
+    trained here) to ``logits`` (float32, ``(batch, classes)``); the
     batch size is free.
 
     Parameters

@@ -38,10 +38,12 @@ def test_answers_are_near_the_reference_front(tiny, tiny_generator, tiny_model, 
     assert gap.mean() < 0.25 * (best - sampled).mean()
 
 
-def test_the_policy_itself_follows_the_budget(tiny, tiny_generator, tiny_table):
+@pytest.mark.parametrize("name", ["tiny_generator", "tiny_pnag_generator"])
+def test_the_policy_itself_follows_the_budget(tiny, name, tiny_table, request):
     low, high = tiny_table.bounds
     budgets = np.array([[low + 0.1 * (high - low)], [low + 0.9 * (high - low)]])
-    drawn = tiny_generator.policy.sample(budgets, 64, np.random.default_rng(0))
+    policy = request.getfixturevalue(name).policy
+    drawn = policy.candidates(budgets, 64, np.random.default_rng(0))
     costs = tiny_table(drawn.reshape(-1, tiny.n_slots)).reshape(2, 64)
     assert costs[0].mean() < costs[1].mean()
 
@@ -169,24 +171,52 @@ def test_flipped_bytes_never_crash(tiny_generator_path, tmp_path, tiny_table):
         assert (out.costs <= budget).all()
 
 
+def test_files_of_pnag_generators(tiny_pnag_generator, tmp_path, tiny_table):
+    path = tmp_path / "generator.safetensors"
+    tiny_pnag_generator.save(path)
+    budgets = spread(tiny_table, 20)
+    expected = tiny_pnag_generator.generate(budgets)
+    np.testing.assert_array_equal(pf.Generator.load(path).generate(budgets).archs, expected.archs)
+
+    tensors, body = files.read_safetensors(path, "pnag-generator", 2)
+    for written_by_files in ("format", "version", "provenance"):
+        del body[written_by_files]
+    # Version 1 knew one kind of policy and did not name it.
+    first = {key: value for key, value in body.items() if key != "policy"}
+    files.write_safetensors(path, "pnag-generator", 1, tensors, first)
+    np.testing.assert_array_equal(pf.Generator.load(path).generate(budgets).archs, expected.archs)
+    for message, changed, values in (
+        ("n_budgets", tensors, {"n_budgets": 0}),
+        ("policy.budget", tensors, {"n_budgets": 3}),
+        ("weights of a policy", {k: v for k, v in tensors.items() if "lstm.hidden" not in k}, {}),
+    ):
+        files.write_safetensors(path, "pnag-generator", 2, changed, {**body, **values})
+        with pytest.raises(FileFormatError, match=message):
+            pf.Generator.load(path)
+
+
 def test_inconsistent_files_are_refused(tiny_generator, tiny_generator_path, tmp_path):
-    tensors, body = files.read_safetensors(tiny_generator_path, "pnag-generator", 1)
+    tensors, body = files.read_safetensors(tiny_generator_path, "pnag-generator", 2)
     path = tmp_path / "changed.safetensors"
     for written_by_files in ("format", "version", "provenance"):
         del body[written_by_files]
 
-    def refused(message, tensors=tensors, version=1, **changes):
+    def refused(message, tensors=tensors, version=2, **changes):
         files.write_safetensors(path, "pnag-generator", version, tensors, {**body, **changes})
         with pytest.raises(FileFormatError, match=message):
             pf.Generator.load(path)
 
-    refused("upgrade", version=2)
+    refused("upgrade", version=3)
     refused("no cost table", tables=[])
-    refused("n_budgets", n_budgets=0)
-    refused("policy.budget", n_budgets=3)
+    refused("unknown kind 'oracle'", policy="oracle")
+    refused("n_budgets", policy="lstm")
     refused("stages|space", space={"name": "x"})
     refused("inconsistent", space=pf.spaces.get("mbv3-tiny", width=2.0).definition)
-    refused("policy", {k: v for k, v in tensors.items() if k != "policy.lstm.hidden"})
+    refused("policy.layer.1", {k: v for k, v in tensors.items() if k != "policy.layer.1"})
+    refused("ascend", {**tensors, "policy.nodes": tensors["policy.nodes"][:, ::-1]})
+    refused("policy.bias.2", {**tensors, "policy.bias.2": tensors["policy.bias.2"][1:]})
+    infinite = np.full_like(tensors["policy.frequency"], np.inf)
+    refused("not finite", {**tensors, "policy.frequency": infinite})
     broken = tensors["archive.archs"].copy()
     broken[0, 0] = 99
     refused("inconsistent", {**tensors, "archive.archs": broken})

@@ -63,8 +63,8 @@ void crowding_distance(const Points& points, std::span<double> out, const Execut
 /// m = 2: sweep, O(n log n). m = 3: sweep over a staircase, O(n log n) (Beume et al., IEEE TEC
 /// 2009). m = 4: sweep that adds what each point alone dominates in three objectives, O(n^2) in
 /// practice (after Guerreiro and Fonseca, IEEE TEC 2018). 5 <= m <= 8: divide and conquer over
-/// cells, O(n^(m/2)) (Chan, FOCS 2013). m >= 9: WFG (While, Bradstreet and Barone, IEEE TEC 2012)
-/// down to m = 4; exponential in m at worst.
+/// cells, O(n^(m/2)) (Chan, FOCS 2013); for few points in m = 5 one step of WFG before. m >= 9: WFG
+/// (While, Bradstreet and Barone, IEEE TEC 2012) down to m = 4; exponential in m at worst.
 double hypervolume(const Points& points, std::span<const double> reference,
                    const Execution& execution = 1);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <deque>
+#include <limits>
 
 #include "../simd/kernels.hpp"
 #include "pnag/parallel.hpp"
@@ -16,7 +17,8 @@ constexpr std::uint32_t kNone = 0xFFFFFFFFU;
 // Leaves take all 2^k subsets of k rows, or k times 2^(k-1) for contributions.
 constexpr std::size_t kLeaf = 8;
 constexpr std::size_t kOwnedLeaf = 6;
-static_assert(kLeaf <= simd::kMaxCellRows);
+constexpr std::size_t kLeafInFour = 16;
+static_assert(kLeaf <= simd::kMaxCellRows && kLeafInFour <= simd::kMaxCellRowsInFour);
 // Cells are made tasks of threads at this depth, if they have not become small before.
 constexpr int kTaskDepth = 5;
 constexpr std::size_t kTaskRows = 64;
@@ -60,7 +62,10 @@ struct Task {
 class Solver {
   public:
     Solver(std::size_t m, const Execution& execution)
-        : kernel_(simd::kernels()), m_(static_cast<unsigned>(m)), pacer_(execution) {}
+        : kernel_(simd::kernels()),
+          m_(static_cast<unsigned>(m)),
+          leaf_(m <= 4 ? kLeafInFour : kLeaf),
+          pacer_(execution) {}
 
     /// Volume of the cell that the orthants cover; or, if `tasks` is given, of parts of it, and the
     /// rest as tasks.
@@ -71,21 +76,7 @@ class Solver {
         simd::CellSummary summary;
         const std::size_t kept = clip(rows, n, lower, upper, level, summary);
         if (summary.covers > 0) return volume(lower, outer);
-        double total = slabs(lower, outer, upper);
-        if (kept == 0) return total;
-        const double* inside = level.rows.data();
-        if (kept <= kLeaf) return total + kernel_.union_of_rows(inside, kept, m_, upper.data());
-        if (tasks != nullptr && (depth >= kTaskDepth || kept <= kTaskRows)) {
-            tasks->push_back({{inside, inside + kept * simd::kCellWidth}, {}, kNone, lower, upper});
-            return total;
-        }
-        const auto [objective, at] = cut(level, kept, lower, summary);
-        Corner middle = upper;
-        middle[objective] = at;
-        total += covered(inside, kept, lower, middle, depth + 1, tasks);
-        middle = lower;
-        middle[objective] = at;
-        return total + covered(inside, kept, middle, upper, depth + 1, tasks);
+        return slabs(lower, outer, upper) + halves(level, kept, lower, upper, depth, tasks);
     }
 
     /// Volume of the cell that no orthant covers.
@@ -96,20 +87,7 @@ class Solver {
         simd::CellSummary summary;
         const std::size_t kept = clip(rows, n, lower, upper, level, summary);
         if (summary.covers > 0) return 0.0;
-        const double* inside = level.rows.data();
-        if (kept <= kLeaf) {
-            const double all = volume(lower, upper);
-            if (kept == 0) return all;
-            const double taken = kernel_.union_of_rows(inside, kept, m_, upper.data());
-            return std::max(0.0, all - taken);
-        }
-        const auto [objective, at] = cut(level, kept, lower, summary);
-        Corner middle = upper;
-        middle[objective] = at;
-        const double first = free(inside, kept, lower, middle, depth + 1);
-        middle = lower;
-        middle[objective] = at;
-        return first + free(inside, kept, middle, upper, depth + 1);
+        return free_halves(level, kept, lower, upper, depth);
     }
 
     /// Add to sums[id] the volume of the cell that only the orthant `id` covers; or, if `tasks` is
@@ -162,7 +140,8 @@ class Solver {
                               upper});
             return;
         }
-        const auto [objective, at] = cut(level, kept, lower, summary);
+        double at = 0.0;
+        const unsigned objective = kernel_.choose_cut(inside, kept, lower.data(), &at);
         Corner middle = upper;
         middle[objective] = at;
         contribute(inside, level.ids.data(), kept, lower, middle, sums, depth + 1, tasks);
@@ -177,11 +156,6 @@ class Solver {
     struct Level {
         std::vector<double> rows;
         std::vector<std::uint32_t> ids;
-    };
-
-    struct Cut {
-        unsigned objective;
-        double at;
     };
 
     Level& levels(std::size_t depth, std::size_t n) {
@@ -200,15 +174,56 @@ class Solver {
         return kernel_.clip_cell(rows, n, lower.data(), upper.data(), level.rows.data(), &summary);
     }
 
-    // About the median start in the objective in which most rows start inside the cell. Rows that
-    // start there leave the lower half and no longer start inside the upper, so cutting ends.
-    Cut cut(const Level& level, std::size_t n, const Corner& lower,
-            const simd::CellSummary& summary) {
-        unsigned objective = 0;
-        for (unsigned j = 1; j < m_; ++j) {
-            if (summary.count[j] > summary.count[objective]) objective = j;
+    // Cells are cut at about the median start in the objective in which most rows start inside.
+    // Rows that start there leave the lower half and no longer start inside the upper, so cutting
+    // ends. In the lower half rows are what they were; only some of them do not reach into it.
+    std::size_t keep_lower(const Level& level, std::size_t n, const Corner& upper, Level& below) {
+        pacer_.spend(2 * n + 100);
+        return kernel_.keep_inside(level.rows.data(), nullptr, n, upper.data(), below.rows.data(),
+                                   nullptr);
+    }
+
+    // As `covered`, of rows that are cut to the cell.
+    double halves(const Level& level, std::size_t n, const Corner& lower, const Corner& upper,
+                  std::size_t depth, std::vector<Task>* tasks) {
+        if (n == 0) return 0.0;
+        const double* rows = level.rows.data();
+        if (n <= leaf_) return kernel_.union_of_rows(rows, n, m_, upper.data());
+        if (tasks != nullptr && (depth >= kTaskDepth || n <= kTaskRows)) {
+            tasks->push_back({{rows, rows + n * simd::kCellWidth}, {}, kNone, lower, upper});
+            return 0.0;
         }
-        return {objective, kernel_.middle_of(level.rows.data(), n, objective, lower[objective])};
+        Corner middle = upper;
+        double at = 0.0;
+        const unsigned objective = kernel_.choose_cut(rows, n, lower.data(), &at);
+        middle[objective] = at;
+        Level& below = levels(depth + 1, n);
+        const std::size_t kept = keep_lower(level, n, middle, below);
+        const double first = halves(below, kept, lower, middle, depth + 1, tasks);
+        middle = lower;
+        middle[objective] = at;
+        return first + covered(rows, n, middle, upper, depth + 1, tasks);
+    }
+
+    // As `free`, of rows that are cut to the cell.
+    double free_halves(const Level& level, std::size_t n, const Corner& lower, const Corner& upper,
+                       std::size_t depth) {
+        const double* rows = level.rows.data();
+        if (n <= leaf_) {
+            const double all = volume(lower, upper);
+            if (n == 0) return all;
+            return std::max(0.0, all - kernel_.union_of_rows(rows, n, m_, upper.data()));
+        }
+        Corner middle = upper;
+        double at = 0.0;
+        const unsigned objective = kernel_.choose_cut(rows, n, lower.data(), &at);
+        middle[objective] = at;
+        Level& below = levels(depth + 1, n);
+        const std::size_t kept = keep_lower(level, n, middle, below);
+        const double first = free_halves(below, kept, lower, middle, depth + 1);
+        middle = lower;
+        middle[objective] = at;
+        return first + free(rows, n, middle, upper, depth + 1);
     }
 
     // The volume of a cell that `owner` covers, where no other does.
@@ -242,6 +257,7 @@ class Solver {
 
     const simd::Kernels& kernel_;
     unsigned m_;
+    std::size_t leaf_;
     Pacer pacer_;
     std::deque<Level> levels_;
 };
@@ -292,6 +308,53 @@ double volume_by_cells(const Points& points, std::span<const std::size_t> rows,
     });
     for (const double part : parts)
         total += part;
+    return total;
+}
+
+double volume_by_cuts(const Points& points, std::span<const double> reference,
+                      const Execution& execution) {
+    const std::size_t n = points.n;
+    const std::size_t inner = points.m - 1;
+    constexpr std::size_t kMost = simd::kMaxCutRows;
+    const simd::Kernels& kernel = simd::kernels();
+    std::array<double, kMost> keys{};
+    std::array<std::int64_t, kMost> place;
+    for (std::size_t i = 0; i < n; ++i)
+        keys[i] = points.row(i)[inner];
+    kernel.find_places(keys.data(), n, place.data());
+    std::array<std::size_t, kMost> order;
+    for (std::size_t i = 0; i < n; ++i)
+        order[static_cast<std::size_t>(place[i])] = i;
+
+    constexpr double kInfinity = std::numeric_limits<double>::infinity();
+    std::vector<double> members(inner * kMost, kInfinity);  // columns, by rising last objective
+    double* last = members.data() + (inner - 1) * kMost;
+    std::vector<double> parts(n * simd::kCellWidth);
+    Corner upper;
+    upper.fill(1.0);
+    std::copy_n(reference.begin(), inner, upper.begin());
+    Solver solver(inner, execution);
+    double total = 0.0;
+    for (std::size_t size = 0; size < n; ++size) {
+        const double* point = points.row(order[size]);
+        Corner corner{};
+        std::copy_n(point, inner, corner.begin());
+        Corner inside = upper;
+        std::size_t n_parts = 0;
+        double taken = kernel.covered_by_raised(members.data(), size, corner.data(), inside.data(),
+                                                parts.data(), &n_parts);
+        if (n_parts > 0) taken += solver.covered(parts.data(), n_parts, corner, inside, 0, nullptr);
+        total += std::max(0.0, volume(corner, upper) - taken) * (reference[inner] - point[inner]);
+
+        std::size_t at = size;
+        while (at > 0 && last[at - 1] > point[inner - 1])
+            --at;
+        for (std::size_t j = 0; j < inner; ++j) {
+            double* column = members.data() + j * kMost;
+            std::copy_backward(column + at, column + size, column + size + 1);
+            column[at] = point[j];
+        }
+    }
     return total;
 }
 

@@ -28,6 +28,13 @@ inline constexpr std::size_t kMaxCellObjectives = 8;
 double volume_by_cells(const Points& points, std::span<const std::size_t> rows,
                        std::span<const double> reference, const Execution& execution);
 
+/// The same of all points, n <= simd::kMaxCutRows and m = 5, by one step of WFG (While, Bradstreet
+/// and Barone, IEEE TEC 2012): what each point adds to those that are smaller in the last
+/// objective. Their boxes are cut to its own, which leaves few, and measured in four objectives by
+/// a vectorised sweep over levels, O(k^3) for k of them, or by cells.
+double volume_by_cuts(const Points& points, std::span<const double> reference,
+                      const Execution& execution);
+
 /// Volume that each of `rows` alone covers, to out[row].
 void contributions_by_cells(const Points& points, std::span<const std::size_t> rows,
                             std::span<const double> reference, std::span<double> out,

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "../simd/kernels.hpp"
 #include "cells.hpp"
 #include "pnag/errors.hpp"
 #include "pnag/pareto.hpp"
@@ -17,6 +18,9 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // From here on cells are faster than sweeps.
 constexpr std::size_t kCellObjectives = 5;
+
+// With few points in so many objectives cuts are faster than cells.
+constexpr std::size_t kCutObjectives = 5;
 
 // Few rows, or rounds that drop a smaller part, are not worth a round of drop_covered.
 constexpr std::size_t kFewRows = 8;
@@ -140,6 +144,9 @@ double hypervolume(const Points& points, std::span<const double> reference,
     drop_covered(values, reference, execution);
     if (points.m >= kCellObjectives && points.m <= kMaxCellObjectives) {
         const std::size_t n = values.size() / points.m;
+        if (points.m == kCutObjectives && n <= simd::kMaxCutRows) {
+            return volume_by_cuts({values, n, points.m}, reference, execution);
+        }
         std::vector<std::uint8_t> keep(n);
         is_non_dominated({values, n, points.m}, keep, execution);
         std::vector<std::size_t> minimal;

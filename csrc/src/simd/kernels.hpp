@@ -40,16 +40,19 @@ inline constexpr std::size_t kMaxLookupSlots = 16384;
 /// lower corners and 1 in upper corners.
 inline constexpr unsigned kCellWidth = 8;
 
-/// Most rows that union_of_rows takes.
+/// Most rows that union_of_rows takes in more than four objectives, and in up to four.
 inline constexpr std::size_t kMaxCellRows = 8;
+inline constexpr std::size_t kMaxCellRowsInFour = 16;
+
+/// Columns of covered_by_raised are so long.
+inline constexpr std::size_t kMaxCutRows = 128;
 
 /// What clip_cell found besides the rows it kept.
 struct CellSummary {
-    std::uint32_t covers;             // rows that cover the whole cell; counting stops early
-    std::uint32_t cover;              // the id of one that does
-    std::uint32_t count[kCellWidth];  // by objective, kept rows that start inside the cell
-    std::uint32_t slab[kCellWidth];   // by objective, the id of the lowest slab, or 2^32 - 1
-    double slab_at[kCellWidth];       // where it starts
+    std::uint32_t covers;            // rows that cover the whole cell; counting stops early
+    std::uint32_t cover;             // the id of one that does
+    std::uint32_t slab[kCellWidth];  // by objective, the id of the lowest slab, or 2^32 - 1
+    double slab_at[kCellWidth];      // where it starts
 };
 
 /// Most points that covered_space takes and that free_space can see from one point. Quadratic work
@@ -123,16 +126,28 @@ struct Kernels {
                                    const double* lower, double* upper, double* out,
                                    std::uint32_t* out_ids, CellSummary* summary);
 
-    /// Volume of the union of n <= kMaxCellRows boxes [row, upper) in m <= 8 objectives.
+    /// Keep the rows that start below `upper` in every objective; returns how many. Ids go along
+    /// unless they are null. `out` has room for n + 1, and may be `rows`.
+    std::size_t (*keep_inside)(const double* rows, const std::uint32_t* ids, std::size_t n,
+                               const double* upper, double* out, std::uint32_t* out_ids);
+
+    /// Volume that n < kMaxCutRows orthants cover of the box from `corner` to `upper` in four
+    /// objectives; or, if too many reach into it for this kernel, of all but the box up to what
+    /// `upper` is lowered to, and into `rows` the n_rows parts that are left of the orthants in it.
+    /// Orthants come by rising last objective, as columns that are kMaxCutRows apart and go on with
+    /// +inf.
+    double (*covered_by_raised)(const double* columns, std::size_t n, const double* corner,
+                                double* upper, double* rows, std::size_t* n_rows);
+
+    /// Volume of the union of n boxes [row, upper) in m <= 8 objectives.
     double (*union_of_rows)(const double* rows, std::size_t n, unsigned m, const double* upper);
 
     /// Place of every value in rising order, equal values by index, O(n^2). Both arrays have room
     /// for whole groups of 8.
     void (*find_places)(const double* values, std::size_t n, std::int64_t* place);
 
-    /// Of the entries j of n rows those above `floor`, at least one: about their median, that of a
-    /// sample.
-    double (*middle_of)(const double* rows, std::size_t n, unsigned j, double floor);
+    /// The objective in which most rows start above `lower`, and about the median of these starts.
+    unsigned (*choose_cut)(const double* rows, std::size_t n, const double* lower, double* at);
 
     /// Volume of the union of boxes [point, corner), 1 <= n <= kMaxEvents. Points come by rising z;
     /// arrays have room for whole groups of 8.

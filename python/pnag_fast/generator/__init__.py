@@ -6,35 +6,38 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-import numpy as np
-
 from .. import costs as cost_tables
+from .. import files
 from ..accuracy import AccuracyModel
 from ..costs import CostTable
 from ..errors import InvalidInputError
 from ..progress import ProgressCallback, ignore_progress
-from ..search import Front, extremes
-from ..spaces import Archs, SearchSpace
+from ..spaces import SearchSpace
+from . import expert, pnag
+from .checkpoint import Checkpoint, identity
+from .expert import ExpertSettings
 from .generator import Generated, Generator
-from .pnag import PnagSettings, Samples, dominance, require_torch, train_evaluator, train_policy
+from .independent import IndependentPolicy
+from .pnag import PRESETS, PnagSettings, dominance, require_torch
 from .policy import BudgetScale, Policy
 
 __all__ = [
     "BudgetScale",
+    "ExpertSettings",
     "Generated",
     "Generator",
+    "IndependentPolicy",
     "PnagSettings",
     "Policy",
     "dominance",
     "train_generator",
 ]
 
-METHODS = ("pnag",)
-
-# After training the generator is asked for this many budgets over its range, and each answer may
-# move this often to a better neighbour.
-_ARCHIVE_BUDGETS = 64
-_ARCHIVE_STEPS = 10
+# Methods, the default first, and their settings.
+METHODS: dict[str, ExpertSettings | PnagSettings] = {
+    "expert": ExpertSettings(),
+    "pnag": PRESETS["pnag"],
+}
 
 
 def train_generator(
@@ -42,9 +45,11 @@ def train_generator(
     model: AccuracyModel,
     tables: Sequence[CostTable],
     *,
-    method: str = "pnag",
+    method: str = "expert",
     seed: int = 0,
-    settings: PnagSettings | None = None,
+    preset: str | None = None,
+    settings: ExpertSettings | PnagSettings | None = None,
+    checkpoint: files.StrPath | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Generator:
     """Train a generator over the front of accuracy against one or more costs.
@@ -56,11 +61,19 @@ def train_generator(
         Of the same space.
     tables : sequence of CostTable
         Of the same space; budgets have one column for each.
-    method : {"pnag"}
-        Guo et al. 2022; see `pnag_fast.generator.pnag` for how it is implemented.
+    method : {"expert", "pnag"}
+        The front search and a policy that imitates it (`pnag_fast.generator.expert`), or Guo et
+        al. 2022 as published (`pnag_fast.generator.pnag`).
     seed : int
         Same inputs and seed, same generator, on one machine with one version of torch.
-    settings : PnagSettings, optional
+    preset : {"pnag", "nag"}, optional
+        Settings of ``method="pnag"`` by name: those of the paper, the default, or those of its
+        version of 2021 (K = 5, no interpolation, logistic ranking loss).
+    settings : ExpertSettings or PnagSettings, optional
+        Of the method; for ``"pnag"`` instead of a preset.
+    checkpoint : path, optional
+        Where training keeps its state every few seconds: killed at any moment and called again
+        with the same arguments, it goes on and ends with the same generator. The file stays.
 
     Returns
     -------
@@ -70,7 +83,7 @@ def train_generator(
     ------
     InvalidInputError
         If the model or a table is for another space, a cost is the same for all architectures, or
-        a setting is out of range.
+        a setting is out of range; if `checkpoint` belongs to another run.
     TrainingError
         If a loss is no longer a number.
     """
@@ -78,7 +91,19 @@ def train_generator(
         raise InvalidInputError(
             f"unknown method {method!r}; available: {', '.join(map(repr, METHODS))}"
         )
-    settings = settings or PnagSettings()
+    if preset is not None and (settings is not None or method != "pnag"):
+        raise InvalidInputError("a preset is for method 'pnag', and instead of settings")
+    if preset is not None and preset not in PRESETS:
+        raise InvalidInputError(
+            f"unknown preset {preset!r}; available: {', '.join(map(repr, PRESETS))}"
+        )
+    if settings is None:
+        settings = METHODS[method] if preset is None else PRESETS[preset]
+    if type(settings) is not type(METHODS[method]):
+        raise InvalidInputError(
+            f"method {method!r} has no use for {type(settings).__name__}; "
+            "give the settings of the method"
+        )
     settings.check()
     require_torch("training a generator")
     model = model.for_space(space)
@@ -91,47 +116,19 @@ def train_generator(
                 f"{table.unit}) on '{table.device}': there is no trade-off to learn"
             )
     started = time.monotonic()
-    scale = BudgetScale(bounds[:, 0], bounds[:, 1], settings.n_budgets)
-    half = -(-settings.n_architectures // 2)
-    # Uniform over architectures favours deep networks, uniform decisions reach the shallow ones.
-    archs = np.concatenate(
-        [
-            space.sample(half, seed=seed),
-            space.sample(half, seed=seed, distribution="decisions"),
-            extremes(stack.tables),
-        ]
+    kept = Checkpoint(
+        checkpoint, identity(method, seed, dataclasses.asdict(settings), model, stack.tables)
     )
-    archs = np.unique(archs, axis=0)
-    samples = Samples(archs, model.predict(archs), stack(archs))
-    evaluator, pair_accuracy = train_evaluator(samples, scale, space, settings, seed, progress)
-    policy, drawn = train_policy(evaluator, scale, space, settings, seed, progress)
-
-    def archive(*batches: Archs) -> Front:
-        known = np.unique(np.concatenate(batches), axis=0)
-        return Front.of(
-            known,
-            model.predict(known),
-            stack(known),
-            stack.tables,
-            accuracy_source=model.source,
-            evaluations=len(known),
-            seconds=time.monotonic() - started,
-        )
-
-    known = archive(archs, drawn)
-    # The generator's own answers over the whole range, each moved to its best neighbours, fill the
-    # gaps that sampling leaves in the archive.
-    first = Generator(policy, model, stack.tables, known)
-    grid = scale.low + (scale.high - scale.low) * np.linspace(0, 1, _ARCHIVE_BUDGETS)[:, None]
-    answers, top1, _ = first.search(
-        grid, n_candidates=32, neighbour_steps=_ARCHIVE_STEPS, seed=seed
-    )
-    known = archive(known.archs, answers[np.isfinite(top1)])
+    policy: IndependentPolicy | Policy
+    if isinstance(settings, ExpertSettings):
+        policy, archive, record = expert.train(model, stack, settings, seed, kept, progress)
+    else:
+        policy, archive, record = pnag.train(model, stack, settings, seed, kept, progress)
     record = {
         "method": method,
         "seed": seed,
         "seconds": round(time.monotonic() - started, 3),
-        "evaluator_pair_accuracy": round(pair_accuracy, 4),
+        **record,
         "settings": dataclasses.asdict(settings),
     }
-    return Generator(policy, model, stack.tables, known, record)
+    return Generator(policy, model, stack.tables, archive, record)

@@ -13,24 +13,29 @@ import numpy.typing as npt
 from .. import costs as cost_tables
 from .. import files
 from ..accuracy import AccuracyModel
+from ..budgets import check_budgets
 from ..costs import CostStack, CostTable
 from ..errors import BudgetInfeasibleError, FileFormatError, InvalidInputError
+from ..progress import ProgressCallback, ignore_progress
 from ..search import Front
+from ..search import front as search_front
 from ..spaces import Archs, SearchSpace, from_definition
 from .decisions import DecisionSequence
+from .independent import IndependentPolicy
 from .policy import BudgetScale, Policy
 
 FloatArray = npt.NDArray[np.float64]
 
 GENERATOR_FORMAT = "pnag-generator"
-GENERATOR_VERSION = 1
+# 2 names the kind of policy; version 1 knew only the LSTM.
+GENERATOR_VERSION = 2
 
-# The policy is asked for the budget and for slightly smaller ones (as a share of the range below
-# it): its answers straddle the budget, and those just above it are lost.
-_MARGINS = (0.0, 0.01, 0.03, 0.06)
+# Candidates held at once, with a few hundred logits each.
+_CANDIDATES = 50_000
 
-# A budget this far out of range is taken for one in another unit.
-_WRONG_UNIT = 100.0
+# A search on another device starts from the known front, from what the policy answers over the
+# range of budgets, and from as many of its draws.
+_START_BUDGETS, _START_CANDIDATES = 128, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +52,10 @@ class Generated:
         By the generator's tables; never above the budget.
     source : tuple of str
         What answered: ``"policy"``, ``"policy+neighbours"`` or ``"archive"``.
+    gap : ndarray of float64, shape (b,)
+        Predicted top-1 of the best architecture of the archive within the budget, minus that of the
+        answer: 0 where the archive answered, negative where the policy found better. NaN where
+        the archive has nothing within the budget.
     """
 
     budgets: FloatArray
@@ -55,6 +64,7 @@ class Generated:
     top1_std: FloatArray
     costs: FloatArray
     source: tuple[str, ...]
+    gap: FloatArray
 
     def __len__(self) -> int:
         return len(self.archs)
@@ -71,7 +81,7 @@ class Generator:
 
     Attributes
     ----------
-    policy : Policy
+    policy : IndependentPolicy or Policy
     model : AccuracyModel
     tables : tuple of CostTable
     archive : Front
@@ -79,7 +89,7 @@ class Generator:
         How it was trained; JSON.
     """
 
-    policy: Policy
+    policy: IndependentPolicy | Policy
     model: AccuracyModel
     tables: tuple[CostTable, ...]
     archive: Front
@@ -99,8 +109,8 @@ class Generator:
         self,
         budgets: npt.ArrayLike,
         *,
-        n_candidates: int = 32,
-        neighbour_steps: int = 2,
+        n_candidates: int | None = None,
+        neighbour_steps: int = 0,
         seed: int = 0,
     ) -> Generated:
         """Return the best architecture found for each budget.
@@ -109,10 +119,12 @@ class Generator:
         ----------
         budgets : array of float, shape (), (b,) or (b, n_tables)
             Upper bounds in the units of the tables; a scalar or ``(b,)`` with one table only.
-        n_candidates : int
-            Architectures that the policy draws for each budget.
+        n_candidates : int, optional
+            Architectures that the policy proposes for each budget. Default: 5 where the policy
+            imitates a front, 32 where it is PNAG's.
         neighbour_steps : int
-            Times the best candidate may move to a better architecture one decision away.
+            Times the best candidate may move to a better architecture one decision away; each
+            step predicts a few hundred architectures a budget.
         seed : int
             Same budgets and seed, same answers.
 
@@ -127,7 +139,9 @@ class Generator:
         InvalidInputError
             If a budget is not a positive number, or above the dearest architecture.
         """
-        wanted = self._checked_budgets(budgets)
+        wanted = check_budgets(budgets, self.tables)
+        if n_candidates is None:
+            n_candidates = self.policy.n_candidates
         if n_candidates < 1:
             raise InvalidInputError(f"n_candidates should be at least 1, found {n_candidates}")
         if neighbour_steps < 0:
@@ -144,8 +158,12 @@ class Generator:
                 f"{self._format(wanted[lost[0]])}: each part alone is reachable, together they "
                 f"are not; reachable alone: {self._reach()}"
             )
-        top1, std = self.model.predict(archs, return_std=True)
-        return Generated(wanted, archs, top1, std, self.stack(archs), source)
+        unique, inverse = _unique(archs)
+        top1, std = (values[inverse] for values in self.model.predict(unique, return_std=True))
+        known = self.archive.best(wanted)
+        gap = np.where(known >= 0, self.archive.top1[known] - top1, np.nan)
+        gap[np.array(source, dtype=object) == "archive"] = 0.0
+        return Generated(wanted, archs, top1, std, self.stack(archs), source, gap)
 
     def search(
         self, budgets: FloatArray, *, n_candidates: int, neighbour_steps: int, seed: int
@@ -180,23 +198,27 @@ class Generator:
         self, budgets: FloatArray, n_candidates: int, rng: np.random.Generator
     ) -> tuple[Archs, FloatArray]:
         """Best candidate within each budget; top-1 is -inf where there is none."""
-        if len(budgets) == 0:
-            return np.empty((0, self.space.n_slots), dtype=np.uint8), np.empty(0)
-        low = self.stack.bounds[:, 0]
-        margins = np.array(_MARGINS[: min(n_candidates, len(_MARGINS))])
-        asked = low + (budgets - low)[:, None] * (1 - margins)[:, None]
-        draws = -(-n_candidates // len(margins))
-        candidates = self.policy.sample(asked.reshape(-1, len(low)), draws, rng)
-        candidates = candidates.reshape(len(budgets), -1, self.space.n_slots)
+        archs = np.empty((len(budgets), self.space.n_slots), dtype=np.uint8)
+        top1 = np.empty(len(budgets))
+        block = max(1, _CANDIDATES // n_candidates)
+        for start in range(0, len(budgets), block):
+            rows = slice(start, start + block)
+            archs[rows], top1[rows] = self._ask_block(budgets[rows], n_candidates, rng)
+        return archs, top1
+
+    def _ask_block(
+        self, budgets: FloatArray, n_candidates: int, rng: np.random.Generator
+    ) -> tuple[Archs, FloatArray]:
+        candidates = self.policy.candidates(budgets, n_candidates, rng)
         flat = np.ascontiguousarray(candidates.reshape(-1, self.space.n_slots))
-        unique, inverse = np.unique(flat, axis=0, return_inverse=True)
+        unique, inverse = _unique(flat)
         shape = candidates.shape[:2]
         top1 = self.model.predict(unique)[inverse.reshape(shape)]
         costs = self.stack(unique)[inverse.reshape(shape)]
-        top1 = np.where((costs <= budgets[:, None]).all(axis=2), top1, -np.inf)
+        top1 = np.where(np.all(costs <= budgets[:, None], axis=2), top1, -np.inf)
         best = top1.argmax(axis=1)
         rows = np.arange(len(budgets))
-        return np.ascontiguousarray(candidates[rows, best]), top1[rows, best]
+        return candidates[rows, best], top1[rows, best]
 
     def _step_to_neighbours(
         self, budgets: FloatArray, archs: Archs, top1: FloatArray
@@ -219,25 +241,78 @@ class Generator:
         top1[owner[last[better]]] = scores[last[better]]
         return moved
 
-    def _checked_budgets(self, budgets: npt.ArrayLike) -> FloatArray:
-        n_tables = len(self.tables)
-        try:
-            wanted = np.array(budgets, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise InvalidInputError(f"budgets should be numbers, found {budgets!r}") from error
-        if wanted.ndim < 2 and n_tables == 1:
-            wanted = wanted.reshape(-1, 1)
-        if wanted.ndim != 2 or wanted.shape[1] != n_tables:
+    def retarget(
+        self,
+        tables: Sequence[CostTable],
+        *,
+        model: AccuracyModel | None = None,
+        seed: int = 0,
+        evaluations: int = 30_000,
+        time_limit_s: float | None = None,
+        progress: ProgressCallback = ignore_progress,
+    ) -> Generator:
+        """Return a generator for another device, without training.
+
+        The known front and what the policy proposes are costed by the new tables, and a short
+        search goes on from there.
+
+        Parameters
+        ----------
+        tables : sequence of CostTable
+            As many as the generator has; of its space, or of one with the same slots, such as
+            another input resolution.
+        model : AccuracyModel, optional
+            For another space; default: the generator's own.
+        evaluations : int
+            Predictions of the accuracy model to spend; 30,000 take about a second.
+        time_limit_s : float, optional
+
+        Returns
+        -------
+        Generator
+
+        Raises
+        ------
+        InvalidInputError
+            If the slots or the number of tables differ, or the model is for another space.
+        """
+        stack = cost_tables.stack(tables)
+        space = stack.space
+        if len(stack.tables) != len(self.tables):
             raise InvalidInputError(
-                f"budgets should have shape (b, {n_tables}), one column for each of "
-                f"{', '.join(table.describe() for table in self.tables)}; found "
-                f"{np.shape(budgets)}"
+                f"this generator answers {len(self.tables)} costs; found {len(stack.tables)} tables"
             )
-        for column, table in enumerate(self.tables):
-            low, high = table.bounds
-            for value in wanted[:, column].tolist():
-                _check_budget(value, low, high, table)
-        return wanted
+        if not _same_slots(space, self.space):
+            raise InvalidInputError(
+                f"the tables are for space '{space.name}', whose slots are not those of "
+                f"'{self.space.name}': train a generator for it"
+            )
+        model = (self.model if model is None else model).for_space(space)
+        grid = self.archive.costs[
+            np.linspace(0, len(self.archive) - 1, _START_BUDGETS).round().astype(int)
+        ]
+        proposed = self.policy.candidates(grid, _START_CANDIDATES, np.random.default_rng(seed))
+        start = np.concatenate(
+            [self.archive.archs, proposed.reshape(-1, space.n_slots)], dtype=np.uint8
+        )
+        archive = search_front(
+            space,
+            model,
+            stack.tables,
+            seed=seed,
+            evaluations=evaluations,
+            time_limit_s=time_limit_s,
+            start=_unique(start)[0],
+            progress=progress,
+        )
+        record = {
+            "method": "retarget",
+            "seed": seed,
+            "evaluations": archive.evaluations,
+            "from": [table.describe() for table in self.tables],
+        }
+        policy = self.policy.rescaled(space, stack(self.archive.archs))
+        return Generator(policy, model, stack.tables, archive, record)
 
     def _format(self, row: FloatArray) -> str:
         return ", ".join(
@@ -252,19 +327,18 @@ class Generator:
     def save(self, path: files.StrPath) -> None:
         """Write everything into one safetensors file with a JSON header, atomically."""
         model_tensors, model_body = self.model.to_tensors("model.")
+        policy_tensors, policy_body = self.policy.to_tensors("policy.")
         tensors: dict[str, npt.NDArray[Any]] = {
             **model_tensors,
-            **self.policy.to_tensors("policy."),
+            **policy_tensors,
             "archive.archs": self.archive.archs,
             "archive.top1": self.archive.top1,
-            "scale.low": self.policy.scale.low,
-            "scale.high": self.policy.scale.high,
         }
         body = {
             "space": self.space.definition,
             "tables": [table.to_json() for table in self.tables],
             "model": model_body,
-            "n_budgets": self.policy.scale.n_budgets,
+            **policy_body,
             "archive": {
                 "evaluations": self.archive.evaluations,
                 "seconds": self.archive.seconds,
@@ -287,9 +361,6 @@ class Generator:
         listed = files.require(body, "tables", list, path)
         if not listed or not all(isinstance(entry, dict) for entry in listed):
             raise FileFormatError(f"'{path}' holds no cost table")
-        n_budgets = files.require(body, "n_budgets", int, path)
-        if not 1 <= n_budgets <= 100_000:
-            raise FileFormatError(f"'{path}': n_budgets is {n_budgets}")
         try:
             tables = tuple(CostTable.from_json(entry, path).for_space(space) for entry in listed)
             model = AccuracyModel.from_tensors(
@@ -300,37 +371,51 @@ class Generator:
             raise
         except InvalidInputError as error:
             raise FileFormatError(f"'{path}' is inconsistent: {error}") from error
-        scale = BudgetScale(
-            _bounds(tensors, "scale.low", len(tables), path),
-            _bounds(tensors, "scale.high", len(tables), path),
-            n_budgets,
-        )
-        policy = Policy.from_tensors(DecisionSequence(space), scale, tensors, "policy.", path)
+        policy = _load_policy(space, len(tables), tensors, body, path)
         return cls(policy, model, tables, archive, files.require(body, "record", dict, path))
 
 
-def _check_budget(value: float, low: float, high: float, table: CostTable) -> None:
-    """Refuse a budget that is no positive number, or outside the reach of the space."""
-    unit = table.unit
-    if not np.isfinite(value) or value <= 0:
-        raise InvalidInputError(
-            f"budget {value} is not a positive number; give an upper bound in {unit}, "
-            f"reachable: {low:.4g} to {high:.4g}"
-        )
-    in_unit = f"is it in {unit}? " if not low / _WRONG_UNIT <= value <= high * _WRONG_UNIT else ""
-    if value < low:
-        raise BudgetInfeasibleError(
-            f"budget {value:g} {unit} is below the cheapest architecture of '{table.space.name}' "
-            f"on '{table.device}' ({low:.4g} {unit}); {in_unit}reachable: {low:.4g} to {high:.4g} "
-            f"{unit}"
-        )
-    # One unit in the last printed digit: whoever asks for the printed maximum gets it.
-    if value > high * (1 + 1e-3):
-        raise InvalidInputError(
-            f"budget {value:g} {unit} is above the dearest architecture of '{table.space.name}' "
-            f"on '{table.device}' ({high:.4g} {unit}); {in_unit}reachable: {low:.4g} to {high:.4g} "
-            f"{unit}"
-        )
+def _load_policy(
+    space: SearchSpace,
+    n_tables: int,
+    tensors: Mapping[str, npt.NDArray[Any]],
+    body: Mapping[str, Any],
+    path: files.StrPath,
+) -> IndependentPolicy | Policy:
+    kind = files.require({"policy": Policy.kind, **body}, "policy", str, path)
+    if kind == IndependentPolicy.kind:
+        return IndependentPolicy.from_tensors(space, n_tables, tensors, "policy.", path)
+    if kind != Policy.kind:
+        raise FileFormatError(f"'{path}' has a policy of unknown kind {kind!r}")
+    n_budgets = files.require(body, "n_budgets", int, path)
+    if not 1 <= n_budgets <= 100_000:
+        raise FileFormatError(f"'{path}': n_budgets is {n_budgets}")
+    scale = BudgetScale(
+        _bounds(tensors, "scale.low", n_tables, path),
+        _bounds(tensors, "scale.high", n_tables, path),
+        n_budgets,
+        files.require({"interpolate": True, **body}, "interpolate", bool, path),
+    )
+    return Policy.from_tensors(DecisionSequence(space), scale, tensors, "policy.", path)
+
+
+def _unique(archs: Archs) -> tuple[Archs, npt.NDArray[np.intp]]:
+    """Distinct rows, and which of them each row is."""
+    rows = np.ascontiguousarray(archs)
+    # Rows as opaque bytes sort several times faster than rows as arrays.
+    packed = rows.view(np.dtype((np.void, rows.shape[1])))[:, 0]
+    _, first, inverse = np.unique(packed, return_index=True, return_inverse=True)
+    return np.ascontiguousarray(rows[first]), inverse
+
+
+def _same_slots(a: SearchSpace, b: SearchSpace) -> bool:
+    def slots(space: SearchSpace) -> list[Any]:
+        return [
+            (stage.min_depth, stage.rows, [slot.factors for slot in stage.slots])
+            for stage in space.stages
+        ]
+
+    return slots(a) == slots(b)
 
 
 def _load_archive(

@@ -5,37 +5,58 @@
    architectures the better one under a budget is the more accurate, if both fit the budget, and
    the cheaper otherwise (the Pareto dominance rule, eq. 3); the loss is the hinge of the difference
    over all pairs (eq. 4).
-3. The policy is trained by policy gradient to raise R in expectation over budgets and its own
-   architectures, with an entropy bonus (eq. 1 and algorithm 1).
+3. The policy, an LSTM over depth, expand ratio and kernel of layer after layer (section 3.2), is
+   trained by policy gradient to raise R in expectation over budgets and its own architectures, with
+   an entropy bonus (eq. 1 and algorithm 1). Budgets are drawn anew at every step; those between two
+   of the K learned ones are interpolated linearly (eq. 2).
 
 Log-probabilities of layers that are absent do not count. The baseline of an architecture's reward
 is the mean over the other architectures drawn for its budget.
+
+The evaluator learns from random architectures and so never sees the front: far above what it was
+shown it ranks by extrapolation, and the policy stops there. That is the method's limit, not one of
+this code; ``method="expert"`` has no evaluator.
 """
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ..accuracy import one_hot
+from ..accuracy import AccuracyModel, one_hot
+from ..costs import CostStack
 from ..errors import InvalidInputError, MissingDependencyError, TrainingError
 from ..progress import ProgressCallback
+from ..search import Front, extremes
 from ..spaces import Archs, SearchSpace
+from .checkpoint import Checkpoint, State, optimiser_arrays, restore_optimiser
 from .decisions import DecisionSequence
+from .generator import Generator
 from .policy import BudgetScale, Policy
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FloatArray = npt.NDArray[np.float64]
+RewardName = Literal["dominance", "dominance-without-accuracy", "mnasnet", "tunas"]
+_REWARDS = ("dominance", "dominance-without-accuracy", "mnasnet", "tunas")
+_LOSSES = ("hinge", "logistic")
+
+# Weight of the cost in the rewards of MnasNet and TuNAS, in their papers and in PNAG's code.
+_COST_WEIGHT = -0.07
 
 
 @dataclass(frozen=True)
 class PnagSettings:
     """Settings of the method; the defaults suit spaces of 10 to 20 layers on two cores.
+
+    `PRESETS` has those of the paper, and those of its version of 2021.
 
     Attributes
     ----------
@@ -49,6 +70,17 @@ class PnagSettings:
         Policy gradient steps, budgets drawn anew for each, architectures drawn for each budget.
     entropy : float
         Weight of the entropy at the first step; it falls linearly to a tenth.
+    interpolate : bool
+        Whether budgets between two learned ones are interpolated, in training and after it. If
+        not, only the K budgets are trained and any other is taken for the nearest.
+    ranking_loss : {"hinge", "logistic"}
+        Of the evaluator's difference z over a pair: ``max(0, 1 - z)`` or ``log(1 + exp(-z))``.
+    reward : str
+        What the policy is trained for: ``"dominance"``, the evaluator; its ablation
+        ``"dominance-without-accuracy"``, which of two prefers the cheaper even if both fit;
+        ``"mnasnet"``, ``acc * (cost / budget) ** -0.07`` (Tan et al., CVPR 2019); ``"tunas"``,
+        ``acc - 0.07 * |cost / budget - 1|`` (Bender et al., CVPR 2020). The last two, the NAS-MO of
+        the paper, ask the accuracy model about every architecture drawn and have no evaluator.
     """
 
     n_budgets: int = 10
@@ -63,6 +95,9 @@ class PnagSettings:
     hidden: int = 64
     learning_rate: float = 3e-3
     entropy: float = 0.03
+    interpolate: bool = True
+    ranking_loss: Literal["hinge", "logistic"] = "hinge"
+    reward: RewardName = "dominance"
 
     def check(self) -> None:
         """Refuse settings that cannot train."""
@@ -84,6 +119,20 @@ class PnagSettings:
                 "samples_per_budget should be at least 2, so that an architecture can be compared "
                 f"with others of its budget; found {self.samples_per_budget}"
             )
+        for name, allowed in (("ranking_loss", _LOSSES), ("reward", _REWARDS)):
+            if getattr(self, name) not in allowed:
+                raise InvalidInputError(
+                    f"{name} should be one of {', '.join(allowed)}; found {getattr(self, name)!r}"
+                )
+
+
+PRESETS: Mapping[str, PnagSettings] = {
+    # Guo et al., "Pareto-aware Neural Architecture Generation for Diverse Computational Budgets",
+    # 2022.
+    "pnag": PnagSettings(),
+    # Guo et al., "Pareto-Frontier-aware Neural Architecture Generation for Diverse Budgets", 2021.
+    "nag": PnagSettings(n_budgets=5, interpolate=False, ranking_loss="logistic"),
+}
 
 
 def dominance(
@@ -147,25 +196,22 @@ class Evaluator:
     def __init__(
         self, torch: Any, n_features: int, scale: BudgetScale, hidden: int, seed: int
     ) -> None:
-        self.torch = torch
-        self.scale = scale
+        self.torch, self.scale = torch, scale
         generator = torch.Generator().manual_seed(seed)
 
         def matrix(*shape: int) -> Tensor:
             weight: Tensor = torch.randn(*shape, generator=generator) / shape[-2] ** 0.5
             return weight.requires_grad_()
 
-        n_tables = len(scale.low)
-        self.from_arch = matrix(n_features, hidden)
-        self.from_budget = matrix(n_tables, scale.n_budgets, hidden)
-        self.second = matrix(hidden, hidden)
-        self.third = matrix(hidden, 1)
-        self.bias = torch.zeros(2, hidden, requires_grad=True)
-
-    @property
-    def parameters(self) -> list[Tensor]:
-        """Trained tensors."""
-        return [self.from_arch, self.from_budget, self.second, self.third, self.bias]
+        # The first layer acts on the one-hot architecture beside the budget's embedding; of the
+        # latter only the product with its weights is ever needed, so that is what is learned.
+        self.weights: dict[str, Tensor] = {
+            "from_arch": matrix(n_features, hidden),
+            "from_budget": matrix(len(scale.low), scale.n_budgets, hidden),
+            "second": matrix(hidden, hidden),
+            "third": matrix(hidden, 1),
+            "bias": torch.zeros(2, hidden, requires_grad=True),
+        }
 
     def __call__(self, features: Tensor, interpolation: Tensor) -> Tensor:
         """Rank values.
@@ -181,11 +227,12 @@ class Evaluator:
         -------
         Tensor, shape (...)
         """
-        torch = self.torch
-        budget = torch.einsum("...tk,tkh->...h", interpolation, self.from_budget)
-        hidden = torch.relu(features @ self.from_arch + budget + self.bias[0])
-        hidden = torch.relu(hidden @ self.second + self.bias[1])
-        rank: Tensor = (hidden @ self.third)[..., 0]
+        torch, weights = self.torch, self.weights
+        bias = weights["bias"]
+        budget = torch.einsum("...tk,tkh->...h", interpolation, weights["from_budget"])
+        hidden = torch.relu(features @ weights["from_arch"] + budget + bias[0])
+        hidden = torch.relu(hidden @ weights["second"] + bias[1])
+        rank: Tensor = (hidden @ weights["third"])[..., 0]
         return rank
 
 
@@ -195,6 +242,7 @@ def train_evaluator(
     space: SearchSpace,
     settings: PnagSettings,
     seed: int,
+    checkpoint: Checkpoint,
     progress: ProgressCallback,
 ) -> tuple[Evaluator, float]:
     """Learn to rank (PNAG, eq. 4).
@@ -206,43 +254,85 @@ def train_evaluator(
         Share of pairs ranked right among a tenth of the samples that training never saw.
     """
     torch = require_torch("training a generator")
-    rng = np.random.default_rng(seed)
     features = torch.from_numpy(one_hot(space, samples.archs))
     evaluator = Evaluator(torch, features.shape[1], scale, settings.evaluator_hidden, seed)
-    optimiser = torch.optim.AdamW(evaluator.parameters, lr=3e-3, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.evaluator_steps)
+    rate, steps = 3e-3, settings.evaluator_steps
+    optimiser = torch.optim.AdamW(evaluator.weights.values(), lr=rate, weight_decay=1e-3)
+    start = _restore(torch, checkpoint.restore("evaluator"), evaluator.weights, optimiser)
     spans = scale.high - scale.low
+    top1 = samples.top1
+    if settings.reward == "dominance-without-accuracy":
+        # Where both fit, more accurate then means cheaper, in units of the range.
+        top1 = -(samples.costs / spans).max(axis=1)
 
-    def ranked_pairs(rows: npt.NDArray[np.intp]) -> tuple[Tensor, Tensor]:
+    def ranked_pairs(rows: npt.NDArray[np.intp], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """R_i - R_j and labels +1, -1 of all ordered pairs i != j, both (budgets, pairs)."""
         budgets = sample_budgets(scale, settings.evaluator_budgets, rng)
         interpolation = torch.from_numpy(scale.interpolation(budgets))
         values = evaluator(features[rows][None], interpolation[:, None])
-        better = dominance(samples.top1[rows], samples.costs[rows], budgets, spans)
+        better = dominance(top1[rows], samples.costs[rows], budgets, spans)
         i, j = np.nonzero(~np.eye(len(rows), dtype=bool))
         label = torch.from_numpy(better[:, i, j]).float() * 2 - 1
         return values[:, i] - values[:, j], label
 
-    order = rng.permutation(len(features))
+    order = np.random.default_rng([seed, 0]).permutation(len(features))
     held_out, rest = np.split(order, [min(max(len(order) // 10, 2), 500)])
-    for step in range(settings.evaluator_steps):
-        difference, label = ranked_pairs(rng.choice(rest, size=settings.evaluator_batch))
-        loss = torch.relu(1 - label * difference).mean()
+    for step in range(start, steps):
+        rng = np.random.default_rng([seed, 1, step])
+        difference, label = ranked_pairs(rng.choice(rest, size=settings.evaluator_batch), rng)
+        margin = label * difference
+        if settings.ranking_loss == "hinge":
+            loss = torch.relu(1 - margin).mean()
+        else:
+            loss = torch.nn.functional.softplus(-margin).mean()
         if not torch.isfinite(loss):
             raise TrainingError(f"the evaluator's loss is {float(loss)} at step {step}")
+        optimiser.param_groups[0]["lr"] = _cosine(rate, 0.0, step, steps)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        schedule.step()
-        progress("training the evaluator", step + 1, settings.evaluator_steps)
+        checkpoint.keep(
+            "evaluator",
+            step + 1,
+            lambda: _arrays(evaluator.weights, optimiser),
+            last=step + 1 == steps,
+        )
+        progress("training the evaluator", step + 1, steps)
     with torch.no_grad():
-        difference, label = ranked_pairs(held_out)
+        difference, label = ranked_pairs(held_out, np.random.default_rng([seed, 2]))
     return evaluator, float((difference * label > 0).float().mean())
 
 
 def sample_budgets(scale: BudgetScale, n: int, rng: np.random.Generator) -> FloatArray:
-    """Draw budgets uniformly over the reachable range, shape (n, n_tables)."""
-    return rng.uniform(scale.low, scale.high, size=(n, len(scale.low)))
+    """Draw budgets, shape (n, n_tables): from the whole range, or among the K learned ones."""
+    if scale.interpolate:
+        return rng.uniform(scale.low, scale.high, size=(n, len(scale.low)))
+    grid = scale.grid()
+    return np.take_along_axis(grid, rng.integers(len(grid), size=(n, grid.shape[1])), axis=0)
+
+
+def _cosine(first: float, last: float, step: int, steps: int) -> float:
+    """Learning rate that falls from `first` to `last` (Loshchilov and Hutter, ICLR 2017)."""
+    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def _arrays(weights: Mapping[str, Tensor], optimiser: Any) -> dict[str, npt.NDArray[Any]]:
+    """Return what a phase carries from step to step."""
+    return {
+        **{name: weight.detach().numpy().copy() for name, weight in weights.items()},
+        **optimiser_arrays(optimiser),
+    }
+
+
+def _restore(torch: Any, state: State | None, weights: Mapping[str, Tensor], optimiser: Any) -> int:
+    """Put back what `_arrays` returned, if anything; return the number of steps done."""
+    if state is None:
+        return 0
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(torch.from_numpy(np.array(state.arrays[name])))
+    restore_optimiser(optimiser, state.arrays)
+    return state.step
 
 
 class _PolicyNetwork:
@@ -318,15 +408,50 @@ class _PolicyNetwork:
         return Policy(self.sequence, self.scale, arrays)
 
 
+# Rewards (n,) of architectures (n, n_slots) under budgets (n, n_tables).
+Reward = Callable[[Archs, FloatArray], FloatArray]
+
+
+def evaluator_reward(evaluator: Evaluator, space: SearchSpace) -> Reward:
+    """R(architecture | budget), as learned."""
+    torch = evaluator.torch
+
+    def reward(archs: Archs, budgets: FloatArray) -> FloatArray:
+        with torch.no_grad():
+            values = evaluator(
+                torch.from_numpy(one_hot(space, archs)),
+                torch.from_numpy(evaluator.scale.interpolation(budgets)),
+            )
+        return np.asarray(values.double().numpy())
+
+    return reward
+
+
+def multi_objective_reward(
+    name: Literal["mnasnet", "tunas"], model: AccuracyModel, stack: CostStack
+) -> Reward:
+    """Reward of MnasNet or TuNAS; with several costs the product or sum over them."""
+
+    def reward(archs: Archs, budgets: FloatArray) -> FloatArray:
+        ratio = stack(archs) / budgets
+        top1 = model.predict(archs)
+        if name == "mnasnet":
+            return np.asarray(top1 * np.prod(ratio**_COST_WEIGHT, axis=1))
+        return np.asarray(top1 + _COST_WEIGHT * np.abs(ratio - 1).sum(axis=1))
+
+    return reward
+
+
 def train_policy(
-    evaluator: Evaluator,
+    reward: Reward,
     scale: BudgetScale,
     space: SearchSpace,
     settings: PnagSettings,
     seed: int,
+    checkpoint: Checkpoint,
     progress: ProgressCallback,
 ) -> tuple[Policy, Archs]:
-    """Train by policy gradient against the evaluator (PNAG, eq. 1 and algorithm 1).
+    """Train by policy gradient against a reward (PNAG, eq. 1 and algorithm 1).
 
     Returns
     -------
@@ -335,36 +460,126 @@ def train_policy(
         All architectures drawn on the way, each once.
     """
     torch = require_torch("training a generator")
-    rng = np.random.default_rng(seed)
-    generator = torch.Generator().manual_seed(seed)
     network = _PolicyNetwork(torch, DecisionSequence(space), scale, settings.hidden, seed)
     weights = list(network.weights.values())
-    optimiser = torch.optim.Adam(weights, lr=settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimiser, settings.steps, eta_min=settings.learning_rate / 10
-    )
+    rate, steps = settings.learning_rate, settings.steps
+    optimiser = torch.optim.Adam(weights, lr=rate)
+    state = checkpoint.restore("policy")
+    start = _restore(torch, state, network.weights, optimiser)
+    drawn = [] if state is None else [state.arrays["drawn"]]
     group = settings.samples_per_budget
-    drawn = []
-    for step in range(settings.steps):
+
+    def all_drawn() -> Archs:
+        return np.unique(np.concatenate(drawn), axis=0)
+
+    for step in range(start, steps):
+        rng = np.random.default_rng([seed, 3, step])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         budgets = np.repeat(sample_budgets(scale, settings.budgets_per_step, rng), group, axis=0)
-        interpolation = torch.from_numpy(scale.interpolation(budgets))
-        archs, log_probability, entropy = network.rollout(interpolation, generator)
-        with torch.no_grad():
-            features = torch.from_numpy(one_hot(space, archs))
-            reward = evaluator(features, interpolation).view(-1, group)
-            # Leave-one-out baseline: it does not depend on the architecture itself, so the
-            # gradient stays unbiased.
-            advantage = (reward - reward.mean(dim=1, keepdim=True)) * group / (group - 1)
-            advantage = advantage / advantage.std().clamp_min(1e-6)
-        weight = settings.entropy * (1 - 0.9 * step / settings.steps)
+        archs, log_probability, entropy = network.rollout(
+            torch.from_numpy(scale.interpolation(budgets)), generator
+        )
+        value = torch.from_numpy(reward(archs, budgets)).float().view(-1, group)
+        # Leave-one-out baseline: it does not depend on the architecture itself, so the gradient
+        # stays unbiased.
+        advantage = (value - value.mean(dim=1, keepdim=True)) * group / (group - 1)
+        advantage = advantage / advantage.std().clamp_min(1e-6)
+        weight = settings.entropy * (1 - 0.9 * step / steps)
         loss = -(advantage.view(-1) * log_probability).mean() - weight * entropy.mean()
         if not torch.isfinite(loss):
             raise TrainingError(f"the policy's loss is {float(loss)} at step {step}")
+        optimiser.param_groups[0]["lr"] = _cosine(rate, rate / 10, step, steps)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
-        schedule.step()
         drawn.append(archs)
-        progress("training the policy", step + 1, settings.steps)
-    return network.export(), np.unique(np.concatenate(drawn), axis=0)
+        checkpoint.keep(
+            "policy",
+            step + 1,
+            lambda: {**_arrays(network.weights, optimiser), "drawn": all_drawn()},
+            last=step + 1 == steps,
+        )
+        progress("training the policy", step + 1, steps)
+    return network.export(), all_drawn()
+
+
+# After training the generator is asked for this many budgets over its range, and each answer may
+# move this often to a better neighbour.
+_ARCHIVE_BUDGETS = 64
+_ARCHIVE_STEPS = 10
+
+
+def train(
+    model: AccuracyModel,
+    stack: CostStack,
+    settings: PnagSettings,
+    seed: int,
+    checkpoint: Checkpoint,
+    progress: ProgressCallback,
+) -> tuple[Policy, Front, dict[str, Any]]:
+    """Train evaluator and policy.
+
+    Parameters
+    ----------
+    model, stack
+        Of one space; every cost varies over it.
+    checkpoint : Checkpoint
+        Keeps the state of every phase.
+
+    Returns
+    -------
+    Policy
+    Front
+        All non-dominated architectures met on the way.
+    dict
+        What training saw of itself, JSON.
+    """
+    space, bounds = stack.space, stack.bounds
+    started = time.monotonic()
+    scale = BudgetScale(bounds[:, 0], bounds[:, 1], settings.n_budgets, settings.interpolate)
+    record: dict[str, Any] = {}
+    if settings.reward in ("mnasnet", "tunas"):
+        archs = extremes(stack.tables)
+        reward = multi_objective_reward(settings.reward, model, stack)
+    else:
+        half = -(-settings.n_architectures // 2)
+        # Uniform over architectures favours deep networks, uniform decisions reach the shallow.
+        archs = np.concatenate(
+            [
+                space.sample(half, seed=seed),
+                space.sample(half, seed=seed, distribution="decisions"),
+                extremes(stack.tables),
+            ]
+        )
+        archs = np.unique(archs, axis=0)
+        samples = Samples(archs, model.predict(archs), stack(archs))
+        evaluator, pair_accuracy = train_evaluator(
+            samples, scale, space, settings, seed, checkpoint, progress
+        )
+        reward = evaluator_reward(evaluator, space)
+        record["evaluator_pair_accuracy"] = round(pair_accuracy, 4)
+    policy, drawn = train_policy(reward, scale, space, settings, seed, checkpoint, progress)
+
+    def archive(*batches: Archs) -> Front:
+        known = np.unique(np.concatenate(batches), axis=0)
+        return Front.of(
+            known,
+            model.predict(known),
+            stack(known),
+            stack.tables,
+            accuracy_source=model.source,
+            evaluations=len(known),
+            seconds=time.monotonic() - started,
+        )
+
+    known = archive(archs, drawn)
+    # The generator's own answers over the whole range, each moved to its best neighbours, fill the
+    # gaps that sampling leaves in the archive.
+    first = Generator(policy, model, stack.tables, known)
+    grid = scale.low + (scale.high - scale.low) * np.linspace(0, 1, _ARCHIVE_BUDGETS)[:, None]
+    answers, top1, _ = first.search(
+        grid, n_candidates=32, neighbour_steps=_ARCHIVE_STEPS, seed=seed
+    )
+    known = archive(known.archs, answers[np.isfinite(top1)])
+    return policy, known, record

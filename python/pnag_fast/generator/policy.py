@@ -8,20 +8,25 @@ neighbours. Weights are trained in `pnag_fast.generator.pnag`; here they only ru
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import files
 from ..errors import FileFormatError
-from ..spaces import Archs
+from ..spaces import Archs, SearchSpace
 from .decisions import Decisions, DecisionSequence
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
+
+# The policy is asked for the budget and for slightly smaller ones (as a share of the range below
+# it): its answers straddle the budget, and those just above it are lost.
+_MARGINS = (0.0, 0.01, 0.03, 0.06)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +39,14 @@ class BudgetScale:
         Smallest and largest learned budget of every cost.
     n_budgets : int
         K.
+    interpolate : bool
+        Whether budgets lie between two learned ones, or are taken for the nearest.
     """
 
     low: FloatArray
     high: FloatArray
     n_budgets: int
+    interpolate: bool = True
 
     def interpolation(self, budgets: FloatArray) -> Float32Array:
         """Weights of the K embeddings for each budget.
@@ -54,6 +62,8 @@ class BudgetScale:
         """
         span = np.where(self.high > self.low, self.high - self.low, 1.0)
         position = ((budgets - self.low) / span).clip(0, 1) * (self.n_budgets - 1)
+        if not self.interpolate:
+            position = np.rint(position)
         nodes = np.arange(self.n_budgets)
         weights: Float32Array = np.maximum(0, 1 - np.abs(position[..., None] - nodes)).astype(
             np.float32
@@ -77,6 +87,9 @@ class Policy:
     sequence: DecisionSequence
     scale: BudgetScale
     weights: Mapping[str, Float32Array]
+
+    kind: ClassVar[str] = "lstm"
+    n_candidates: ClassVar[int] = 32
 
     @property
     def hidden(self) -> int:
@@ -136,9 +149,35 @@ class Policy:
             step_input = weights[f"embed.{kind}"][decisions[:, column]]
         return decisions
 
-    def to_tensors(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
-        """Return the weights, their names prefixed."""
-        return {f"{prefix}{name}": array for name, array in self.weights.items()}
+    def candidates(self, budgets: FloatArray, n: int, rng: np.random.Generator) -> Archs:
+        """Draw `n` architectures for each budget, some for slightly smaller ones.
+
+        Returns
+        -------
+        ndarray of uint8, shape (b, at least n, n_slots)
+        """
+        low = self.scale.low
+        margins = np.array(_MARGINS[: min(n, len(_MARGINS))])
+        asked = low + (budgets - low)[:, None] * (1 - margins)[:, None]
+        drawn = self.sample(asked.reshape(-1, len(low)), -(-n // len(margins)), rng)
+        return drawn.reshape(len(budgets), -1, drawn.shape[2])
+
+    def rescaled(self, space: SearchSpace, costs: FloatArray) -> Policy:
+        """Return the same policy for other tables, by which the old front costs `costs`."""
+        scale = dataclasses.replace(self.scale, low=costs.min(axis=0), high=costs.max(axis=0))
+        return Policy(DecisionSequence(space), scale, self.weights)
+
+    def to_tensors(self, prefix: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """Return arrays, their names prefixed, and JSON values."""
+        tensors: dict[str, npt.NDArray[Any]] = {
+            f"{prefix}{name}": array for name, array in self.weights.items()
+        }
+        tensors |= {"scale.low": self.scale.low, "scale.high": self.scale.high}
+        return tensors, {
+            "policy": self.kind,
+            "n_budgets": self.scale.n_budgets,
+            "interpolate": self.scale.interpolate,
+        }
 
     @classmethod
     def from_tensors(

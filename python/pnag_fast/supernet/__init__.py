@@ -22,7 +22,9 @@ except ModuleNotFoundError as error:
 from . import distributed
 from .checkpoint import load, save
 from .evaluation import accuracy, evaluate, recalibrate
-from .model import StaticNetwork, Supernet, build, extremes, folded_weights
+from .judging import sample_related
+from .model import InputScale, StaticNetwork, Supernet, build, extremes, folded_weights
+from .once_for_all import load_ofa
 from .recipes import RECIPES, Allowed, Phase, compound_architectures, plan
 from .resume import EpochRecord
 from .training import TrainingLog, train
@@ -31,6 +33,7 @@ __all__ = [
     "RECIPES",
     "Allowed",
     "EpochRecord",
+    "InputScale",
     "Phase",
     "StaticNetwork",
     "Supernet",
@@ -43,8 +46,10 @@ __all__ = [
     "extremes",
     "folded_weights",
     "load",
+    "load_ofa",
     "plan",
     "recalibrate",
+    "sample_related",
     "save",
     "train",
 ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every torch user knows
 from torch import Tensor
+
+from .model import PLAIN_INPUT, InputScale
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,14 @@ class Augmentation:
     min_area : float
         Below 1: a random part of at least this share of the area, of aspect 3:4 to 4:3, is scaled
         to the full size.
+    input_scale : InputScale
+        What the network takes.
     """
 
     max_shift: int
     flip: bool
     min_area: float
+    input_scale: InputScale = PLAIN_INPUT
 
     def __call__(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Normalise uint8 images ``(b, c, h, w)`` and change each at random; channels last."""
@@ -49,6 +54,11 @@ class Augmentation:
             x = x.permute(0, 3, 1, 2)
         if self.min_area < 1:
             x = _cropped(x, self.min_area, generator)
+        if self.input_scale != PLAIN_INPUT:
+            mean, std = (
+                torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in astuple(self.input_scale)
+            )
+            x = ((x + 1) / 2 - mean) / std
         return x.contiguous(memory_format=torch.channels_last)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 from pnag_fast import files, spaces
 from pnag_fast.errors import FileFormatError, PnagError
 
-from .model import Supernet
+from .model import PLAIN_INPUT, InputScale, Supernet
 
 SUPERNET_FORMAT = "pnag-supernet"
 SUPERNET_VERSION = 1
@@ -34,7 +36,7 @@ def save(net: Supernet, path: files.StrPath) -> None:
     FileAccessError
         If it cannot be written; an older file is then untouched.
     """
-    body = {"space": net.space.definition}
+    body = {"space": net.space.definition, "input_scale": asdict(net.input_scale)}
     files.write_safetensors(path, SUPERNET_FORMAT, SUPERNET_VERSION, weight_arrays(net), body)
 
 
@@ -63,7 +65,25 @@ def load(path: files.StrPath) -> Supernet:
     except PnagError as error:
         raise FileFormatError(f"'{path}': {error}") from error
     set_weights(net, arrays, path)
+    net.input_scale = _input_scale(header, path)
     return net.eval()
+
+
+def _input_scale(header: Mapping[str, Any], path: files.StrPath) -> InputScale:
+    if "input_scale" not in header:  # older files know one scale only
+        return PLAIN_INPUT
+    try:
+        mean, std = (
+            tuple(float(value) for value in header["input_scale"][key]) for key in ("mean", "std")
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileFormatError(f"'{path}' has no valid 'input_scale' ({error!r})") from error
+    finite = all(math.isfinite(value) for value in mean + std)
+    if len(mean) != 3 or len(std) != 3 or not finite or min(std) <= 0:
+        raise FileFormatError(
+            f"'{path}': 'input_scale' should be three means and three positive deviations"
+        )
+    return InputScale((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
 def weight_arrays(net: Supernet) -> Arrays:

@@ -8,6 +8,7 @@ step has run all its backward passes: fewer messages, and the sums are those of 
 from __future__ import annotations
 
 import contextlib
+import os
 import types
 from collections.abc import Iterable, Iterator
 from typing import cast
@@ -16,6 +17,24 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812 - the name that every torch user knows
 from torch import Tensor, nn
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[str | None]:
+    """Join the processes that torchrun started; yields the device to use, None for the CPU."""
+    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    device = None
+    if torch.cuda.is_available():
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        torch.cuda.set_device(device)
+    if n_processes == 1 or dist.is_initialized():
+        yield device
+        return
+    dist.init_process_group("gloo" if device is None else "nccl")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
 
 
 def world() -> tuple[int, int]:
@@ -42,9 +61,9 @@ def share_state(module: nn.Module) -> None:
         dist.broadcast(tensor, 0)
 
 
-def agree(value: int) -> bool:
+def agree(value: int, device: torch.device) -> bool:
     """Tell whether all processes have the same integer."""
-    extremes = torch.tensor([value, -value])
+    extremes = torch.tensor([value, -value], device=device)
     dist.all_reduce(extremes, dist.ReduceOp.MAX)
     return int(extremes[0]) == value and int(extremes[1]) == -value
 

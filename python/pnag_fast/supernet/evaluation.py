@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Literal, cast
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,17 +16,27 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every torch user knows
 from torch import Tensor, nn
 
+from pnag_fast import files
 from pnag_fast.data import ImageData, Images, Split, normalize
-from pnag_fast.errors import DataError, InvalidInputError
+from pnag_fast.errors import DataError, FileFormatError, InvalidInputError, MemoryShortageError
 from pnag_fast.progress import ProgressCallback, ignore_progress
 from pnag_fast.spaces import Archs
 
-from .model import StaticNetwork, Supernet
+from .checkpoint import weight_arrays
+from .judging import Judge
+from .model import PLAIN_INPUT, InputScale, StaticNetwork, Supernet
 
 # What a forward pass of more images computes falls out of the cache: 15 % slower at 128 and more.
 _CPU_BATCH = 64
 
+# Architectures whose results are written to a journal together; neighbours among them share layers.
+_KEPT_TOGETHER = 64
+
+JOURNAL_FORMAT = "pnag-judged"
+JOURNAL_VERSION = 1
+
 SplitName = Literal["validation", "test", "train"]
+Precision = Literal["float32", "bfloat16"]
 
 
 def evaluate(
@@ -33,12 +47,19 @@ def evaluate(
     split: SplitName = "validation",
     recalibration_images: int = 256,
     batch_size: int = 256,
+    precision: Precision = "float32",
+    journal: files.StrPath | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> npt.NDArray[np.float64]:
     """Judge architectures with the weights of a supernet.
 
     Each sub-network first gets batch-norm statistics of its own, from training images, as in
-    Once-for-All. The supernet is left as it was: weights, statistics, mode and active network.
+    Once-for-All. What architectures that begin with the same layers have in common is computed
+    once; the result is that of judging each alone, to the last bit. The supernet is left as it was:
+    weights, statistics, mode and active network.
+
+    In a program started by ``torchrun``, once ``torch.distributed`` is initialised, every process
+    calls this with the same arguments, judges its share, and returns the whole.
 
     Parameters
     ----------
@@ -52,8 +73,14 @@ def evaluate(
         Training images for the statistics; all, where there are fewer.
     batch_size : int
         Images per forward pass.
+    precision : {"float32", "bfloat16"}
+        In which the judged images are computed. Statistics are measured in float32 either way.
+    journal : path, optional
+        What is judged is kept here as it becomes known. Where the file exists, what it holds is not
+        judged again; it must come from the same weights, images and options. Every process after
+        the first adds its number to the name.
     progress : callable
-        Called after each architecture.
+        Told how many architectures are done.
 
     Returns
     -------
@@ -66,24 +93,145 @@ def evaluate(
         If a row is no architecture of the space, or an option is out of range.
     DataError
         If images and supernet do not fit together.
+    FileFormatError
+        If `journal` is no journal, or one of other weights, images or options.
+    MemoryShortageError
+        If memory runs out; what is in the journal is kept.
     """
     check_data(net, data)
     net.space.validate(archs)
     judged = _split(data, split)
     statistics = _recalibration_images(data, recalibration_images)
     _check_positive(batch_size, "batch_size")
+    if precision not in ("float32", "bfloat16"):
+        raise InvalidInputError(f"unknown precision {precision!r}; choose 'float32' or 'bfloat16'")
     device = next(net.parameters()).device
-    images = to_input(judged.images, device)
+    images = to_input(judged.images, device, net.input_scale)
     labels = torch.from_numpy(np.array(judged.labels)).to(device)
-    calibration = to_input(statistics, device)
-    top1 = np.zeros(len(archs), dtype=np.float64)
-    for i, arch in enumerate(archs):
-        resolution = net.space.resolution_of(arch)
-        static = net.extract(arch)
-        _set_statistics(static, resized(calibration, resolution), batch_size)
-        top1[i] = _accuracy(static, resized(images, resolution), labels, batch_size)
-        progress("judging architectures", i + 1, len(archs))
-    return top1
+    calibration = to_input(statistics, device, net.input_scale)
+    resolutions = np.array([net.space.resolution_of(arch) for arch in archs], dtype=np.int64)
+    # Neighbours share layers, so every process takes a run of neighbours.
+    order = np.lexsort((*archs.T[::-1], resolutions))
+    rank, n_ranks = _rank()
+    own = np.array_split(order, n_ranks)[rank]
+    kept = None
+    if journal is not None:
+        identity = {
+            "space": net.space.definition,
+            "weights": _fingerprint(net),
+            "images": data.fingerprint,
+            "split": split,
+            "recalibration_images": len(statistics),
+            "batch_size": batch_size,
+            "precision": precision,
+        }
+        kept = _Journal(f"{os.fspath(journal)}.{rank}" if rank else journal, identity)
+    names = net.space.to_strings(archs)
+    correct = np.zeros(len(archs), dtype=np.int64)
+    unknown = []
+    for i in own:
+        if kept is not None and names[i] in kept.correct:
+            correct[i] = kept.correct[names[i]]
+        else:
+            unknown.append(i)
+    rest = np.array(unknown, dtype=np.intp)
+    classified = (len(own) - len(rest)) * len(labels)
+
+    def report(images_classified: int) -> None:
+        nonlocal classified
+        classified += images_classified
+        progress("judging architectures", classified // len(labels), len(own))
+
+    for resolution in np.unique(resolutions[rest]).tolist():
+        same_size = rest[resolutions[rest] == resolution]
+        with _memory_shortage():
+            judge = Judge(
+                net,
+                _batches(resized(calibration, resolution), batch_size),
+                resized(images, resolution),
+                labels,
+                min(batch_size, _CPU_BATCH) if device.type == "cpu" else batch_size,
+                torch.float32 if precision == "float32" else torch.bfloat16,
+            )
+        for start in range(0, len(same_size), _KEPT_TOGETHER):
+            part = same_size[start : start + _KEPT_TOGETHER]
+            with _memory_shortage():
+                correct[part] = judge.count_correct(archs[part], report)
+            if kept is not None:
+                kept.add({names[i]: int(correct[i]) for i in part})
+    return _sum_over_ranks(correct, n_ranks, device) / len(labels)
+
+
+class _Journal:
+    """How many images each architecture got right, in a file that is rewritten atomically."""
+
+    def __init__(self, path: files.StrPath, identity: Mapping[str, Any]) -> None:
+        self.correct: dict[str, int] = {}
+        self._path = path
+        self._identity = dict(identity)
+        if not Path(path).exists():
+            self.add({})  # a file that cannot be written is found out before the work
+            return
+        document = files.read_json(path, JOURNAL_FORMAT, JOURNAL_VERSION)
+        found = files.require(document, "of", dict, path)
+        for key, value in self._identity.items():
+            if found.get(key) != value:
+                raise FileFormatError(
+                    f"journal '{path}' is of other {key.replace('_', ' ')}; judge what it was "
+                    "made for, give another path, or delete the file"
+                )
+        counts = files.require(document, "correct", dict, path)
+        if not all(isinstance(n, int) and n >= 0 for n in counts.values()):
+            raise FileFormatError(f"journal '{path}' holds a count that is none; delete the file")
+        self.correct = counts
+
+    def add(self, correct: Mapping[str, int]) -> None:
+        """Add counts and write them all."""
+        self.correct.update(correct)
+        body = {"of": self._identity, "correct": self.correct}
+        files.write_json(self._path, JOURNAL_FORMAT, JOURNAL_VERSION, body)
+
+
+def _fingerprint(net: Supernet) -> str:
+    digest = hashlib.sha256()
+    for name, array in weight_arrays(net).items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _rank() -> tuple[int, int]:
+    """Return which of how many processes this is, by `torch.distributed`."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def _sum_over_ranks(
+    counts: npt.NDArray[np.int64], n_ranks: int, device: torch.device
+) -> npt.NDArray[np.int64]:
+    if n_ranks == 1:
+        return counts
+    total = torch.from_numpy(counts).to(device)
+    torch.distributed.all_reduce(total)
+    return total.cpu().numpy()
+
+
+@contextlib.contextmanager
+def _memory_shortage() -> Iterator[None]:
+    """Turn what torch raises when memory runs out into one clear error."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        if not isinstance(error, MemoryError) and not (
+            "out of memory" in text or "allocate memory" in text
+        ):
+            raise
+        raise MemoryShortageError(
+            "memory ran out while judging architectures; judge on fewer images, use a smaller "
+            "batch_size or fewer recalibration_images"
+        ) from error
 
 
 def recalibrate(
@@ -110,7 +258,7 @@ def recalibrate(
     """
     _check_positive(batch_size, "batch_size")
     images = _recalibration_images(data, recalibration_images)
-    inputs = to_input(images, next(network.parameters()).device)
+    inputs = to_input(images, next(network.parameters()).device, network.input_scale)
     resolution = network.blocks[0].resolution
     _set_statistics(network, resized(inputs, resolution), batch_size)
     return network
@@ -134,9 +282,11 @@ def accuracy(network: nn.Module, images: Images, labels: npt.NDArray[np.int64]) 
             f"{len(labels)} labels"
         )
     device = next(network.parameters()).device
-    inputs = to_input(images, device)
     if isinstance(network, StaticNetwork):
+        inputs = to_input(images, device, network.input_scale)
         inputs = resized(inputs, network.blocks[0].resolution)
+    else:
+        inputs = to_input(images, device)
     target = torch.from_numpy(np.array(labels, dtype=np.int64)).to(device)
     was_training = network.training
     network.eval()
@@ -146,11 +296,15 @@ def accuracy(network: nn.Module, images: Images, labels: npt.NDArray[np.int64]) 
         network.train(was_training)
 
 
-def to_input(images: Images, device: torch.device) -> Tensor:
+def to_input(images: Images, device: torch.device, scale: InputScale = PLAIN_INPUT) -> Tensor:
     """Normalise images and lay them out as is fastest: channels last, on `device`."""
     # Channels last more than doubles the speed of depthwise convolutions on a CPU; every layer
     # keeps the layout of its input.
     inputs = torch.from_numpy(normalize(images)).to(device)
+    if scale != PLAIN_INPUT:
+        # From -1 to 1; (x + 1) / 2 is pixel / 255.
+        mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in astuple(scale))
+        inputs = ((inputs + 1) / 2 - mean) / std
     return inputs.contiguous(memory_format=torch.channels_last)
 
 
@@ -186,10 +340,14 @@ def _set_statistics(network: nn.Module, images: Tensor, batch_size: int) -> None
         for norm in norms:
             norm.reset_running_stats()
         network.train()
-        # Equal batches: the running average weighs them alike.
-        for batch in images.tensor_split(-(-len(images) // batch_size)):
+        for batch in _batches(images, batch_size):
             network(batch)
     network.eval()
+
+
+def _batches(images: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    """Split into equal batches, so that an average over batches weighs all images alike."""
+    return images.tensor_split(-(-len(images) // batch_size))
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -27,6 +28,26 @@ from .modules import (
 )
 
 Arch = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class InputScale:
+    """How pixels enter a network: ``(pixel / 255 - mean) / std``, per colour.
+
+    Attributes
+    ----------
+    mean, std : tuple of float
+        Red, green, blue.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+# As `pnag_fast.data.normalize` does it: -1 to 1.
+PLAIN_INPUT = InputScale((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+# What networks trained on ImageNet take, those of Once-for-All among them.
+IMAGENET_INPUT = InputScale((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def build(space: SearchSpace, *, classes: int | None = None, seed: int = 0) -> Supernet:
@@ -62,7 +83,7 @@ def build(space: SearchSpace, *, classes: int | None = None, seed: int = 0) -> S
     >>> net(torch.zeros(4, 3, 16, 16)).shape
     torch.Size([4, 10])
     """
-    network = _network(space)
+    network = require_mobilenet(space)
     if classes is not None and classes != network.classes:
         raise InvalidInputError(
             f"classes={classes!r} differs from space '{space.name}', whose networks and cost "
@@ -78,14 +99,17 @@ class Supernet(nn.Module):
     """Every network of a space in one set of shared weights, as in Once-for-All.
 
     A narrower layer uses the first channels of the widest, a shallower stage its first layers, a
-    smaller kernel the transformed centre of the larger one. Images enter as
-    `pnag_fast.data.normalize` returns them: float32, ``(b, 3, h, w)``, -1 to 1.
+    smaller kernel the transformed centre of the larger one. Images enter as float32,
+    ``(b, 3, h, w)``, -1 to 1 as `pnag_fast.data.normalize` returns them unless `input_scale` says
+    otherwise.
 
-    `build` and `load` make supernets; the constructor itself leaves the weights unset.
+    `build`, `load` and `load_ofa` make supernets; the constructor itself leaves the weights unset.
 
     Attributes
     ----------
     space : SearchSpace
+    input_scale : InputScale
+        What the weights take their pixels to be.
     stem, first, head : StemLayer, MBConvLayer, HeadLayer
         What all networks share as it is.
     slots : nn.ModuleList of ElasticMBConv
@@ -94,9 +118,10 @@ class Supernet(nn.Module):
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
-        network = _network(space)
+        network = require_mobilenet(space)
         resolution = max(space.resolutions)
         self.space = space
+        self.input_scale = PLAIN_INPUT
         # On the meta device nothing is allocated or drawn, so a hostile file cannot fill memory
         # and torch's global random state stays as it was.
         with torch.device("meta"):
@@ -162,7 +187,7 @@ class Supernet(nn.Module):
         Parameters
         ----------
         images : Tensor of float32, shape (b, 3, h, w)
-            As `pnag_fast.data.normalize` returns them. Any size that the strides leave a pixel of.
+            Of this supernet's `input_scale`. Any size that the strides leave a pixel of.
 
         Returns
         -------
@@ -199,6 +224,7 @@ class Supernet(nn.Module):
             no network in particular: call `recalibrate` before using it.
         """
         static = StaticNetwork(self.layers(arch))
+        static.input_scale = self.input_scale
         present = np.flatnonzero(arch[: len(self.slots)]).tolist()
         elastic = [cast(ElasticMBConv, self.slots[slot]) for slot in present]
         path: list[StemLayer | MBConvLayer | ElasticMBConv | HeadLayer]
@@ -230,16 +256,19 @@ class StaticNetwork(nn.Module):
         The description of each layer.
     layers : nn.ModuleList
         One module per block.
+    input_scale : InputScale
+        As in the supernet.
     """
 
     def __init__(self, blocks: Sequence[Block]) -> None:
         super().__init__()
         self.blocks = tuple(blocks)
+        self.input_scale = PLAIN_INPUT
         with torch.device("meta"):
             self.layers = nn.ModuleList(make_layer(block) for block in self.blocks)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute logits ``(b, classes)`` of images ``(b, 3, h, w)``, -1 to 1."""
+        """Compute logits ``(b, classes)`` of images ``(b, 3, h, w)`` of this `input_scale`."""
         x = images
         for layer in self.layers:
             x = layer(x)
@@ -316,7 +345,7 @@ def extremes(space: SearchSpace) -> Archs:
         The smallest has the fewest layers, the narrowest expansion, the smallest kernels and the
         smallest images; where a stage lists its rows, its rows of fewest and most multiply-adds.
     """
-    network = _network(space)
+    network = require_mobilenet(space)
     found = np.zeros((2, space.n_slots), dtype=np.uint8)
     for i, pick in enumerate((min, max)):
         resolution = pick(space.resolutions)
@@ -350,7 +379,8 @@ def _slot_codes(space: SearchSpace, network: MobileNetV3) -> list[list[int]]:
     return codes
 
 
-def _network(space: SearchSpace) -> MobileNetV3:
+def require_mobilenet(space: SearchSpace) -> MobileNetV3:
+    """Return the network of a MobileNetV3 space, which a supernet needs."""
     if not isinstance(space, SearchSpace):
         raise InvalidTypeError(
             f"expected a SearchSpace, found {type(space).__name__}; "

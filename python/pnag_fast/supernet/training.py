@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pnag_fast import files
 from pnag_fast.data import ImageData
-from pnag_fast.errors import InvalidInputError, TrainingError
+from pnag_fast.errors import InvalidInputError, MemoryShortageError, TrainingError
 from pnag_fast.progress import ProgressCallback, ignore_progress
 from pnag_fast.threads import torch_threads
 
@@ -167,8 +167,9 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
     FileFormatError
         If the checkpoint is truncated or foreign.
     TrainingError
-        If a loss or gradient is not finite, or memory runs out. The checkpoint is then the last
-        good one.
+        If a loss or gradient is not finite. The checkpoint is then the last good one.
+    MemoryShortageError
+        If memory runs out; the checkpoint is then the last one as well.
     """
     device = next(net.parameters()).device
     rank, n_processes = distributed.world()
@@ -206,7 +207,7 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
     steps = len(data.train) // batch_size
     mine = slice(rank * batch_size // n_processes, (rank + 1) * batch_size // n_processes)
     total = steps * sum(phase.epochs for phase in phases)
-    augment = Augmentation(max_shift, flip, min_area)
+    augment = Augmentation(max_shift, flip, min_area, net.input_scale)
     dtype, mixed = PRECISIONS[precision], precision != "float32"
 
     state = TrainingState(net, options.weight_decay, averaged=ema > 0)
@@ -229,7 +230,7 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
         context.enter_context(torch_threads(threads))
         context.enter_context(_clear_memory_errors(batch_size))
         if n_processes > 1:
-            if not distributed.agree(done):
+            if not distributed.agree(done, device):
                 raise InvalidInputError(
                     f"the processes found different checkpoints at '{checkpoint}'; it must be on a "
                     "disk that all of them see"
@@ -350,16 +351,14 @@ def _clear_memory_errors(batch_size: int) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         # On a CPU torch has no error type of its own for this.
-        full = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        if (
-            not full
-            and "not enough memory" not in str(error)
-            and "t allocate memory" not in str(error)
+        text = str(error)
+        if not isinstance(error, MemoryError) and not (
+            "out of memory" in text or "allocate memory" in text
         ):
             raise
-        raise TrainingError(
-            f"memory ran out with batch_size={batch_size}; use smaller batches. A checkpoint, if "
-            "there was one, is as it was"
+        raise MemoryShortageError(
+            f"memory ran out while training with batch_size={batch_size}; use smaller batches. "
+            "A checkpoint, if there was one, is as it was"
         ) from error
 
 

@@ -1,0 +1,1 @@
+"""Searches as their authors published them, run on our predictor and table."""

@@ -1,0 +1,115 @@
+"""Results of single runs, kept as JSON lines: an interrupted benchmark goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pnag_fast as pf
+
+Result = dict[str, Any]
+
+
+class Stopwatch:
+    """CPU and wall seconds of a block; CPU is what counts on a shared machine."""
+
+    def __enter__(self) -> Stopwatch:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wall_s = time.perf_counter() - self._wall
+        self.cpu_s = time.process_time() - self._cpu
+
+
+class Phases:
+    """CPU and wall seconds by what a progress callback says is going on."""
+
+    def __init__(self) -> None:
+        self.cpu_s: dict[str, float] = {}
+        self.wall_s: dict[str, float] = {}
+        self._cpu, self._wall = time.process_time(), time.perf_counter()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        del done, total
+        cpu, wall = time.process_time(), time.perf_counter()
+        self.cpu_s[what] = self.cpu_s.get(what, 0.0) + cpu - self._cpu
+        self.wall_s[what] = self.wall_s.get(what, 0.0) + wall - self._wall
+        self._cpu, self._wall = cpu, wall
+
+
+class Records:
+    """One file of results by key; a key names everything that a result depends on.
+
+    Results of other versions of the code are left alone and not used.
+    """
+
+    def __init__(self, folder: Path, part: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{part}.jsonl"
+        self._code = code_version()
+        self._known: dict[str, Result] = {}
+        if self.path.exists():
+            for line in self.path.read_text().splitlines():
+                try:
+                    entry = json.loads(line)
+                except json.JSONDecodeError:
+                    continue  # the line that was being written when the run was killed
+                self._known[entry["key"]] = entry["result"]
+
+    def get(self, run: Callable[..., Result], *arguments: Any, **key: Any) -> Result:
+        """Return the result of `key`; ``run(*arguments)`` makes it if it is not there yet."""
+        name = json.dumps({"code": self._code, **key}, sort_keys=True)
+        if name not in self._known:
+            with Stopwatch() as clock:
+                result = run(*arguments)
+            result = {**result, "run_cpu_s": clock.cpu_s, "run_wall_s": clock.wall_s}
+            with self.path.open("a") as stream:
+                # A line cut off by a kill must not swallow this one.
+                stream.write("\n" + json.dumps({"key": name, "result": result}) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            self._known[name] = result
+            shown = ", ".join(f"{k}={v}" for k, v in key.items())
+            print(f"<!-- {self.path.stem}: {shown} ({clock.cpu_s:.1f} CPU s) -->", flush=True)
+        return self._known[name]
+
+
+def code_version() -> str:
+    """Digest of what results depend on: the package's Python code and this benchmark's."""
+    digest = hashlib.sha256()
+    package, bench = Path(pf.__file__).parent, Path(__file__).parent
+    parts = ("accuracy", "generator", "search", "spaces")
+    files = [p for part in parts for p in (package / part).rglob("*.py")]
+    for path in sorted([*files, package / "costs.py", package / "pareto.py", *bench.glob("*.py")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines.extend("| " + " | ".join(map(str, row)) + " |" for row in rows)
+    return "\n".join(lines) + "\n"
+
+
+def spread(values: Iterable[float], digits: int = 3) -> str:
+    """Mean and standard deviation over seeds, or the one value there is."""
+    found = np.array([v for v in values if v is not None], dtype=float)
+    if len(found) == 0:
+        return "-"
+    text = f"{found.mean():.{digits}f}"
+    return text if len(found) == 1 else f"{text} ± {found.std(ddof=1):.{digits}f}"
+
+
+def percent(values: Iterable[float]) -> str:
+    """Mean share in percent; 100 only if every one is whole."""
+    found = np.array(list(values), dtype=float)
+    return "100 %" if (found == 1).all() else f"{min(100 * found.mean(), 99.9):.1f} %"

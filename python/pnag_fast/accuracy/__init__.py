@@ -1,0 +1,63 @@
+"""Accuracy models: top-1 of any architecture, learned from the ones that were measured.
+
+`fit` learns from measured architectures (needs torch), `calibrate` corrects any model by them,
+`table` looks them up, `load` reads all of these and the predictor published with Once-for-All.
+Prediction needs numpy only. A search exploits what its model overrates: `AccuracyModel.cautious`
+searches a lower bound, `confirm` judges a finished front by another model.
+"""
+
+from __future__ import annotations
+
+from .. import files
+from ..spaces import SearchSpace
+from .calibration import CalibratedModel, calibrate
+from .fitting import MINIMUM_ROWS, fit
+from .model import MODEL_FORMAT, MODEL_VERSION, AccuracyModel, one_hot
+from .network import NetworkModel, load_once_for_all
+from .table import TableModel, load_nasbench201, load_table, save_table, table
+from .validation import Confirmation, confirm, cross_validate, kendall
+
+__all__ = [
+    "MINIMUM_ROWS",
+    "AccuracyModel",
+    "CalibratedModel",
+    "Confirmation",
+    "NetworkModel",
+    "TableModel",
+    "calibrate",
+    "confirm",
+    "cross_validate",
+    "fit",
+    "kendall",
+    "load",
+    "load_nasbench201",
+    "load_table",
+    "one_hot",
+    "save_table",
+    "table",
+]
+
+
+def load(path: files.StrPath, space: SearchSpace | None = None) -> AccuracyModel:
+    """Read an accuracy model.
+
+    Parameters
+    ----------
+    path : path
+        A file written by `AccuracyModel.save`, or the predictor published with Once-for-All
+        (``.pth``; needs torch).
+    space : SearchSpace, optional
+        For a published predictor: the space, which fixes the input resolutions. Default:
+        ``ofa-mbv3`` at 224 px. For our own format the space is in the file.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is truncated, foreign, or from a newer version.
+    """
+    # A torch checkpoint is a zip file, or a bare pickle under its usual name.
+    if str(path).endswith((".pth", ".pt")) or files.read_bytes(path)[:4] == b"PK\x03\x04":
+        return load_once_for_all(path, space)
+    tensors, body = files.read_safetensors(path, MODEL_FORMAT, MODEL_VERSION)
+    model = AccuracyModel.from_tensors(tensors, body, path)
+    return model if space is None else model.for_space(space)

@@ -1,0 +1,206 @@
+"""Calibration: any accuracy model, corrected by architectures that were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import files
+from ..errors import FileFormatError
+from ..spaces import Archs
+from .fitting import check_rows
+from .model import (
+    AccuracyModel,
+    Float32Array,
+    FloatArray,
+    Tensors,
+    distance_term,
+    feature_offsets,
+    one_hot,
+    tensor,
+)
+from .table import check_measured
+from .validation import agreement
+
+# Ridge penalties of the codes' terms, for a target of unit variance; with the last there are none.
+_PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, np.inf)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CalibratedModel(AccuracyModel):
+    """An ensemble of ``constant + scale * base + linear . codes``.
+
+    Attributes
+    ----------
+    base : AccuracyModel
+    constant, scale : ndarray of float32, shape (members,)
+    linear : ndarray of float32, shape (members, features)
+    """
+
+    base: AccuracyModel
+    constant: Float32Array
+    scale: Float32Array
+    linear: Float32Array
+
+    kind: ClassVar[str] = "calibrated"
+
+    def _moments(self, archs: Archs, with_variance: bool) -> tuple[FloatArray, FloatArray | None]:
+        outputs = self._outputs(archs)
+        return outputs.mean(axis=1), outputs.var(axis=1) if with_variance else None
+
+    def _outputs(self, archs: Archs) -> FloatArray:
+        """Top-1 by every member, shape (n, members)."""
+        terms = np.empty((len(archs), len(self.scale)))
+        for start in range(0, len(archs), 8192):
+            rows = slice(start, start + 8192)
+            terms[rows] = one_hot(self.space, archs[rows]) @ self.linear.T
+        base = self.base._moments(archs, False)[0]
+        return terms + self.constant + self.scale * base[:, None]
+
+    def _slopes(
+        self, archs: Archs, with_variance: bool
+    ) -> tuple[Float32Array, Float32Array | None] | None:
+        slopes = self.base._slopes(archs, False)
+        if slopes is None:
+            return None
+        of_mean = self.scale.mean() * slopes[0] + self.linear.mean(axis=0)
+        if not with_variance:
+            return of_mean, None
+        outputs = self._outputs(archs)
+        excess = (outputs - outputs.mean(axis=1, keepdims=True)).astype(np.float32)
+        share = 2 * excess / len(self.scale)
+        return of_mean, (share @ self.scale)[:, None] * slopes[0] + share @ self.linear
+
+    def _content(self, prefix: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        tensors, body = self.base.to_tensors(f"{prefix}base.")
+        own = {f"{prefix}{name}": getattr(self, name) for name in ("constant", "scale", "linear")}
+        return {**tensors, **own}, {"base": body}
+
+    @classmethod
+    def _read(
+        cls,
+        tensors: Tensors,
+        body: Mapping[str, Any],
+        path: files.StrPath,
+        prefix: str,
+        common: dict[str, Any],
+    ) -> CalibratedModel:
+        base = AccuracyModel.from_tensors(
+            tensors, files.require(body, "base", dict, path), path, f"{prefix}base."
+        )
+        scale = tensor(tensors, f"{prefix}scale", (None,), path)
+        if base.space.fingerprint != common["space"].fingerprint or len(scale) == 0:
+            raise FileFormatError(f"'{path}': an accuracy model and its base do not fit")
+        n_features = int(feature_offsets(base.space)[-1])
+        return cls(
+            base=base,
+            constant=tensor(tensors, f"{prefix}constant", (len(scale),), path),
+            scale=scale,
+            linear=tensor(tensors, f"{prefix}linear", (len(scale), n_features), path),
+            **common,
+        )
+
+
+def calibrate(
+    model: AccuracyModel,
+    archs: Archs,
+    top1: npt.ArrayLike,
+    *,
+    seed: int = 0,
+    members: int = 5,
+) -> CalibratedModel:
+    """Correct a model by measured architectures: offset, scale, and a small term per code.
+
+    Every member is a ridge regression fitted on all rows but its own fold, with the model's
+    prediction as one column that is not penalised. The penalty of the codes' terms is the one that
+    is best on the held-out folds; the largest is infinite, which leaves offset and scale. Needs
+    numpy only.
+
+    Parameters
+    ----------
+    model : AccuracyModel
+        Any, for example the predictor published with Once-for-All, whose order is good and whose
+        level is not.
+    archs : ndarray of uint8, shape (n, n_slots)
+    top1 : array of float, shape (n,)
+        Measured accuracy as a fraction.
+    seed : int
+        Split into folds.
+    members : int
+        Folds, and members of the ensemble.
+
+    Returns
+    -------
+    CalibratedModel
+        With ``report``: ``kendall``, ``spearman``, ``mean_error``, ``bias`` on held-out rows,
+        ``rows``, and the same of the uncorrected model under ``before``.
+    """
+    model = model.cautious(0)
+    target = check_measured(model.space, archs, top1)
+    check_rows(target, members)
+    fold = np.random.default_rng(seed).permutation(len(archs)) % members
+    before = model.predict(archs)
+    spread = before.std()
+    features = one_hot(model.space, archs)
+    columns = np.column_stack(
+        [(before - before.mean()) / (spread if spread > 0 else 1.0), features]
+    )
+    level, unit = target.mean(), target.std()
+    normalised = (target - level) / unit
+    candidates = []
+    for penalty in _PENALTIES:
+        solutions = [
+            _ridge(columns[fold != k], normalised[fold != k], penalty) for k in range(members)
+        ]
+        held_out = np.empty(len(archs))
+        for k, solution in enumerate(solutions):
+            held_out[fold == k] = columns[fold == k] @ solution[:-1] + solution[-1]
+        candidates.append((float(np.mean((held_out - normalised) ** 2)), solutions, held_out))
+    best = min(range(len(candidates)), key=lambda i: candidates[i][0])
+    mean_squared, solutions, held_out = candidates[best]
+    penalty = _PENALTIES[best]
+
+    def predict_without(inside: npt.NDArray[np.bool_]) -> FloatArray:
+        solution = _ridge(columns[inside], normalised[inside], penalty)
+        return np.asarray(level + unit * (columns @ solution[:-1] + solution[-1]))
+
+    noise = float(unit * np.sqrt(mean_squared))
+    solved = unit * np.stack(solutions)
+    scale = solved[:, 0] / (spread if spread > 0 else 1.0)
+    return CalibratedModel(
+        space=model.space,
+        source=f"{model.source}; calibrated on {len(archs)} measured architectures",
+        noise=noise,
+        report={
+            "rows": len(archs),
+            **agreement(level + unit * held_out, target),
+            "before": agreement(before, target),
+            "terms": "offset, scale" if best == len(_PENALTIES) - 1 else "offset, scale, codes",
+        },
+        distance=distance_term(features, target, noise, min(penalty, 1.0), predict_without),
+        base=model,
+        constant=(level + solved[:, -1] - scale * before.mean()).astype(np.float32),
+        scale=scale.astype(np.float32),
+        linear=solved[:, 1:-1].astype(np.float32),
+    )
+
+
+def _ridge(columns: FloatArray, target: FloatArray, penalty: float) -> FloatArray:
+    """Ridge regression in which neither the first column nor the constant, last, is penalised."""
+    n_free = columns.shape[1] if np.isfinite(penalty) else 1
+    x = columns[:, :n_free]
+    centre, mean = x.mean(axis=0), float(target.mean())
+    x = x - centre
+    gram = x.T @ x
+    # A model that predicts one value for all rows has no slope to find.
+    gram[0, 0] += 1e-9 * len(x)
+    if n_free > 1:
+        gram[np.arange(1, n_free), np.arange(1, n_free)] += penalty
+    solution = np.zeros(columns.shape[1] + 1)
+    solution[:n_free] = np.linalg.solve(gram, x.T @ (target - mean))
+    solution[-1] = mean - float(centre @ solution[:n_free])
+    return solution

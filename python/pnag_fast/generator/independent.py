@@ -1,0 +1,221 @@
+"""The policy that imitates a front: a plain network from the budgets to one choice per decision.
+
+Budgets enter by their rank among the costs of the front, expanded into Fourier features; every
+stage's depth and every slot's choice then has its own logits, independent of the others. An
+autoregressive policy imitates worse and answers fifty times slower: what a front has at a budget is
+one architecture, not a distribution with dependent parts. Weights are trained in
+`pnag_fast.generator.expert`; here they only run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import files
+from ..errors import FileFormatError
+from ..spaces import Archs, SearchSpace
+
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+
+ABSENT = -1
+
+
+class Choices:
+    """An architecture as independent choices: one per stage (depth or row), one per slot.
+
+    A stage that lists its rows is one choice and its slots have none, and what has one option only
+    is no choice. The logits of all choices lie side by side in `n_options` columns.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        # Stage, slot within the stage or -1, and options of every choice.
+        self.parts: list[tuple[int, int, int]] = []
+        for index, stage in enumerate(space.stages):
+            if stage.rows is not None:
+                self.parts.append((index, -1, len(stage.rows)))
+                continue
+            self.parts.append((index, -1, len(stage.slots) - stage.min_depth + 1))
+            self.parts += [(index, i, slot.n_choices) for i, slot in enumerate(stage.slots)]
+        self.parts = [part for part in self.parts if part[2] > 1]
+        self.starts = np.cumsum([0] + [n for _, _, n in self.parts])
+        self._firsts = np.cumsum([0] + [len(stage.slots) for stage in space.stages])
+
+    @property
+    def n_options(self) -> int:
+        """Columns of logits."""
+        return int(self.starts[-1])
+
+    def encode(self, archs: Archs) -> npt.NDArray[np.int64]:
+        """Option of every choice, shape (n, choices); `ABSENT` where the slot is absent."""
+        options = np.empty((len(archs), len(self.parts)), dtype=np.int64)
+        for column, (index, slot, _) in enumerate(self.parts):
+            stage, first = self.space.stages[index], int(self._firsts[index])
+            codes = archs[:, first : first + len(stage.slots)]
+            if slot >= 0:
+                options[:, column] = codes[:, slot].astype(np.int64) - 1
+            elif stage.rows is not None:
+                rows = np.array(stage.rows, dtype=np.uint8)
+                options[:, column] = (codes[:, None] == rows).all(axis=2).argmax(axis=1)
+            else:
+                options[:, column] = np.count_nonzero(codes, axis=1) - stage.min_depth
+        return options
+
+    def decode(self, logits: Float32Array) -> Archs:
+        """Architecture of the largest logit of every choice, shape (n, n_slots)."""
+        archs = np.ones((len(logits), self.space.n_slots), dtype=np.uint8)
+        for stage, first in zip(self.space.stages, self._firsts.tolist(), strict=False):
+            if stage.rows is not None:
+                archs[:, first : first + len(stage.slots)] = stage.rows[0]
+        # A stage's own choice comes before those of its slots, and needs them made.
+        for part, start in sorted(zip(self.parts, self.starts.tolist(), strict=False), key=_last):
+            index, slot, n = part
+            stage, first = self.space.stages[index], int(self._firsts[index])
+            slots = slice(first, first + len(stage.slots))
+            best = logits[:, start : start + n].argmax(axis=1)
+            if slot >= 0:
+                archs[:, first + slot] = best + 1
+            elif stage.rows is not None:
+                archs[:, slots] = np.array(stage.rows, dtype=np.uint8)[best]
+            else:
+                depth = best + stage.min_depth
+                archs[:, slots] *= np.arange(len(stage.slots)) < depth[:, None]
+        return archs
+
+
+def _last(entry: tuple[tuple[int, int, int], int]) -> bool:
+    return entry[0][1] < 0
+
+
+@dataclass(frozen=True, eq=False)
+class IndependentPolicy:
+    """Weights of the policy and their use.
+
+    Attributes
+    ----------
+    choices : Choices
+    nodes : ndarray of float64, shape (n_tables, n_nodes)
+        Costs, ascending, that lie evenly spread over the ranks.
+    weights : dict of ndarray of float32
+        ``frequency`` (n_tables, f), and ``layer.i`` (inputs, outputs) with ``bias.i`` (outputs,)
+        for i = 0, 1, 2; between them ReLU.
+    """
+
+    choices: Choices
+    nodes: FloatArray
+    weights: Mapping[str, Float32Array]
+
+    kind: ClassVar[str] = "independent"
+    # Budgets are asked for at once with a few slightly smaller ones, as ranks below the budget: at
+    # the border between two members of the front the answer may mix both and not fit.
+    margins: ClassVar[tuple[float, ...]] = (0.0, 0.004, 0.01, 0.02, 0.04)
+    n_candidates: ClassVar[int] = 5
+
+    def ranks(self, budgets: FloatArray) -> FloatArray:
+        """Rank of each budget among the costs of the front, shape (b, n_tables), 0 to 1."""
+        levels = np.linspace(0, 1, self.nodes.shape[1])
+        columns = [np.interp(b, n, levels) for b, n in zip(budgets.T, self.nodes, strict=True)]
+        return np.stack(columns, axis=1)
+
+    def logits(self, ranks: FloatArray) -> Float32Array:
+        """Logits of all choices, shape (b, n_options)."""
+        weights = self.weights
+        values = fourier(ranks.astype(np.float32), weights["frequency"])
+        for i in range(3):
+            values = values @ weights[f"layer.{i}"] + weights[f"bias.{i}"]
+            if i < 2:
+                np.maximum(values, 0, out=values)
+        return values
+
+    def candidates(self, budgets: FloatArray, n: int, rng: np.random.Generator) -> Archs:
+        """Greedy architectures at each budget and slightly below it; any further are draws.
+
+        Returns
+        -------
+        ndarray of uint8, shape (b, n, n_slots)
+        """
+        margins = np.array(self.margins[:n])
+        ranks = self.ranks(budgets)[:, None, :] - margins[:, None]
+        n_tables = ranks.shape[2]
+        # Weights of a damaged file may overflow; every answer is checked by the generator.
+        with np.errstate(over="ignore", invalid="ignore"):
+            logits = self.logits(ranks.clip(0, 1).reshape(-1, n_tables))
+            logits = logits.reshape(len(budgets), len(margins), -1)
+            draws = n - len(margins)
+            if draws > 0:
+                # The largest of logits plus Gumbel noise is a draw from their softmax.
+                shape = (len(budgets), draws, logits.shape[2])
+                drawn = logits[:, :1] + rng.gumbel(size=shape).astype(np.float32)
+                logits = np.concatenate([logits, drawn], axis=1)
+        archs = self.choices.decode(logits.reshape(-1, logits.shape[2]))
+        return archs.reshape(len(budgets), n, -1)
+
+    def rescaled(self, space: SearchSpace, costs: FloatArray) -> IndependentPolicy:
+        """Return the same policy for other tables, by which the old front costs `costs`."""
+        return IndependentPolicy(Choices(space), rank_nodes(costs), self.weights)
+
+    def to_tensors(self, prefix: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """Return arrays, their names prefixed, and JSON values."""
+        tensors: dict[str, npt.NDArray[Any]] = {
+            f"{prefix}{name}": array for name, array in self.weights.items()
+        }
+        return {**tensors, f"{prefix}nodes": self.nodes}, {"policy": self.kind}
+
+    @classmethod
+    def from_tensors(
+        cls,
+        space: SearchSpace,
+        n_tables: int,
+        tensors: Mapping[str, npt.NDArray[Any]],
+        prefix: str,
+        path: files.StrPath,
+    ) -> IndependentPolicy:
+        """Read what `to_tensors` returned, checking every name, shape and value."""
+
+        def read(name: str, kind: type, shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
+            array = tensors.get(prefix + name)
+            if array is None:
+                raise FileFormatError(f"'{path}' lacks the policy's array '{prefix}{name}'")
+            fits = array.ndim == len(shape) and all(
+                n is None or n == m for n, m in zip(shape, array.shape, strict=True)
+            )
+            if not fits or array.dtype != kind or array.size == 0:
+                wanted = tuple("any" if n is None else n for n in shape)
+                raise FileFormatError(
+                    f"'{path}': '{prefix}{name}' should be {np.dtype(kind)} of shape {wanted}, "
+                    f"found {array.dtype} of shape {array.shape}"
+                )
+            if not np.isfinite(array).all():
+                raise FileFormatError(f"'{path}': '{prefix}{name}' is not finite")
+            return array
+
+        choices = Choices(space)
+        nodes = read("nodes", np.float64, (n_tables, None))
+        if (np.diff(nodes, axis=1) < 0).any():
+            raise FileFormatError(f"'{path}': '{prefix}nodes' do not ascend")
+        weights = {"frequency": read("frequency", np.float32, (n_tables, None))}
+        width = n_tables + 2 * weights["frequency"].shape[1]
+        for i in range(3):
+            columns = choices.n_options if i == 2 else None
+            layer = read(f"layer.{i}", np.float32, (width, columns))
+            width = layer.shape[1]
+            weights[f"layer.{i}"] = layer
+            weights[f"bias.{i}"] = read(f"bias.{i}", np.float32, (width,))
+        return cls(choices, nodes, weights)
+
+
+def fourier(ranks: Float32Array, frequency: Float32Array) -> Float32Array:
+    """Expand ranks (b, n_tables) into ranks, sines and cosines, shape (b, n_tables + 2 f)."""
+    angles = ranks @ frequency
+    return np.concatenate([ranks, np.sin(angles), np.cos(angles)], axis=1)
+
+
+def rank_nodes(costs: FloatArray, n_nodes: int = 64) -> FloatArray:
+    """Costs that lie evenly spread over the ranks of a front, shape (n_tables, n_nodes)."""
+    return np.ascontiguousarray(np.quantile(costs, np.linspace(0, 1, n_nodes), axis=0).T)

@@ -1,0 +1,200 @@
+"""`Front`: what every search returns, and the points that it is made of."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import costs as cost_tables
+from .. import files, pareto
+from ..costs import CostTable
+from ..errors import FileFormatError
+from ..spaces import Archs, SearchSpace
+
+FloatArray = npt.NDArray[np.float64]
+
+FRONT_FORMAT = "pnag-front"
+FRONT_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Front:
+    """Architectures none of which dominates another, cheapest first.
+
+    Attributes
+    ----------
+    archs : ndarray of uint8, shape (n, n_slots)
+    top1 : ndarray of float64, shape (n,), in [0, 1]
+    costs : ndarray of float64, shape (n, n_tables)
+    tables : tuple of CostTable
+    accuracy_source : str
+        Which accuracy model ``top1`` comes from. A front is only as true as its model.
+    evaluations, seconds : int, float
+        What the search took.
+    """
+
+    space: SearchSpace
+    archs: Archs
+    top1: FloatArray
+    costs: FloatArray
+    tables: tuple[CostTable, ...]
+    accuracy_source: str
+    evaluations: int
+    seconds: float
+
+    def __len__(self) -> int:
+        return len(self.archs)
+
+    @classmethod
+    def of(
+        cls,
+        archs: Archs,
+        top1: FloatArray,
+        costs: FloatArray,
+        tables: Sequence[CostTable],
+        *,
+        accuracy_source: str,
+        evaluations: int,
+        seconds: float,
+    ) -> Front:
+        """Keep the non-dominated rows of evaluated architectures, each once."""
+        archs, first = np.unique(archs, axis=0, return_index=True)
+        top1, costs = top1[first], costs[first]
+        keep = pareto.is_non_dominated(objectives(top1, costs))
+        order = np.lexsort((-top1[keep], *costs[keep].T[::-1]))
+        return cls(
+            tables[0].space,
+            np.ascontiguousarray(archs[keep][order]),
+            top1[keep][order],
+            costs[keep][order],
+            tuple(tables),
+            accuracy_source,
+            evaluations,
+            seconds,
+        )
+
+    def best(self, budgets: FloatArray) -> npt.NDArray[np.intp]:
+        """Row of the most accurate member within each budget, or -1 where none is.
+
+        Parameters
+        ----------
+        budgets : ndarray of float64, shape (b, n_tables)
+
+        Returns
+        -------
+        ndarray of intp, shape (b,)
+        """
+        return best_within(self.costs, self.top1, np.asarray(budgets, dtype=np.float64))
+
+    def to_csv(self) -> str:
+        """Return one line per member: architecture, top-1, and every cost."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        names = [f"{table.metric}_{table.unit}" for table in self.tables]
+        writer.writerow(["arch", "top1", *names])
+        for arch, top1, row in zip(
+            self.space.to_strings(self.archs), self.top1.tolist(), self.costs.tolist(), strict=True
+        ):
+            writer.writerow([arch, top1, *row])
+        return text.getvalue()
+
+    def save(self, path: files.StrPath) -> None:
+        """Write the front as versioned JSON, with the tables and the model it rests on named."""
+        body = {
+            "space": self.space.definition,
+            "accuracy_source": self.accuracy_source,
+            "costs": [
+                {"metric": t.metric, "unit": t.unit, "device": t.device} for t in self.tables
+            ],
+            "evaluations": self.evaluations,
+            "seconds": self.seconds,
+            "members": [
+                {"arch": arch, "top1": top1, "costs": row}
+                for arch, top1, row in zip(
+                    self.space.to_strings(self.archs),
+                    self.top1.tolist(),
+                    self.costs.tolist(),
+                    strict=True,
+                )
+            ],
+        }
+        files.write_json(path, FRONT_FORMAT, FRONT_VERSION, body)
+
+    @classmethod
+    def load(cls, path: files.StrPath, tables: Sequence[CostTable]) -> Front:
+        """Read a front; costs are looked up anew in `tables`, which must be for its space."""
+        document = files.read_json(path, FRONT_FORMAT, FRONT_VERSION)
+        members = files.require(document, "members", list, path)
+        space = tables[0].space
+        try:
+            archs = space.from_strings([member["arch"] for member in members])
+            top1 = np.array([float(member["top1"]) for member in members])
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(
+                f"'{path}' is not a front of space '{space.name}': {error}"
+            ) from error
+        return cls.of(
+            archs,
+            top1,
+            cost_tables.stack(tables)(archs),
+            tables,
+            accuracy_source=files.require(document, "accuracy_source", str, path),
+            evaluations=files.require(document, "evaluations", int, path),
+            seconds=float(files.require(document, "seconds", (int, float), path)),
+        )
+
+
+# Comparisons held at once when budgets of several costs meet a front.
+_COMPARISONS = 2_000_000
+
+
+def best_within(costs: FloatArray, top1: FloatArray, budgets: FloatArray) -> npt.NDArray[np.intp]:
+    """Row with the largest top-1 within each budget, or -1 where none fits.
+
+    One cost: a bisection, O((n + b) log n). Several: all pairs, a block of budgets at a time.
+
+    Parameters
+    ----------
+    costs : ndarray of float64, shape (n, n_tables)
+    top1 : ndarray of float64, shape (n,)
+    budgets : ndarray of float64, shape (b, n_tables)
+
+    Returns
+    -------
+    ndarray of intp, shape (b,)
+    """
+    found = np.full(len(budgets), -1, dtype=np.intp)
+    if len(costs) == 0:
+        return found
+    if costs.shape[1] == 1:
+        order = np.argsort(costs[:, 0], kind="stable")
+        # Index of the best up to each row: where the running maximum last rose.
+        ranked = top1[order]
+        rises = np.append(True, ranked[1:] > np.maximum.accumulate(ranked)[:-1])
+        best = order[np.maximum.accumulate(np.where(rises, np.arange(len(order)), 0))]
+        place = np.searchsorted(costs[order, 0], budgets[:, 0], side="right") - 1
+        return np.where(place >= 0, best[place], -1)
+    # Best first: the first that fits is the answer.
+    order = np.argsort(-top1, kind="stable")
+    sorted_costs = costs[order]
+    block = max(1, _COMPARISONS // sorted_costs.size)
+    for start in range(0, len(budgets), block):
+        rows = slice(start, start + block)
+        fits = np.all(sorted_costs <= budgets[rows, None], axis=2)
+        found[rows] = np.where(fits.any(axis=1), order[fits.argmax(axis=1)], -1)
+    return found
+
+
+def objectives(top1: FloatArray, costs: FloatArray) -> FloatArray:
+    """Points to minimise, shape (n, 1 + n_tables): the error first, then every cost."""
+    return np.ascontiguousarray(np.column_stack([1.0 - top1, costs]))
+
+
+def extremes(tables: Sequence[CostTable]) -> Archs:
+    """Cheapest and dearest architecture by every table, shape (2 * n_tables, n_slots)."""
+    return np.stack([arch for table in tables for arch in (table.cheapest(), table.dearest())])

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import pnag_fast as pf
+from pnag_fast.errors import BudgetInfeasibleError, InvalidInputError
+from pnag_fast.search import objectives
+
+FOR_BUDGETS = ("evolution", "reinforce", "independent")
+
+
+def gap(found, reference, budgets):
+    """Points of top-1 below a reference front; a budget without an answer fails the test."""
+    rows, best = found.best(budgets), reference.best(budgets)
+    assert (rows >= 0).all()
+    return 100 * (reference.top1[best] - found.top1[rows])
+
+
+def grid(table, n=8):
+    low, high = table.bounds
+    return (low + (high - low) * (np.arange(n) + 1) / n)[:, None]
+
+
+def test_exhaustive_is_the_exact_front():
+    space = pf.spaces.get("compofa-mbv3")
+    macs = pf.costs.macs(space)
+    pytest.importorskip("torch")
+    archs = space.sample(200, seed=0)
+    model = pf.accuracy.fit(space, archs, 0.5 + 0.3 * macs(archs) / macs.bounds[1])
+    front = pf.search.exhaustive(space, model, [macs])
+    everything = space.enumerate()
+    assert front.evaluations == len(everything) == 243
+    points = objectives(model.predict(everything), macs(everything)[:, None])
+    expected = everything[pf.pareto.is_non_dominated(points)]
+    np.testing.assert_array_equal(np.unique(front.archs, axis=0), np.unique(expected, axis=0))
+    with pytest.raises(InvalidInputError, match="243 architectures, more than evaluations=242"):
+        pf.search.exhaustive(space, model, [macs], evaluations=242)
+
+
+@pytest.mark.parametrize("name", FOR_BUDGETS)
+def test_evaluations_are_counted_and_limited(tiny, tiny_model, tiny_table, name):
+    search = getattr(pf.search, name)
+    for limit in (1, 250, 1999):
+        calls = []
+        found = search(
+            tiny,
+            tiny_model,
+            [tiny_table],
+            evaluations=limit,
+            progress=lambda *state, calls=calls: calls.append(state[1]),
+        )
+        assert found.evaluations == limit
+        assert calls[-1] == limit
+        points = objectives(found.top1, found.costs)
+        assert pf.pareto.is_non_dominated(points).all()
+        np.testing.assert_array_equal(found.costs[:, 0], tiny_table(found.archs))
+        np.testing.assert_allclose(found.top1, tiny_model.predict(found.archs), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FOR_BUDGETS)
+def test_same_seed_same_front(tiny, tiny_model, tiny_table, name):
+    search = getattr(pf.search, name)
+    runs = [search(tiny, tiny_model, [tiny_table], evaluations=2000, seed=s) for s in (3, 3, 4)]
+    np.testing.assert_array_equal(runs[0].archs, runs[1].archs)
+    assert runs[0].archs.shape != runs[2].archs.shape or (runs[0].archs != runs[2].archs).any()
+
+
+def test_evolution_finds_the_best_of_each_budget(tiny, tiny_model, tiny_table):
+    budgets = grid(tiny_table)
+    found = pf.search.evolution(tiny, tiny_model, [tiny_table], budgets=budgets, generations=60)
+    assert found.evaluations == 8 * 100 * 61
+    reference = pf.search.front(tiny, tiny_model, [tiny_table], evaluations=50_000)
+    # Single budgets end in local optima; the next larger budget then knows better.
+    assert np.median(gap(found, reference, budgets)) < 0.3
+    random = pf.search.random(tiny, tiny_model, [tiny_table], evaluations=found.evaluations, seed=1)
+    wide = budgets[1:]
+    assert gap(found, reference, wide).mean() < 0.25 * gap(random, reference, wide).mean()
+
+
+def test_evolution_never_leaves_its_budget(tiny, tiny_model, tiny_table):
+    # The cheapest architecture alone fits the first budget: no draw of decisions ever does.
+    low, high = tiny_table.bounds
+    for budget in (low, low * 1.02, (low + high) / 2):
+        found = pf.search.evolution(
+            tiny, tiny_model, [tiny_table], budgets=budget, population=20, generations=5
+        )
+        assert (found.costs <= budget).all()
+        assert len(found) >= 1
+
+
+def test_policy_gradients_learn(tiny, tiny_model, tiny_table):
+    budgets = grid(tiny_table)[1:]
+    reference = pf.search.front(tiny, tiny_model, [tiny_table], evaluations=50_000)
+    random = pf.search.random(tiny, tiny_model, [tiny_table], evaluations=10_000)
+    for name in ("reinforce", "independent"):
+        found = getattr(pf.search, name)(
+            tiny,
+            tiny_model,
+            [tiny_table],
+            budgets=budgets,
+            reward="tunas",
+            evaluations=10_000,
+        )
+        ours = gap(found, reference, budgets).mean()
+        assert ours < 0.7 * gap(random, reference, budgets).mean(), name
+
+
+def test_shared_logits_are_what_tells_joint_from_independent(tiny, tiny_model, tiny_table):
+    runs = [
+        getattr(pf.search, name)(tiny, tiny_model, [tiny_table], evaluations=3000)
+        for name in ("reinforce", "independent")
+    ]
+    assert runs[0].archs.shape != runs[1].archs.shape or (runs[0].archs != runs[1].archs).any()
+
+
+@pytest.mark.parametrize("reward", ["mnasnet", "tunas"])
+@pytest.mark.parametrize("name", ["nasbench201", "compofa-mbv3"])
+def test_spaces_without_depths_and_with_rows(reward, name):
+    pytest.importorskip("torch")
+    space = pf.spaces.get(name)
+    macs = pf.costs.macs(space)
+    archs = space.sample(200, seed=0)
+    model = pf.accuracy.fit(space, archs, 0.5 + 0.3 * macs(archs) / macs.bounds[1])
+    found = pf.search.reinforce(space, model, [macs], reward=reward, evaluations=1000)
+    space.validate(found.archs)
+    found = pf.search.evolution(space, model, [macs], generations=3)
+    space.validate(found.archs)
+
+
+def test_several_costs(tiny, tiny_model, tiny_table):
+    tables = [tiny_table, pf.costs.parameters(tiny)]
+    bounds = pf.costs.stack(tables).bounds
+    budgets = bounds[:, 0] + (bounds[:, 1] - bounds[:, 0]) * np.array([[0.5, 0.5], [0.9, 0.3]])
+    for name in FOR_BUDGETS:
+        found = getattr(pf.search, name)(
+            tiny, tiny_model, tables, budgets=budgets, evaluations=2000
+        )
+        assert found.costs.shape == (len(found), 2)
+        assert (found.best(budgets) >= 0).all()
+
+
+@pytest.mark.parametrize("name", FOR_BUDGETS)
+def test_bad_budgets_are_named(tiny, tiny_model, tiny_table, name):
+    search = getattr(pf.search, name)
+    low, high = tiny_table.bounds
+    for budget, error, message in (
+        (0.5 * low, BudgetInfeasibleError, "below the cheapest"),
+        (2 * high, InvalidInputError, "above the dearest"),
+        (np.nan, InvalidInputError, "not a positive number"),
+        ([], InvalidInputError, "at least one budget"),
+        ([[low, low]], InvalidInputError, "shape"),
+        ("fast", InvalidInputError, "numbers"),
+        (1000 * high, InvalidInputError, "is it in ms"),
+    ):
+        with pytest.raises(error, match=message):
+            search(tiny, tiny_model, [tiny_table], budgets=budget)
+    with pytest.raises(InvalidInputError, match="evaluations"):
+        search(tiny, tiny_model, [tiny_table], evaluations=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("evolution", {"population": 3}),
+        ("evolution", {"generations": 0}),
+        ("evolution", {"parent_ratio": 1.5}),
+        ("evolution", {"mutation_ratio": -0.1}),
+        ("reinforce", {"reward": "mine"}),
+        ("reinforce", {"exponent": 0.07}),
+        ("independent", {"samples": 1}),
+    ],
+)
+def test_bad_settings_are_named(tiny, tiny_model, tiny_table, name, options):
+    with pytest.raises(InvalidInputError, match=next(iter(options))):
+        getattr(pf.search, name)(tiny, tiny_model, [tiny_table], **options)

@@ -1,0 +1,109 @@
+"""The benchmark of the generator must not rot: it is run rarely, and claims much."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[1] / "bench"
+
+
+@pytest.fixture
+def records(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    from proof import records
+
+    return records
+
+
+def test_records_resume(records, tmp_path):
+    calls = []
+
+    def run(value):
+        calls.append(value)
+        return {"value": value}
+
+    first = records.Records(tmp_path, "part")
+    assert first.get(run, 1, seed=0)["value"] == 1
+    assert first.get(run, 2, seed=1)["value"] == 2
+    # Killed while a line was being written.
+    path = tmp_path / "part.jsonl"
+    path.write_text(path.read_text() + '{"key": "seed 2", "resu')
+    again = records.Records(tmp_path, "part")
+    assert again.get(run, 3, seed=0)["value"] == 1
+    assert again.get(run, 3, seed=2)["value"] == 3
+    assert calls == [1, 2, 3]
+    assert records.Records(tmp_path, "part").get(run, 4, seed=2)["value"] == 3
+    assert calls == [1, 2, 3]
+
+
+def test_records_of_other_code_are_not_used(records, tmp_path, monkeypatch):
+    records.Records(tmp_path, "part").get(lambda: {"value": 1}, seed=0)
+    monkeypatch.setattr(records, "code_version", lambda: "other")
+    assert records.Records(tmp_path, "part").get(lambda: {"value": 2}, seed=0)["value"] == 2
+
+
+def test_figures(records):
+    assert records.spread([1.0]) == "1.000"
+    assert records.spread([1.0, 2.0], 1) == "1.5 ± 0.7"
+    assert records.spread([]) == "-"
+    assert records.percent([1.0, 1.0]) == "100 %"
+    # One budget in a thousand missed is not all of them met.
+    assert records.percent([1.0, 0.9999]) == "99.9 %"
+
+
+@pytest.mark.shared_data
+@pytest.mark.slow
+def test_every_part_runs_and_resumes(shared_data, tmp_path):
+    for module in ("torch", "yaml", "sklearn", "matplotlib"):
+        pytest.importorskip(module)
+    command = [sys.executable, str(BENCH / "generator.py"), "--tiny", "--seeds", "1"]
+    command += ["--data", str(shared_data), "--work-dir", str(tmp_path)]
+    outputs = []
+    for _ in range(2):
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        outputs.append([line for line in done.stdout.splitlines() if not line.startswith("<!--")])
+    first, second = outputs
+    assert first == second
+    titles = [line for line in first if line.startswith("## ")]
+    assert len(titles) == 7
+    assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
+    kept = (tmp_path / "ofa.jsonl").read_text().split("\n")
+    results = [json.loads(line)["result"] for line in kept if line]
+    assert len(results) == 2
+    assert all(result["met"] == 1 for result in results)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seeds", "0"], "--seeds should be at least 1"),
+        (["--data", "nowhere"], "no folder 'nowhere'"),
+        (["--only", "everything"], "invalid choice"),
+        (["--quick", "--tiny"], "not allowed with"),
+    ],
+)
+def test_bad_options(tmp_path, options, message):
+    pytest.importorskip("sklearn")
+    data = [] if "--data" in options else ["--data", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, str(BENCH / "generator.py"), "--work-dir", str(tmp_path), *data, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
