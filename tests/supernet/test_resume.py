@@ -25,16 +25,20 @@ import torch.distributed as dist
 sys.path.insert(0, {here!r})
 import pnag_fast as pf
 from test_resume import few, small_space
-out, checkpoint, recipe, slow = sys.argv[1:]
+out, checkpoint, recipe, slow, stop_at = sys.argv[1:]
 torch.set_num_threads(1)
 if "WORLD_SIZE" in __import__("os").environ:
     dist.init_process_group("gloo")
 import time
+def progress(_, done, total):
+    time.sleep(float(slow))
+    if done == int(stop_at):
+        sys.exit(0)
 net = pf.supernet.build(small_space(), seed=1 + pf.supernet.distributed.world()[0])
 pf.supernet.train(
     net, few(), recipe=recipe, epochs=2, batch_size=16, ema=0.9, flip=True, seed=3,
-    checkpoint=None if checkpoint == "-" else checkpoint, checkpoint_every=2,
-    progress=lambda *_: time.sleep(float(slow)),
+    checkpoint=None if checkpoint == "-" else checkpoint, checkpoint_every=1,
+    progress=progress,
 )
 if pf.supernet.distributed.world()[0] == 0:
     pf.supernet.save(net, out)
@@ -65,9 +69,18 @@ def few():
     )
 
 
-def command(out, checkpoint="-", recipe="progressive", slow=0.0):
+def command(out, checkpoint="-", recipe="progressive", slow=0.0, stop_at=-1):
     script = SCRIPT.format(here=str(Path(__file__).parent))
-    return [sys.executable, "-c", script, str(out), str(checkpoint), recipe, str(slow)]
+    return [
+        sys.executable,
+        "-c",
+        script,
+        str(out),
+        str(checkpoint),
+        recipe,
+        str(slow),
+        str(stop_at),
+    ]
 
 
 def weights(path):
@@ -132,24 +145,28 @@ def test_every_place_to_resume_from_ends_the_same(tmp_path, recipe):
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("recipe", ["sandwich", "compound"])
-def test_two_processes_train_what_one_does(tmp_path, recipe):
+def test_two_processes_train_what_one_does(tmp_path):
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
-    subprocess.run(command(one, recipe=recipe), check=True)
+    # Stopped in the second step, so that the file holds the first one's gradients.
+    subprocess.run(command("-", one, "sandwich", stop_at=2), check=True)
     environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     environment |= {"MASTER_PORT": str(20_000 + os.getpid() % 20_000), "GLOO_SOCKET_IFNAME": "lo"}
-    checkpoint = tmp_path / "checkpoint.safetensors"
     runs = [
         subprocess.Popen(
-            command(two, checkpoint, recipe=recipe), env={**environment, "RANK": str(rank)}
+            command("-", two, "sandwich", stop_at=2), env={**environment, "RANK": str(rank)}
         )
         for rank in range(2)
     ]
     assert [run.wait() for run in runs] == [0, 0]
-    expected, found = weights(one), weights(two)
+    expected, header = pf.files.read_safetensors(one, "pnag-training", 2)
+    found, other = pf.files.read_safetensors(two, "pnag-training", 2)
+    assert header["losses"] == pytest.approx(other["losses"], rel=1e-5)
+    compared = 0
+    scale = max(np.abs(a).max() for n, a in expected.items() if "exp_avg." in n)
     for name, array in expected.items():
-        # Adam divides by the root of the squared gradient: where that is almost 0, rounding grows.
-        error = np.abs(array - found[name])
-        assert error.max() < 0.02, name
-        assert error.mean() < 1e-3, name
-    assert checkpoint.exists()
+        if name.startswith("optimizer.exp_avg.") or "running" in name:
+            # What is 0 but for rounding differs by rounding.
+            size = max(np.abs(array).max(), 1e-3 * scale, 0.01 * ("running" in name))
+            assert np.abs(array - found[name]).max() < 1e-4 * size, name
+            compared += 1
+    assert compared > 60
