@@ -25,6 +25,7 @@ from .evaluation import accuracy, evaluate, recalibrate
 from .judging import sample_related
 from .model import InputScale, StaticNetwork, Supernet, build, extremes, folded_weights
 from .once_for_all import load_ofa
+from .published import published
 from .recipes import RECIPES, Allowed, Phase, compound_architectures, plan
 from .resume import EpochRecord
 from .training import TrainingLog, train
@@ -48,6 +49,7 @@ __all__ = [
     "load",
     "load_ofa",
     "plan",
+    "published",
     "recalibrate",
     "sample_related",
     "save",
