@@ -165,8 +165,9 @@ def test_two_processes_train_what_one_does(tmp_path):
     scale = max(np.abs(a).max() for n, a in expected.items() if "exp_avg." in n)
     for name, array in expected.items():
         if name.startswith("optimizer.exp_avg.") or "running" in name:
-            # What is 0 but for rounding differs by rounding.
-            size = max(np.abs(array).max(), 1e-3 * scale, 0.01 * ("running" in name))
+            # What is 0 but for rounding differs by rounding: a shift before a batch norm has
+            # hardly any gradient, the difference of large ones.
+            size = max(np.abs(array).max(), 1e-2 * scale, 1e-2 * ("running" in name))
             assert np.abs(array - found[name]).max() < 1e-4 * size, name
             compared += 1
     assert compared > 60
