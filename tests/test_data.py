@@ -301,3 +301,81 @@ def test_absent_dependencies_are_named(monkeypatch, module, name):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingDependencyError, match=rf"'{name}'.*pnag-fast\[train\]"):
         pf.data.load_digits(16)
+
+
+# --- shards and datasets ------------------------------------------------------------------------
+
+
+def shard(path, n, seed, **changes):
+    import io
+
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 3
+    files = []
+    for label in labels:
+        image = np.full((6, 6, 3), 60 * label + 20 + rng.integers(10), np.uint8)
+        stream = io.BytesIO()
+        Image.fromarray(image).save(stream, "jpeg", quality=95)
+        files.append(stream.getvalue())
+    offsets = np.cumsum([0, *map(len, files)])
+    arrays = {"jpeg": np.frombuffer(b"".join(files), np.uint8), "offsets": offsets}
+    np.savez(path, **{**arrays, "labels": labels.astype(np.uint8), **changes})
+
+
+def test_shards_bring_their_test_images(tmp_path):
+    for i in range(2):
+        shard(tmp_path / f"train_{i}.npz", 60, i)
+    shard(tmp_path / "test_0.npz", 9, 9)
+    data = pf.data.load(tmp_path, 8)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [108, 12, 9]
+    for part in (data.train, data.validation, data.test):
+        brightness = part.images.mean((1, 2, 3))
+        assert (np.abs(brightness - 60 * part.labels - 25) < 9).all()
+    assert pf.data.load(tmp_path, 8).fingerprint == data.fingerprint
+    other = pf.data.load(tmp_path, 8, fractions=(0.4, 0.4, 0.2))
+    assert [len(part) for part in (other.train, other.validation, other.test)] == [60, 60, 9]
+
+
+def test_broken_shards_are_refused(tmp_path):
+    shard(tmp_path / "train.npz", 30, 0)
+    with pytest.raises(DataError, match=r"has no test\*.npz"):
+        pf.data.load(tmp_path, 8)
+    test = tmp_path / "test.npz"
+    shard(test, 9, 0, offsets=np.arange(4))
+    with pytest.raises(DataError, match="10 rising positions"):
+        pf.data.load(tmp_path, 8)
+    shard(test, 9, 0, jpeg=np.zeros(100_000, np.uint8))
+    with pytest.raises(DataError, match="9 images that cannot be read: image 0"):
+        pf.data.load(tmp_path, 8)
+    shard(test, 9, 0, labels=np.full(9, -1))
+    with pytest.raises(DataError, match="run from -1 to -1"):
+        pf.data.load(tmp_path, 8)
+
+
+def test_a_dataset_of_a_user(tmp_path):
+    from PIL import Image
+
+    rows = []
+    for i in range(30):
+        gray = np.full((5 + i % 3, 7), 40 * (i % 2) + 10, np.uint8)
+        kinds = (
+            gray,
+            Image.fromarray(gray),
+            np.repeat(gray[..., None], 3, 2),
+            np.repeat(gray[None].astype(np.float32) / 255, 3, 0),
+        )
+        rows.append((kinds[i % 4], i % 2))
+    data = pf.data.from_dataset(rows, 4, name="mine")
+    assert data.classes == ("0", "1")
+    for part in (data.train, data.validation, data.test):
+        assert (part.images == 40 * part.labels[:, None, None, None] + 10).all()
+    for bad, match in (
+        ((np.zeros((3, 4, 4)) - 1, 0), "item 3 of 'mine' .* not 0 to 1"),
+        ((np.zeros((3, 4, 4), int), 0), "item 3 .* int64"),
+        ("x", "item 3"),
+        ((np.zeros((4, 4), np.uint8), 7), "labels|class"),
+    ):
+        with pytest.raises(DataError, match=match):
+            pf.data.from_dataset([*rows[:3], bad, *rows[4:]], 4, classes=["a", "b"], name="mine")

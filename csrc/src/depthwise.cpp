@@ -12,8 +12,7 @@ void depthwise_weight_gradient(std::span<const float> images, std::span<const fl
                                const DepthwiseShape& shape, std::span<float> out,
                                const Execution& execution) {
     if (shape.kernel != 3 && shape.kernel != 5 && shape.kernel != 7) {
-        throw InvalidInput("kernel is " + std::to_string(shape.kernel) +
-                           "; it must be 3, 5 or 7");
+        throw InvalidInput("kernel is " + std::to_string(shape.kernel) + "; it must be 3, 5 or 7");
     }
     if (shape.stride == 0) throw InvalidInput("stride is 0; it must be at least 1");
     if (shape.height == 0 || shape.width == 0) throw InvalidInput("images have no pixels");

@@ -434,19 +434,45 @@ def supernet_import(
 @_space_options
 @_data_option
 @click.option("--out", type=ANY_PATH, required=True, help="Supernet to write (safetensors).")
-@click.option("--recipe", default="sandwich", show_default=True, help="sandwich or single-path.")
-@click.option("--epochs", type=click.IntRange(1), default=24, show_default=True)
+@click.option(
+    "--recipe",
+    type=click.Choice(["sandwich", "single-path", "progressive", "compound", "compound-elastic"]),
+    default="sandwich",
+    show_default=True,
+    help="Which networks learn at each step, and from what; --dry-run spells it out.",
+)
+@click.option(
+    "--epochs", type=click.IntRange(1), default=24, show_default=True, help="Of each long phase."
+)
 @click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True)
 @click.option("--learning-rate", type=float, default=8e-3, show_default=True, help="Peak.")
+@click.option("--random", "n_random", type=click.IntRange(0), help="Random networks a step.")
 @click.option("--max-shift", type=click.IntRange(0), default=1, show_default=True, help="Pixels.")
 @click.option("--flip", is_flag=True, help="Mirror half of the images; not for digits or letters.")
 @click.option(
+    "--min-area",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Below 1, show random parts of images, of at least this share.",
+)
+@click.option(
+    "--ema",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Decay of a running average of the weights, for instance 0.999; 0 for none.",
+)
+@click.option(
     "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
+    type=click.Choice(["float32", "bfloat16", "float16"]),
     default="float32",
     show_default=True,
-    help="Of the layers' arithmetic.",
+    help="Of the layers' arithmetic; float16 is for GPUs.",
 )
+@click.option("--device", help="For instance cuda:1 [default: a GPU where there is one].")
+@click.option("--checkpoint-every", type=click.IntRange(1), help="Steps; after each epoch anyway.")
+@click.option("--dry-run", is_flag=True, help="Print the phases and stop.")
 @_torch_threads_option
 @_seed_option
 @_json_option
@@ -461,9 +487,15 @@ def supernet_train(
     epochs: int,
     batch_size: int,
     learning_rate: float,
+    n_random: int | None,
     max_shift: int,
     flip: bool,
+    min_area: float,
+    ema: float,
     precision: str,
+    device: str | None,
+    checkpoint_every: int | None,
+    dry_run: bool,
     threads: int | None,
     seed: int,
     as_json: bool,
@@ -473,12 +505,24 @@ def supernet_train(
     \b
     Example:
       pnag supernet train --data photos/ --space mbv3-cifar --out photos.safetensors
+
+    \b
+    On several GPUs or machines (every process takes a part of every batch):
+      torchrun --nproc-per-node 2 -m pnag_fast supernet train --data photos/ ...
     """  # noqa: D301
     from . import supernet as library
-    from .threads import torch_threads
 
     plain = _space(space_name, resolutions, width)
     plain.require_network("a supernet")
+    phases = library.plan(
+        recipe, plain, epochs=epochs, learning_rate=learning_rate, n_random=n_random
+    )
+    if dry_run:
+        if as_json:
+            _print_json([dataclasses.asdict(phase) for phase in phases])
+        else:
+            click.echo("\n".join(phase.describe() for phase in phases))
+        return
     dataset = _images(images, max(plain.resolutions), seed)
     if classes is not None and classes != len(dataset.classes):
         raise InvalidInputError(
@@ -486,28 +530,37 @@ def supernet_train(
         )
     space = plain.with_classes(len(dataset.classes))
     net = library.build(space, seed=seed)
-    checkpoint = out.with_name(out.name + ".checkpoint")
-    with _progress(quiet=as_json) as progress, torch_threads(threads):
-        log = library.train(
-            net,
-            dataset,
-            recipe=recipe,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            max_shift=max_shift,
-            flip=flip,
-            precision=precision,
-            seed=seed,
-            checkpoint=checkpoint,
-            progress=progress,
-        )
+    with library.distributed.joined() as found:
+        first = library.distributed.world()[0] == 0
+        if device or found:
+            net.to(device or found)
+        with _progress(quiet=as_json or not first) as progress:
+            log = library.train(
+                net,
+                dataset,
+                recipe=phases,
+                batch_size=batch_size,
+                max_shift=max_shift,
+                flip=flip,
+                min_area=min_area,
+                ema=ema,
+                precision=precision,
+                seed=seed,
+                threads=threads,
+                checkpoint=out.with_name(out.name + ".checkpoint"),
+                checkpoint_every=checkpoint_every,
+                progress=progress,
+            )
+    if not first:
+        return
     library.save(net, out)
     smallest_largest = library.evaluate(net, library.extremes(space), dataset)
     facts = {
         "supernet": str(out),
+        "recipe": recipe,
         "epochs": len(log.epochs),
         "loss": log.epochs[-1].loss,
+        "distillation_loss": log.epochs[-1].distillation_loss,
         "top1_smallest": float(smallest_largest[0]),
         "top1_largest": float(smallest_largest[1]),
     }

@@ -228,6 +228,69 @@ def load(
     return split(images, labels, classes, name=str(source), fractions=shares, seed=seed)
 
 
+def from_dataset(
+    dataset: Any,
+    resolution: int,
+    *,
+    classes: Sequence[str] | None = None,
+    fractions: Fractions = DEFAULT_FRACTIONS,
+    seed: int = 0,
+    name: str = "dataset",
+) -> ImageData:
+    """Read a `torch.utils.data.Dataset`, or any sequence of (image, label), once into memory.
+
+    Parameters
+    ----------
+    dataset : sequence of (image, label)
+        Images are Pillow images, uint8 arrays (h, w) or (h, w, 1 or 3), or tensors (1 or 3, h, w)
+        of floating point from 0 to 1 as torchvision's ``ToTensor`` makes them. Random transforms
+        belong into training (`pnag_fast.supernet.train`): each image is read once.
+    resolution : int
+        Height and width to scale to, in pixels.
+    classes : sequence of str, optional
+        Names by label. Default: ``dataset.classes``, or the labels.
+    fractions, seed
+        As for `split`.
+    name : str
+        For reports.
+
+    Raises
+    ------
+    DataError
+        If an item is no image with a label, or labels are out of range; the message names it.
+    """
+    _check_resolution(resolution)
+    pillow = _pillow()
+    images = np.empty((len(dataset), resolution, resolution, 3), dtype=np.uint8)
+    labels = np.empty(len(dataset), dtype=np.int64)
+    for i in range(len(dataset)):
+        try:
+            image, label = dataset[i]
+            labels[i] = int(label)
+            if not isinstance(image, pillow.Image):
+                image = pillow.fromarray(_pixels(np.asarray(image)))
+            images[i] = _resize_one(image.convert("RGB"), resolution)
+        except (TypeError, ValueError, IndexError) as error:  # noqa: PERF203 - reading costs more
+            raise DataError(f"item {i} of '{name}' is no image with a label: {error}") from error
+    names = classes or getattr(dataset, "classes", None)
+    if names is None:
+        names = [str(label) for label in range(max(int(labels.max(initial=0)), 0) + 1)]
+    return split(images, labels, [str(c) for c in names], name=name, fractions=fractions, seed=seed)
+
+
+def _pixels(image: npt.NDArray[Any]) -> Images:
+    """Turn one array of any accepted kind into uint8, (h, w) or (h, w, channels)."""
+    if image.dtype == np.uint8:
+        return image if image.ndim == 2 or image.shape[-1] == 3 else image[..., 0]
+    if not np.issubdtype(image.dtype, np.floating) or image.ndim != 3:
+        raise ValueError(f"{image.dtype} of shape {image.shape}")
+    # Written so that NaN is refused as well.
+    if not (image.min() >= 0 and image.max() <= 1):
+        raise ValueError(f"values from {image.min():g} to {image.max():g}, not 0 to 1")
+    planes: Images = np.round(image * 255).astype(np.uint8).transpose(1, 2, 0)
+    return planes if planes.shape[2] == 3 else planes[..., 0]
+
+
 def split(
     images: Images,
     labels: Labels,

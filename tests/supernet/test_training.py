@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from pnag_fast.spaces.mobilenetv3 import MobileNetV3, mobilenetv3_space
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from pnag_fast.supernet import training  # noqa: E402
+from pnag_fast.supernet import resume, training  # noqa: E402
+from pnag_fast.supernet.augmentation import Augmentation  # noqa: E402
 
 
 def small_space(resolutions=(8,), classes=10, expand_ratios=(2, 3)):
@@ -139,21 +141,29 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(tmp_path, space, few,
 
 @pytest.fixture
 def checkpoint(tmp_path, space, few):
+    """One epoch of two."""
     path = tmp_path / "training.safetensors"
-    pf.supernet.train(pf.supernet.build(space), few, epochs=1, batch_size=16, checkpoint=path)
+
+    def stop(description, done, total):
+        if done == total // 2 + 1:
+            raise Interrupted
+
+    net = pf.supernet.build(space)
+    with pytest.raises(Interrupted):
+        pf.supernet.train(net, few, epochs=2, batch_size=16, checkpoint=path, progress=stop)
     return path
 
 
 def test_a_checkpoint_of_another_run_is_refused(checkpoint, space, few, digits):
     before = checkpoint.read_bytes()
     net = pf.supernet.build(space)
-    with pytest.raises(InvalidInputError, match=r"other options \(epochs 1, now 2\)"):
-        pf.supernet.train(net, few, epochs=2, batch_size=16, checkpoint=checkpoint)
+    with pytest.raises(InvalidInputError, match=r"other phases \(epochs 2, now 3\)"):
+        pf.supernet.train(net, few, epochs=3, batch_size=16, checkpoint=checkpoint)
     with pytest.raises(InvalidInputError, match="other data"):
-        pf.supernet.train(net, digits, epochs=1, batch_size=16, checkpoint=checkpoint)
+        pf.supernet.train(net, digits, epochs=2, batch_size=16, checkpoint=checkpoint)
     wider = pf.supernet.build(small_space(expand_ratios=(2, 4)))
     with pytest.raises(InvalidInputError, match="other space"):
-        pf.supernet.train(wider, few, epochs=1, batch_size=16, checkpoint=checkpoint)
+        pf.supernet.train(wider, few, epochs=2, batch_size=16, checkpoint=checkpoint)
     assert checkpoint.read_bytes() == before
 
 
@@ -164,7 +174,7 @@ def test_a_broken_checkpoint_is_refused_and_changes_nothing(checkpoint, space, f
 
     def refused(match):
         with pytest.raises(FileFormatError, match=match):
-            pf.supernet.train(net, few, epochs=1, batch_size=16, checkpoint=checkpoint)
+            pf.supernet.train(net, few, epochs=2, batch_size=16, checkpoint=checkpoint)
         assert_same_weights(state(net), before)
 
     for keep in (0, 7, 500, len(good) - 1):
@@ -174,7 +184,7 @@ def test_a_broken_checkpoint_is_refused_and_changes_nothing(checkpoint, space, f
     refused("is not a pnag-training file; it is a 'pnag-supernet' file")
 
     checkpoint.write_bytes(good)
-    name, version = training.TRAINING_FORMAT, training.TRAINING_VERSION
+    name, version = resume.TRAINING_FORMAT, resume.TRAINING_VERSION
     arrays, header = files.read_safetensors(checkpoint, name, version)
     files.write_safetensors(
         checkpoint, name, version, {k: v for k, v in arrays.items() if "head" not in k}, header
@@ -183,7 +193,11 @@ def test_a_broken_checkpoint_is_refused_and_changes_nothing(checkpoint, space, f
     files.write_safetensors(checkpoint, name, version, arrays, {**header, "epochs": []})
     refused("lists 0 epochs")
     files.write_safetensors(checkpoint, name, version, arrays, {**header, "epochs": [{"a": 1}]})
-    refused("no valid list of epochs")
+    refused("no valid state of a run")
+    for key, value in (("phase", 0), ("epoch", 0), ("step", 10**6), ("step", -1)):
+        position = {**header["position"], "epoch": 2, key: value}
+        files.write_safetensors(checkpoint, name, version, arrays, {**header, "position": position})
+        refused("lists 1 epochs")
     key = next(k for k in arrays if k.startswith("optimizer.exp_avg."))
     files.write_safetensors(
         checkpoint, name, version, {**arrays, key: np.zeros(3, np.float32)}, header
@@ -205,7 +219,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path, 
             with torch.no_grad():
                 net.head.classifier.weight[0, 0] = float("nan")
 
-    with pytest.raises(TrainingError, match="loss became nan in epoch 2, step 3; nothing was"):
+    with pytest.raises(TrainingError, match="loss became nan in epoch 2, step 3 of phase"):
         pf.supernet.train(net, few, progress=poison, **options)
     assert path.read_bytes() == kept[0]
     pf.supernet.train(pf.supernet.build(space), few, **options)
@@ -220,7 +234,14 @@ def test_a_loss_that_overflows_is_named(space, few):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"recipe": "progressive"}, "unknown recipe 'progressive'; this release has sandwich"),
+        ({"recipe": "progresive"}, "unknown recipe 'progresive'; choose one of sandwich"),
+        ({"recipe": []}, "at least one pnag_fast.supernet.Phase"),
+        ({"precision": "float8"}, "unknown precision 'float8'"),
+        ({"precision": "float16"}, "float16' is for GPUs"),
+        ({"ema": 1.0}, "ema should be from 0 to below 1"),
+        ({"min_area": 0.0}, "min_area should be above 0"),
+        ({"distillation": -1.0}, "distillation"),
+        ({"checkpoint_every": 0}, "checkpoint_every"),
         ({"epochs": 0}, "epochs"),
         ({"epochs": 1.5}, "epochs"),
         ({"batch_size": 1}, "batch_size"),
@@ -273,48 +294,23 @@ def test_fewer_images_than_a_batch(space, few):
     assert np.isfinite(log.epochs[0].loss)
 
 
-def test_the_largest_network_alone_can_learn_from_labels_and_the_smallest_from_it(space):
-    archs = training.RECIPES["sandwich"].draw(space, 3, 7)
-    smallest, largest = pf.supernet.extremes(space)
-    assert (archs[0] == largest).all()
-    assert (archs[1] == smallest).all()
-    assert len(archs) == 5
-    assert (archs == training.RECIPES["sandwich"].draw(space, 3, 7)).all()
-    assert not (archs == training.RECIPES["sandwich"].draw(space, 3, 8)).all()
-
-
-def options_with(**changes):
-    defaults = {
-        "recipe": "sandwich",
-        "epochs": 10,
-        "batch_size": 8,
-        "learning_rate": 1.0,
-        "weight_decay": 0.0,
-        "warmup_epochs": 1.0,
-        "label_smoothing": 0.0,
-        "gradient_clip": 1.0,
-        "n_random": 1,
-        "max_shift": 0,
-        "flip": False,
-        "seed": 0,
-    }
-    return training._Options(**{**defaults, **changes})
-
-
 def test_learning_rate_schedule():
-    rates = [options_with().learning_rate_at(step, 4) for step in range(40)]
+    phase = pf.supernet.Phase("a", epochs=10, learning_rate=1.0, networks=1)
+    rates = [training._learning_rate(phase, step, 4) for step in range(40)]
     assert rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert rates[4] == 1.0
     assert rates[22] == pytest.approx(0.5)
     assert all(a > b > 0 for a, b in itertools.pairwise(rates[4:]))
-    assert options_with(warmup_epochs=0).learning_rate_at(0, 4) == 1.0
+    cold = dataclasses.replace(phase, warmup_epochs=0)
+    assert training._learning_rate(cold, 0, 4) == 1.0
     # A warm-up longer than the run ends half way.
-    assert options_with(epochs=1, warmup_epochs=9).learning_rate_at(2, 4) == 1.0
+    short = dataclasses.replace(phase, epochs=1, warmup_epochs=9)
+    assert training._learning_rate(short, 2, 4) == 1.0
 
 
 def test_augmentation():
     images = torch.arange(2 * 3 * 5 * 5, dtype=torch.uint8).reshape(2, 3, 5, 5)
-    plain = training._augmented(images, options_with(), torch.Generator())
+    plain = Augmentation(0, False, 1.0)(images, torch.Generator())
     expected = pf.data.normalize(images.permute(0, 2, 3, 1).numpy())
     assert np.array_equal(plain.numpy(), expected)
 
@@ -327,7 +323,7 @@ def test_augmentation():
     seen = set()
     for seed in range(40):
         generator = torch.Generator().manual_seed(seed)
-        moved = training._augmented(images, options_with(max_shift=1), generator).numpy()
+        moved = Augmentation(1, False, 1.0)(images, generator).numpy()
         found = [
             [m for m in moves if np.array_equal(moved[i], shifted(expected[i], *m))]
             for i in range(2)
@@ -339,12 +335,28 @@ def test_augmentation():
     mirrored = set()
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)
-        moved = training._augmented(images, options_with(flip=True), generator).numpy()
+        moved = Augmentation(0, True, 1.0)(images, generator).numpy()
         for i in range(2):
             same = np.array_equal(moved[i], expected[i])
             assert same or np.array_equal(moved[i], expected[i][:, :, ::-1])
             mirrored.add(same)
     assert mirrored == {True, False}
+
+
+def test_crops_show_a_part_of_the_image_at_full_size():
+    ramp = torch.arange(32).repeat(3, 32, 1).to(torch.uint8) * 8
+    images = ramp.expand(64, 3, 32, 32)
+    whole = Augmentation(0, False, 1.0)(images, torch.Generator())
+    for min_area in (0.3, 0.999):
+        x = Augmentation(0, False, min_area)(images, torch.Generator().manual_seed(3))
+        assert x.shape == whole.shape
+        # Brightness rises from left to right, by less the smaller the part.
+        shares = (
+            (x[:, 0, 0, -1] - x[:, 0, 0, 0]) / (whole[0, 0, 0, -1] - whole[0, 0, 0, 0])
+        ).numpy()
+        assert shares.max() <= 1.0
+        assert shares.min() > (0.3 * 3 / 4) ** 0.5 - 0.1
+        assert (shares.min() < 0.8) == (min_area == 0.3)
 
 
 # --- judging ------------------------------------------------------------------------------------

@@ -19,27 +19,37 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError("torch", "train", "a supernet") from error
 
+from . import distributed
 from .checkpoint import load, save
 from .evaluation import accuracy, evaluate, recalibrate
 from .judging import sample_related
 from .model import InputScale, StaticNetwork, Supernet, build, extremes, folded_weights
 from .once_for_all import load_ofa
-from .training import RECIPES, EpochRecord, TrainingLog, train
+from .published import published
+from .recipes import RECIPES, Allowed, Phase, compound_architectures, plan
+from .resume import EpochRecord
+from .training import TrainingLog, train
 
 __all__ = [
     "RECIPES",
+    "Allowed",
     "EpochRecord",
     "InputScale",
+    "Phase",
     "StaticNetwork",
     "Supernet",
     "TrainingLog",
     "accuracy",
     "build",
+    "compound_architectures",
+    "distributed",
     "evaluate",
     "extremes",
     "folded_weights",
     "load",
     "load_ofa",
+    "plan",
+    "published",
     "recalibrate",
     "sample_related",
     "save",

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every torch user knows
 from torch import Tensor
+from torch.nn.grad import conv2d_input
 
 from pnag_fast import _core
 
@@ -50,7 +51,7 @@ class _Depthwise(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             # In bfloat16 torch takes 20 times as long as in float32 where the stride is 2.
             exact = stride > 1
-            by_image = torch.nn.grad.conv2d_input(
+            by_image = conv2d_input(  # type: ignore[no-untyped-call]
                 x.shape,
                 filters.float() if exact else filters,
                 wide if exact else gradient,

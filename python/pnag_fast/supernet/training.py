@@ -1,98 +1,38 @@
-"""Training a supernet: one loop, and recipes that say which networks learn at each step."""
+"""Training a supernet: one loop; a recipe says which networks learn at each step and from what."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every torch user knows
 from torch import Tensor
 
 from pnag_fast import files
 from pnag_fast.data import ImageData
-from pnag_fast.errors import FileFormatError, InvalidInputError, TrainingError
+from pnag_fast.errors import InvalidInputError, MemoryShortageError, TrainingError
 from pnag_fast.progress import ProgressCallback, ignore_progress
-from pnag_fast.spaces import Archs, SearchSpace
+from pnag_fast.threads import torch_threads
 
-from .checkpoint import check_arrays, set_weights, weight_arrays
+from . import distributed
+from .augmentation import Augmentation
 from .evaluation import check_data, resized
 from .model import Supernet, extremes
-
-TRAINING_FORMAT = "pnag-training"
-TRAINING_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Which networks learn at each step, and from what.
-
-    Attributes
-    ----------
-    name : str
-    draw : callable
-        ``draw(space, n_random, seed)`` returns the architectures of one step, shape
-        ``(n, n_slots)``. The first learns from the labels, the others from the soft answers of the
-        first (in-place distillation).
-    """
-
-    name: str
-    draw: Callable[[SearchSpace, int, int], Archs]
-
-
-def _draw_sandwich(space: SearchSpace, n_random: int, seed: int) -> Archs:
-    smallest, largest = extremes(space)
-    # Decisions, not architectures: almost all architectures are of full depth.
-    random = space.sample(n_random, seed=seed, distribution="decisions", threads=1)
-    return np.concatenate([largest[np.newaxis], smallest[np.newaxis], random])
-
-
-def _draw_one(space: SearchSpace, _: int, seed: int) -> Archs:
-    return space.sample(1, seed=seed, distribution="decisions", threads=1)
-
-
-RECIPES: dict[str, Recipe] = {
-    # Yu et al., BigNAS (ECCV 2020), section 3.1: sandwich rule and in-place distillation.
-    "sandwich": Recipe("sandwich", _draw_sandwich),
-    # Guo et al., Single Path One-Shot (ECCV 2020): one random network a step, from the labels.
-    "single-path": Recipe("single-path", _draw_one),
-}
+from .recipes import Phase, plan
+from .resume import Checkpoint, EpochRecord, Position, TrainingState
+from .sorting import sort_channels
 
 PRECISIONS = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
 }
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """What one epoch did.
-
-    Attributes
-    ----------
-    epoch : int
-        Counted from 1.
-    loss : float
-        Mean loss of the first network of each step (of ``sandwich``: the largest) on the labels.
-    distillation_loss : float
-        Mean cross-entropy of the other networks with the answers of the first.
-    learning_rate : float
-        At the last step.
-    seconds : float
-        Wall time.
-    """
-
-    epoch: int
-    loss: float
-    distillation_loss: float
-    learning_rate: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -102,49 +42,43 @@ class TrainingLog:
     Attributes
     ----------
     recipe : str
+        Its name, or "custom".
     epochs : tuple of EpochRecord
         All epochs, those before an interruption included.
     resumed_after : int
         Epochs that a checkpoint had already done; 0 for a run from the start.
+    phases : tuple of Phase
+        What was done.
     """
 
     recipe: str
     epochs: tuple[EpochRecord, ...]
     resumed_after: int
+    phases: tuple[Phase, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Options:
-    """Everything that the weights depend on, besides data and starting weights."""
+    """What the weights depend on, besides phases, data and starting weights."""
 
-    recipe: str
-    epochs: int
     batch_size: int
-    learning_rate: float
     weight_decay: float
-    warmup_epochs: float
     label_smoothing: float
     gradient_clip: float
-    n_random: int
+    distillation: float
     max_shift: int
     flip: bool
+    min_area: float
+    ema: float
     precision: str
     seed: int
 
-    def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
-        """Linear warm-up, then half a cosine down to zero."""
-        total = self.epochs * steps_per_epoch
-        warmup = min(self.warmup_epochs * steps_per_epoch, total / 2)
-        if step < warmup:
-            return self.learning_rate * (step + 1) / (warmup + 1)
-        return self.learning_rate * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
 
-
-def train(  # noqa: PLR0915 - one loop, read from top to bottom
+def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
     net: Supernet,
     data: ImageData,
     *,
-    recipe: str = "sandwich",
+    recipe: str | Sequence[Phase] = "sandwich",
     epochs: int = 24,
     batch_size: int = 64,
     learning_rate: float = 8e-3,
@@ -152,51 +86,71 @@ def train(  # noqa: PLR0915 - one loop, read from top to bottom
     warmup_epochs: float = 1.0,
     label_smoothing: float = 0.1,
     gradient_clip: float = 5.0,
-    n_random: int = 2,
+    distillation: float = 1.0,
+    n_random: int | None = None,
     max_shift: int = 1,
     flip: bool = False,
+    min_area: float = 1.0,
+    ema: float = 0.0,
     precision: str = "float32",
     seed: int = 0,
+    threads: int | None = None,
     checkpoint: files.StrPath | None = None,
+    checkpoint_every: int | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> TrainingLog:
     """Train the shared weights of a supernet on the training split.
 
     Every step trains several sub-networks on the same images and adds up their gradients. The
-    optimiser is AdamW. With one machine, seed, torch release and thread count the weights are the
-    same in every run; torch's global generator is neither read nor changed.
+    optimiser is AdamW, new in each phase. With one machine, seed, torch release and thread count
+    the weights are the same in every run; torch's global generator is neither read nor changed.
+
+    Under ``torchrun`` every process calls this with the same arguments and takes an equal part of
+    every batch; the weights are those of one process, within rounding.
 
     Parameters
     ----------
     net : Supernet
-        Changed in place, and left in evaluation mode.
+        Changed in place, and left in evaluation mode. It trains on the device it is on.
     data : ImageData
-    recipe : {"sandwich", "single-path"}
-        ``sandwich``: the largest and the smallest network and `n_random` others at each step; all
-        but the largest learn its soft answers. ``single-path``: one random network a step.
+    recipe : {"sandwich", "single-path", "progressive", "compound", "compound-elastic"} or phases
+        See `pnag_fast.supernet.recipes`, whose `plan` spells a name out with `epochs`,
+        `learning_rate`, `warmup_epochs` and `n_random`; a sequence of `Phase` needs none of them.
     epochs : int
-        Passes over the training images.
+        Passes over the training images, of each long phase.
     batch_size : int
-        Images per step. The last, incomplete batch of an epoch is left out.
+        Images per step, over all processes. The last, incomplete batch of an epoch is left out.
     learning_rate, weight_decay : float
-        Peak rate, reached after `warmup_epochs` and then lowered to 0 along a cosine; decay applies
-        to convolution and linear weights only.
+        Peak rate, reached after `warmup_epochs` and then lowered to 0 along a cosine, phase by
+        phase; decay applies to convolution and linear weights only.
     label_smoothing : float
         Share of the target spread over all classes, 0 up to but not including 1.
     gradient_clip : float
         Largest norm of all gradients together, before it is scaled down.
+    distillation : float
+        Weight of the cross-entropy with the answers of a fixed teacher, besides the labels.
+    n_random : int, optional
+        Random networks a step; see `plan`.
     max_shift : int
         Images are moved by up to so many pixels each way, drawn for each image anew.
     flip : bool
         Mirror half of the images. Not for digits or letters.
-    precision : {"float32", "bfloat16"}
-        Of the layers' arithmetic; weights and sums stay float32.
+    min_area : float
+        Below 1, scale a random part of each image, of at least this share, to its full size.
+    ema : float
+        Above 0, each phase ends with the running average of its weights, of this decay (0.999).
+    precision : {"float32", "bfloat16", "float16"}
+        Of the layers' arithmetic; weights and sums stay float32. float16 is for GPUs.
     seed : int
         Of batches, augmentation and drawn architectures.
+    threads : int, optional
+        Of torch, meanwhile. Default: as it is set.
     checkpoint : path, optional
         Written after each epoch, atomically. Where it exists the run goes on from it, and ends with
         the weights of a run that was never interrupted. It must come from the same space, data and
         options.
+    checkpoint_every : int, optional
+        Also write it after so many steps.
     progress : callable
         Called after each step.
 
@@ -213,133 +167,175 @@ def train(  # noqa: PLR0915 - one loop, read from top to bottom
     FileFormatError
         If the checkpoint is truncated or foreign.
     TrainingError
-        If a loss or gradient is not finite. The checkpoint then holds the last good epoch.
+        If a loss or gradient is not finite. The checkpoint is then the last good one.
+    MemoryShortageError
+        If memory runs out; the checkpoint is then the last one as well.
     """
-    options = _checked_options(
-        _Options(
-            recipe=recipe,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            warmup_epochs=warmup_epochs,
-            label_smoothing=label_smoothing,
-            gradient_clip=gradient_clip,
-            n_random=n_random,
-            max_shift=max_shift,
-            flip=flip,
-            precision=precision,
-            seed=seed,
-        )
-    )
-    check_data(net, data)
-    batch_size = min(batch_size, len(data.train))
-    steps = len(data.train) // batch_size
     device = next(net.parameters()).device
-    images = torch.from_numpy(data.train.images.transpose(0, 3, 1, 2).copy()).to(device)
-    labels = torch.from_numpy(data.train.labels.copy()).to(device)
-    optimizer = _optimizer(net, options)
-    records: list[EpochRecord] = []
-    saved = None if checkpoint is None else _Checkpoint(checkpoint, net, optimizer)
-    identity = {
-        "space": net.space.definition,
-        "options": asdict(options),
-        "data": data.fingerprint,
-    }
-    if saved is not None:
-        records = saved.read(identity, options.epochs)
-    resumed_after = len(records)
+    rank, n_processes = distributed.world()
+    options = _Options(
+        batch_size=batch_size,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        gradient_clip=gradient_clip,
+        distillation=distillation,
+        max_shift=max_shift,
+        flip=flip,
+        min_area=min_area,
+        ema=ema,
+        precision=precision,
+        seed=seed,
+    )
+    _check_options(options, device, n_processes)
+    if isinstance(recipe, str):
+        _check_schedule(epochs, learning_rate, warmup_epochs, n_random)
+        phases = plan(
+            recipe,
+            net.space,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            n_random=n_random,
+            warmup_epochs=warmup_epochs,
+        )
+    else:
+        phases = tuple(recipe)
+        _check_phases(phases)
+    if checkpoint_every is not None:
+        _check_integer("checkpoint_every", checkpoint_every, 1)
+    check_data(net, data)
+    batch_size = min(batch_size, len(data.train) // n_processes * n_processes)
+    steps = len(data.train) // batch_size
+    mine = slice(rank * batch_size // n_processes, (rank + 1) * batch_size // n_processes)
+    total = steps * sum(phase.epochs for phase in phases)
+    augment = Augmentation(max_shift, flip, min_area, net.input_scale)
+    dtype, mixed = PRECISIONS[precision], precision != "float32"
 
-    mixed = precision != "float32"
-    net.train()
-    for epoch in range(len(records), options.epochs):
-        started = time.perf_counter()
-        losses = np.zeros(2)
-        # Drawn anew from (seed, epoch), so that a resumed run needs no random state.
-        generator = torch.Generator().manual_seed(_derived_seed(options.seed, epoch))
-        order = torch.randperm(len(labels), generator=generator)
-        for step in range(steps):
-            chosen = order[step * batch_size : (step + 1) * batch_size].to(device)
-            batch = _augmented(images[chosen], options, generator)
-            target = labels[chosen]
-            archs = RECIPES[recipe].draw(
-                net.space, options.n_random, _derived_seed(options.seed, epoch, step)
-            )
-            rate = options.learning_rate_at(epoch * steps + step, steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+    state = TrainingState(net, options.weight_decay, averaged=ema > 0)
+    if precision == "float16":
+        state.scaler = torch.amp.GradScaler(device.type)
+    saved = None
+    if checkpoint is not None:
+        identity = {
+            "space": net.space.definition,
+            "options": asdict(options),
+            "phases": json.loads(json.dumps([asdict(phase) for phase in phases])),
+            "data": data.fingerprint,
+        }
+        saved = Checkpoint(checkpoint, identity, [phase.epochs for phase in phases], steps)
+        saved.read(state)
+    resumed_after = len(state.records)
+    done = steps * resumed_after + state.position.step
 
-            optimizer.zero_grad(set_to_none=True)
-            teacher: Tensor | None = None
-            for arch in archs:
-                net.set_active(arch)
-                with torch.autocast(device.type, PRECISIONS[precision], enabled=mixed):
-                    logits = net(resized(batch, net.space.resolution_of(arch)))
-                logits = logits.float()
-                if teacher is None:
-                    loss = F.cross_entropy(logits, target, label_smoothing=options.label_smoothing)
-                    teacher = logits.detach().softmax(dim=1)
-                    losses[0] += _finite(loss, "loss", epoch, step)
-                else:
-                    loss = F.cross_entropy(logits, teacher)
-                    losses[1] += _finite(loss, "loss", epoch, step) / (len(archs) - 1)
-                loss.backward()  # type: ignore[no-untyped-call]
-            norm = torch.nn.utils.clip_grad_norm_(net.parameters(), options.gradient_clip)
-            _finite(norm, "gradient", epoch, step)
-            optimizer.step()
-            progress("training the supernet", epoch * steps + step + 1, options.epochs * steps)
+    with contextlib.ExitStack() as context:
+        context.enter_context(torch_threads(threads))
+        context.enter_context(_clear_memory_errors(batch_size))
+        if n_processes > 1:
+            if not distributed.agree(done, device):
+                raise InvalidInputError(
+                    f"the processes found different checkpoints at '{checkpoint}'; it must be on a "
+                    "disk that all of them see"
+                )
+            distributed.share_state(net)
+            context.enter_context(distributed.shared_statistics(net))
+        net.train()
+        while state.position.phase < len(phases):
+            phase, epoch = phases[state.position.phase], state.position.epoch
+            if state.position.step == 0:
+                if epoch == 0 and phase.sort_channels:
+                    sort_channels(net, phase.sort_channels)
+                state.losses = np.zeros(2)
+                state.seconds = 0.0
+            started = time.perf_counter() - state.seconds
+            # Drawn anew from the seed and where the run is, so that resuming needs no random state.
+            place = (options.seed, state.position.phase, epoch)
+            order = np.random.default_rng(place).permutation(len(data.train))
+            for step in range(state.position.step, steps):
+                generator = torch.Generator().manual_seed(_derived_seed(*place, step))
+                chosen = order[step * batch_size : (step + 1) * batch_size]
+                pixels = torch.from_numpy(data.train.images[chosen]).permute(0, 3, 1, 2)
+                batch = augment(pixels.to(device), generator)[mine]
+                target = torch.from_numpy(data.train.labels[chosen]).to(device)[mine]
+                archs = phase.draw(net.space, _derived_seed(*place, step))
+                rate = _learning_rate(phase, epoch * steps + step, steps)
+                for group in state.optimizer.param_groups:
+                    group["lr"] = rate
 
-        seconds = time.perf_counter() - started
-        mean = (losses / steps).tolist()
-        records.append(EpochRecord(epoch + 1, mean[0], mean[1], rate, seconds))
-        if saved is not None:
-            saved.write(identity, records)
+                state.optimizer.zero_grad(set_to_none=True)
+                answers: Tensor | None = None
+                if phase.teacher == "largest" and state.teacher is not None:
+                    with torch.no_grad(), torch.autocast(device.type, dtype, enabled=mixed):
+                        answers = state.teacher(batch).float().softmax(dim=1)
+                means: tuple[list[float], list[float]] = ([], [])
+                for arch in archs:
+                    net.set_active(arch)
+                    with torch.autocast(device.type, dtype, enabled=mixed):
+                        logits = net(resized(batch, net.space.resolution_of(arch)))
+                    logits = logits.float()
+                    loss = _loss(phase, logits, target, answers, options)
+                    # By what they learn from: the labels alone, or a teacher.
+                    means[answers is not None].append(_finite(loss, "loss", epoch, step, phase))
+                    if phase.teacher == "first" and answers is None:
+                        answers = logits.detach().softmax(dim=1)
+                    state.scaled(loss).backward()  # type: ignore[no-untyped-call]
+                state.losses += [sum(values) / max(len(values), 1) for values in means]
+                if n_processes > 1:
+                    distributed.average_gradients(net.parameters())
+                norm = state.clip(options.gradient_clip)
+                if state.scaler is None:  # which leaves out steps that overflow
+                    _finite(norm, "gradient", epoch, step, phase)
+                state.update(options.ema)
+                done += 1
+                progress("training the supernet", done, total)
+                whole = step + 1 == steps
+                if saved and checkpoint_every and done % checkpoint_every == 0 and not whole:
+                    state.seconds = time.perf_counter() - started
+                    state.position = Position(state.position.phase, epoch, step + 1)
+                    saved.write(state, writes=rank == 0)
+
+            state.record(phase, rate, steps, time.perf_counter() - started)
+            state.position = Position(state.position.phase, epoch + 1, 0)
+            if epoch + 1 == phase.epochs:
+                state.end_phase()
+                if any(later.teacher == "largest" for later in phases[state.position.phase :]):
+                    state.keep_teacher(phases[0].allowed.largest(net.space)[0])
+            if saved is not None:
+                saved.write(state, writes=rank == 0)
     net.set_active(extremes(net.space)[1])
     net.eval()
-    return TrainingLog(options.recipe, tuple(records), resumed_after)
+    name = recipe if isinstance(recipe, str) else "custom"
+    return TrainingLog(name, tuple(state.records), resumed_after, phases)
 
 
-def _optimizer(net: Supernet, options: _Options) -> torch.optim.AdamW:
-    # Decay pulls towards zero: right for filters, wrong for scales, shifts and kernel transforms,
-    # which start as identities.
-    decayed: list[torch.nn.Parameter] = []
-    free: list[torch.nn.Parameter] = []
-    for name, parameter in net.named_parameters():
-        filters = parameter.ndim in (2, 4) and "transforms" not in name
-        (decayed if filters else free).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": options.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=options.learning_rate)
+def _loss(
+    phase: Phase, logits: Tensor, target: Tensor, answers: Tensor | None, options: _Options
+) -> Tensor:
+    """Cross-entropy with the labels, with a teacher's soft answers, or both."""
+    if answers is not None and phase.teacher == "first":
+        return F.cross_entropy(logits, answers)
+    loss = F.cross_entropy(logits, target, label_smoothing=options.label_smoothing)
+    if answers is not None:
+        loss = loss + options.distillation * F.cross_entropy(logits, answers)
+    return loss
 
 
-def _augmented(batch: Tensor, options: _Options, generator: torch.Generator) -> Tensor:
-    """Normalise uint8 images ``(b, c, h, w)``, move each at random and mirror some."""
-    n, _, height, width = batch.shape
-    # The same operations as `pnag_fast.data.normalize`, to the last bit.
-    x = batch.to(torch.float32).div_(127.5).sub_(1)
-    if options.max_shift or options.flip:
-        shift = options.max_shift
-        dy, dx = torch.randint(-shift, shift + 1, (2, n, 1), generator=generator)
-        # Pixels beyond an edge repeat it, so a shift leaves no frame behind.
-        rows = (torch.arange(height) + dy).clamp(0, height - 1)
-        columns = (torch.arange(width) + dx).clamp(0, width - 1)
-        if options.flip:
-            mirrored = torch.rand((n, 1), generator=generator) < 0.5
-            columns = torch.where(mirrored, width - 1 - columns, columns)
-        rows, columns = rows.to(x.device), columns.to(x.device)
-        image = torch.arange(n, device=x.device)[:, None, None]
-        x = x.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    return x.contiguous(memory_format=torch.channels_last)
+def _learning_rate(phase: Phase, step: int, steps_per_epoch: int) -> float:
+    """Linear warm-up, then half a cosine down to zero."""
+    total = phase.epochs * steps_per_epoch
+    warmup = min(phase.warmup_epochs * steps_per_epoch, total / 2)
+    if step < warmup:
+        return phase.learning_rate * (step + 1) / (warmup + 1)
+    return phase.learning_rate * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
 
 
-def _finite(value: Tensor, what: str, epoch: int, step: int) -> float:
+def _finite(value: Tensor, what: str, epoch: int, step: int, phase: Phase) -> float:
+    if distributed.world()[1] > 1:
+        value = distributed.mean_over_processes(value)
     number = float(value.detach())
     if not math.isfinite(number):
         raise TrainingError(
-            f"the {what} became {number} in epoch {epoch + 1}, step {step + 1}; nothing was "
-            "written for this epoch: lower learning_rate, or check the images"
+            f"the {what} became {number} in epoch {epoch + 1}, step {step + 1} of phase "
+            f"'{phase.name}'; nothing was written since the last checkpoint: lower learning_rate, "
+            "or check the images"
         )
     return number
 
@@ -349,121 +345,84 @@ def _derived_seed(*path: int) -> int:
     return int(np.random.SeedSequence(path).generate_state(1, np.uint64)[0])
 
 
-# --- checkpoints ----------------------------------------------------------------------------------
-
-
-class _Checkpoint:
-    """A file from which a run goes on, and the checks that it is this run's."""
-
-    def __init__(
-        self, path: files.StrPath, net: Supernet, optimizer: torch.optim.Optimizer
-    ) -> None:
-        self._path = path
-        self._net = net
-        self._optimizer = optimizer
-
-    def write(self, identity: Mapping[str, Any], records: Sequence[EpochRecord]) -> None:
-        """Write weights, optimiser state and records, atomically."""
-        tensors: dict[str, npt.NDArray[Any]] = {
-            f"net.{name}": array for name, array in weight_arrays(self._net).items()
-        }
-        for name, parameter in self._net.named_parameters():
-            for key, value in self._optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{key}.{name}"] = value.detach().cpu().numpy()
-        body = {**identity, "epochs": [asdict(record) for record in records]}
-        files.write_safetensors(self._path, TRAINING_FORMAT, TRAINING_VERSION, tensors, body)
-
-    def read(self, identity: Mapping[str, Any], epochs: int) -> list[EpochRecord]:
-        """Put a checkpoint, if there is one, into network and optimiser, once all is checked."""
-        if not Path(self._path).exists():
-            return []
-        arrays, header = files.read_safetensors(self._path, TRAINING_FORMAT, TRAINING_VERSION)
-        for key, value in identity.items():
-            if header.get(key) != value:
-                raise InvalidInputError(
-                    f"checkpoint '{self._path}' belongs to a run with other {key}"
-                    + _difference(header.get(key), value)
-                    + "; use what that run used, another checkpoint path, or delete the file"
-                )
-        try:
-            records = [EpochRecord(**record) for record in header["epochs"]]
-        except (KeyError, TypeError) as error:
-            raise FileFormatError(
-                f"'{self._path}' has no valid list of epochs ({error!r})"
-            ) from error
-        if not 1 <= len(records) <= epochs:
-            raise FileFormatError(f"'{self._path}' lists {len(records)} epochs of {epochs}")
-        state = self._checked_state(arrays)
-        weights = {n.removeprefix("net."): a for n, a in arrays.items() if n.startswith("net.")}
-        set_weights(self._net, weights, self._path)
-        for name, parameter in self._net.named_parameters():
-            if f"optimizer.step.{name}" in state:
-                self._optimizer.state[parameter] = {
-                    # The step is a scalar; safetensors stores it with one axis.
-                    "step": torch.tensor(float(state[f"optimizer.step.{name}"][0])),
-                    "exp_avg": _copied(state[f"optimizer.exp_avg.{name}"], parameter),
-                    "exp_avg_sq": _copied(state[f"optimizer.exp_avg_sq.{name}"], parameter),
-                }
-        return records
-
-    def _checked_state(self, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
-        expected: dict[str, tuple[int, ...]] = {}
-        for name, parameter in self._net.named_parameters():
-            # A weight that no network has used yet has no state.
-            if f"optimizer.step.{name}" in arrays:
-                shape = tuple(parameter.shape)
-                expected[f"optimizer.step.{name}"] = (1,)
-                expected |= {f"optimizer.{k}.{name}": shape for k in ("exp_avg", "exp_avg_sq")}
-        state = {name: array for name, array in arrays.items() if not name.startswith("net.")}
-        check_arrays(state, expected, self._path, "a training checkpoint")
-        return state
-
-
-def _copied(array: npt.NDArray[Any], parameter: Tensor) -> Tensor:
-    return torch.from_numpy(array.copy()).to(parameter.device)
-
-
-def _difference(found: object, expected: object) -> str:
-    if not isinstance(found, dict) or not isinstance(expected, dict):
-        return ""
-    changed = [key for key in expected if found.get(key) != expected[key]]
-    return "".join(f" ({key} {found.get(key)!r}, now {expected[key]!r})" for key in changed[:1])
+@contextlib.contextmanager
+def _clear_memory_errors(batch_size: int) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On a CPU torch has no error type of its own for this.
+        text = str(error)
+        if not isinstance(error, MemoryError) and not (
+            "out of memory" in text or "allocate memory" in text
+        ):
+            raise
+        raise MemoryShortageError(
+            f"memory ran out while training with batch_size={batch_size}; use smaller batches. "
+            "A checkpoint, if there was one, is as it was"
+        ) from error
 
 
 # --- checks ---------------------------------------------------------------------------------------
 
 
-def _checked_options(options: _Options) -> _Options:
-    if options.recipe not in RECIPES:
+def _check_schedule(
+    epochs: int, learning_rate: float, warmup_epochs: float, n_random: int | None
+) -> None:
+    _check_integer("epochs", epochs, 1)
+    _check_number("learning_rate", learning_rate, above=True)
+    _check_number("warmup_epochs", warmup_epochs)
+    if n_random is not None:
+        _check_integer("n_random", n_random, 0)
+
+
+def _check_phases(phases: Sequence[Phase]) -> None:
+    if not phases or not all(isinstance(phase, Phase) for phase in phases):
         raise InvalidInputError(
-            f"unknown recipe {options.recipe!r}; this release has {', '.join(RECIPES)}"
+            f"recipe should be a name or at least one pnag_fast.supernet.Phase, found {phases!r}"
+        )
+    for phase in phases:
+        _check_schedule(phase.epochs, phase.learning_rate, phase.warmup_epochs, phase.networks)
+        if not phase.networks and not phase.anchors:
+            raise InvalidInputError(f"phase '{phase.name}' trains no network")
+    if phases[0].teacher == "largest":
+        raise InvalidInputError("the first phase has no teacher 'largest'; use 'labels' or 'first'")
+
+
+def _check_options(options: _Options, device: torch.device, n_processes: int) -> None:
+    for name, lowest in (("batch_size", 2), ("max_shift", 0), ("seed", 0)):
+        _check_integer(name, getattr(options, name), lowest)
+    for name in ("weight_decay", "gradient_clip", "distillation"):
+        _check_number(name, getattr(options, name), above=name == "gradient_clip")
+    for name, value in (("label_smoothing", options.label_smoothing), ("ema", options.ema)):
+        if not 0 <= value < 1:
+            raise InvalidInputError(f"{name} should be from 0 to below 1, found {value!r}")
+    if not 0 < options.min_area <= 1:
+        raise InvalidInputError(
+            f"min_area should be above 0 and at most 1, found {options.min_area!r}"
         )
     if options.precision not in PRECISIONS:
         raise InvalidInputError(
             f"unknown precision {options.precision!r}; choose one of {', '.join(PRECISIONS)}"
         )
-    for name, lowest in (
-        ("epochs", 1),
-        ("batch_size", 2),
-        ("n_random", 0),
-        ("max_shift", 0),
-        ("seed", 0),
-    ):
-        value = getattr(options, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-            raise InvalidInputError(
-                f"{name} should be an integer of at least {lowest}, found {value!r}"
-            )
-    for name in ("learning_rate", "weight_decay", "warmup_epochs", "gradient_clip"):
-        value = getattr(options, name)
-        positive = name in ("learning_rate", "gradient_clip")
-        if not math.isfinite(value) or value < 0 or (positive and value == 0):
-            raise InvalidInputError(
-                f"{name} should be a finite number {'above' if positive else 'of at least'} 0, "
-                f"found {value!r}"
-            )
-    if not 0 <= options.label_smoothing < 1:
+    if options.precision == "float16" and device.type == "cpu":
+        raise InvalidInputError("precision 'float16' is for GPUs; use 'bfloat16' on a CPU")
+    if options.batch_size % n_processes:
         raise InvalidInputError(
-            f"label_smoothing should be from 0 to below 1, found {options.label_smoothing!r}"
+            f"batch_size {options.batch_size} is no multiple of the {n_processes} processes, which "
+            "take equal parts"
         )
-    return options
+
+
+def _check_integer(name: str, value: object, lowest: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+        raise InvalidInputError(
+            f"{name} should be an integer of at least {lowest}, found {value!r}"
+        )
+
+
+def _check_number(name: str, value: float, *, above: bool = False) -> None:
+    if not math.isfinite(value) or value < 0 or (above and value == 0):
+        raise InvalidInputError(
+            f"{name} should be a finite number {'above' if above else 'of at least'} 0, "
+            f"found {value!r}"
+        )

@@ -1,0 +1,312 @@
+"""What a training run consists of between two steps, and the file it goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pnag_fast import files
+from pnag_fast.errors import FileFormatError, InvalidInputError
+
+from .checkpoint import check_arrays, set_weights, weight_arrays
+from .model import Arch, StaticNetwork, Supernet
+from .recipes import Phase
+
+TRAINING_FORMAT = "pnag-training"
+TRAINING_VERSION = 2
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch did.
+
+    Attributes
+    ----------
+    epoch : int
+        Counted from 1, over all phases.
+    loss : float
+        Mean loss on the labels: of the first network of each step where the others learn from it,
+        else of all; 0 where all learn from a fixed teacher.
+    distillation_loss : float
+        Mean loss of the networks that learn from another one's answers; from a fixed teacher, that
+        on the labels included.
+    learning_rate : float
+        At the last step.
+    seconds : float
+        Wall time.
+    phase : str
+    """
+
+    epoch: int
+    loss: float
+    distillation_loss: float
+    learning_rate: float
+    seconds: float
+    phase: str = ""
+
+
+@dataclass(frozen=True)
+class Position:
+    """The step that comes next."""
+
+    phase: int = 0
+    epoch: int = 0
+    step: int = 0
+
+
+class TrainingState:
+    """Everything that changes while a supernet trains."""
+
+    def __init__(self, net: Supernet, weight_decay: float, *, averaged: bool) -> None:
+        self.net = net
+        self.position = Position()
+        self.records: list[EpochRecord] = []
+        self.losses = np.zeros(2)
+        self.seconds = 0.0
+        self.scaler: torch.amp.GradScaler | None = None
+        self.teacher: StaticNetwork | None = None
+        self.teacher_arch: Arch | None = None
+        self.averaged = averaged
+        self._weight_decay = weight_decay
+        self._start_phase()
+
+    def _start_phase(self) -> None:
+        self.optimizer = _optimizer(self.net, self._weight_decay)
+        self.updates = 0
+        self.average: dict[str, Tensor] = {}
+        if self.averaged:
+            self.average = {name: t.detach().clone() for name, t in _learned(self.net).items()}
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """Scale a loss so that its gradients do not vanish in float16."""
+        return loss if self.scaler is None else self.scaler.scale(loss)
+
+    def clip(self, limit: float) -> Tensor:
+        """Limit the norm of all gradients together; returns what it was."""
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        return torch.nn.utils.clip_grad_norm_(self.net.parameters(), limit)
+
+    def update(self, decay: float) -> None:
+        """Take a step, and move the average of the weights towards them."""
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.updates += 1
+        if self.averaged:
+            # A young average forgets faster, or it would keep what the weights started from.
+            decay = min(decay, (1 + self.updates) / (10 + self.updates))
+            learned = _learned(self.net)
+            with torch.no_grad():
+                for name, average in self.average.items():
+                    average.lerp_(learned[name].detach(), 1 - decay)
+
+    def record(self, phase: Phase, learning_rate: float, steps: int, seconds: float) -> None:
+        """Add an epoch to the records."""
+        loss, distillation = (self.losses / steps).tolist()
+        number = len(self.records) + 1
+        self.records.append(
+            EpochRecord(number, loss, distillation, learning_rate, seconds, phase.name)
+        )
+
+    def end_phase(self) -> None:
+        """Let the average, if there is one, take the place of the weights; start afresh."""
+        with torch.no_grad():
+            for name, tensor in _learned(self.net).items():
+                if name in self.average:
+                    tensor.copy_(self.average[name])
+        self.position = Position(self.position.phase + 1, 0, 0)
+        self._start_phase()
+
+    def keep_teacher(self, arch: Arch) -> None:
+        """Set the network aside that all others learn from, unless there is one."""
+        if self.teacher is None:
+            self.teacher_arch = arch
+            self.teacher = self.net.extract(arch)
+
+    def arrays(self) -> Arrays:
+        """Return the state as arrays."""
+        arrays: Arrays = {f"net.{name}": a for name, a in weight_arrays(self.net).items()}
+        for name, parameter in self.net.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                arrays[f"optimizer.{key}.{name}"] = value.detach().cpu().numpy()
+        for name, average in self.average.items():
+            arrays[f"average.{name}"] = average.cpu().numpy()
+        if self.teacher is not None:
+            for name, tensor in _learned(self.teacher).items():
+                arrays[f"teacher.{name}"] = tensor.detach().cpu().numpy()
+        return arrays
+
+    def header(self) -> dict[str, Any]:
+        """Return the rest of the state, for JSON."""
+        return {
+            "position": asdict(self.position),
+            "losses": self.losses.tolist(),
+            "seconds": self.seconds,
+            "updates": self.updates,
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+            "teacher": None if self.teacher_arch is None else self.teacher_arch.tolist(),
+            "epochs": [asdict(record) for record in self.records],
+        }
+
+    def restore(
+        self,
+        arrays: Arrays,
+        header: Mapping[str, Any],
+        path: files.StrPath,
+        epochs: Sequence[int],
+        steps: int,
+    ) -> None:
+        """Put what `arrays` and `header` returned back, once all of it is checked."""
+        try:
+            records = [EpochRecord(**record) for record in header["epochs"]]
+            position = Position(**header["position"])
+            losses = np.array(header["losses"], dtype=np.float64)
+            updates, seconds = int(header["updates"]), float(header["seconds"])
+            row = header["teacher"]
+            teacher_arch = None if row is None else np.array(row, dtype=np.uint8)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise FileFormatError(f"'{path}' has no valid state of a run ({error!r})") from error
+        done = sum(epochs[: position.phase]) + position.epoch
+        if len(records) != done or losses.shape != (2,) or not 0 <= position.step < steps:
+            raise FileFormatError(
+                f"'{path}' lists {len(records)} epochs and is at step {position.step} of epoch "
+                f"{done + 1}"
+            )
+        teacher = None
+        if teacher_arch is not None:
+            self.net.space.validate(teacher_arch[np.newaxis])
+            teacher = StaticNetwork(self.net.layers(teacher_arch))
+        parts = {"net": {}, "optimizer": {}, "average": {}, "teacher": {}}  # type: dict[str, Arrays]
+        for name, array in arrays.items():
+            part, _, rest = name.partition(".")
+            parts.get(part, parts["net"])[rest if part in parts else name] = array
+        self._check(parts, teacher, path)
+        set_weights(self.net, parts["net"], path)
+        device = next(self.net.parameters()).device
+        tensors = {
+            part: {n: torch.from_numpy(np.array(a)).to(device) for n, a in members.items()}
+            for part, members in parts.items()
+            if part != "net"
+        }
+        self.position, self.records, self.losses = position, records, losses
+        self.updates, self.seconds = updates, seconds
+        self.optimizer = _optimizer(self.net, self._weight_decay)
+        for name, parameter in self.net.named_parameters():
+            if f"step.{name}" in tensors["optimizer"]:
+                self.optimizer.state[parameter] = {
+                    # The step is a scalar on the CPU; safetensors stores it with one axis.
+                    "step": tensors["optimizer"][f"step.{name}"].cpu().reshape(()),
+                    "exp_avg": tensors["optimizer"][f"exp_avg.{name}"],
+                    "exp_avg_sq": tensors["optimizer"][f"exp_avg_sq.{name}"],
+                }
+        self.average = tensors["average"]
+        if teacher is not None:
+            counters = {
+                name: torch.zeros((), dtype=torch.long)
+                for name in teacher.state_dict()
+                if name.endswith("num_batches_tracked")
+            }
+            teacher.load_state_dict({**tensors["teacher"], **counters}, assign=True)
+            self.teacher, self.teacher_arch = teacher.eval().to(device), teacher_arch
+        if self.scaler is not None and header.get("scaler"):
+            self.scaler.load_state_dict(header["scaler"])
+
+    def _check(
+        self, parts: Mapping[str, Arrays], teacher: StaticNetwork | None, path: files.StrPath
+    ) -> None:
+        moments: dict[str, tuple[int, ...]] = {}
+        for name, parameter in self.net.named_parameters():
+            # A weight that no network has used yet has no state.
+            if f"step.{name}" in parts["optimizer"]:
+                moments[f"step.{name}"] = (1,)
+                moments |= {
+                    f"{k}.{name}": tuple(parameter.shape) for k in ("exp_avg", "exp_avg_sq")
+                }
+        check_arrays(parts["optimizer"], moments, path, "a training checkpoint")
+        shapes = {name: tuple(t.shape) for name, t in self.average.items()}
+        check_arrays(parts["average"], shapes, path, "a training checkpoint with an average")
+        shapes = (
+            {} if teacher is None else {n: tuple(t.shape) for n, t in _learned(teacher).items()}
+        )
+        check_arrays(parts["teacher"], shapes, path, "a training checkpoint with a teacher")
+
+
+class Checkpoint:
+    """The file that a run goes on from, and the checks that it is this run's."""
+
+    def __init__(
+        self,
+        path: files.StrPath,
+        identity: Mapping[str, Any],
+        epochs: Sequence[int],
+        steps: int,
+    ) -> None:
+        self._path = path
+        self._identity = identity
+        self._epochs = epochs
+        self._steps = steps
+
+    def write(self, state: TrainingState, *, writes: bool) -> None:
+        """Write the state, atomically; of several processes only one `writes`."""
+        if writes:
+            body = {**self._identity, **state.header()}
+            files.write_safetensors(
+                self._path, TRAINING_FORMAT, TRAINING_VERSION, state.arrays(), body
+            )
+
+    def read(self, state: TrainingState) -> None:
+        """Put the file's state, if there is a file, into `state`."""
+        if not Path(self._path).exists():
+            return
+        arrays, header = files.read_safetensors(self._path, TRAINING_FORMAT, TRAINING_VERSION)
+        for key, value in self._identity.items():
+            if header.get(key) != value:
+                raise InvalidInputError(
+                    f"checkpoint '{self._path}' belongs to a run with other {key}"
+                    + _difference(header.get(key), value)
+                    + "; use what that run used, another checkpoint path, or delete the file"
+                )
+        state.restore(arrays, header, self._path, self._epochs, self._steps)
+
+
+def _optimizer(net: Supernet, weight_decay: float) -> torch.optim.AdamW:
+    # Decay pulls towards zero: right for filters, wrong for scales, shifts and kernel transforms,
+    # which start as identities.
+    decayed: list[torch.nn.Parameter] = []
+    free: list[torch.nn.Parameter] = []
+    for name, parameter in net.named_parameters():
+        filters = parameter.ndim in (2, 4) and "transforms" not in name
+        (decayed if filters else free).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups)
+
+
+def _learned(net: torch.nn.Module) -> dict[str, Tensor]:
+    """Weights and statistics; with a fixed momentum the number of batches seen plays no part."""
+    state = net.state_dict()
+    return {name: t for name, t in state.items() if not name.endswith("num_batches_tracked")}
+
+
+def _difference(found: object, expected: object) -> str:
+    if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        pairs = zip(found, expected, strict=True)
+        return next((_difference(a, b) for a, b in pairs if a != b), "")
+    if not isinstance(found, dict) or not isinstance(expected, dict):
+        return ""
+    changed = [key for key in expected if found.get(key) != expected[key]]
+    return "".join(f" ({key} {found.get(key)!r}, now {expected[key]!r})" for key in changed[:1])
