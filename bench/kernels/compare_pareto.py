@@ -121,6 +121,10 @@ def volumes_in_turn(sets: list[Points], reference: Points, threads: int) -> list
     return [pareto.hypervolume(points, reference, threads=threads) for points in sets]
 
 
+def distances_in_turn(sets: list[Points], threads: int) -> list[Points]:
+    return [pareto.crowding_distance(points, threads=threads) for points in sets]
+
+
 def pareto_rows(quick: bool) -> Iterator[Row]:
     """Rows of the Pareto kernels."""
     moocore, pygmo = load("moocore"), load("pygmo")
@@ -195,6 +199,14 @@ def pareto_rows(quick: bool) -> Iterator[Row]:
         peers["pygmo"] = None if pygmo is None else partial(in_turn, runs)
         ours = with_threads(volumes_in_turn, sets, reference)
         yield Row("hypervolume", f"50 spheres {n} x {m}", ours, peers, close)
+    for n, m in [(1_000, 2), (1_000, 3)]:
+        sets = [FAMILIES["uniform"](others, n, m) for _ in range(50)]
+        runs = [None if metrics is None else partial(pymoo_crowding, metrics, p) for p in sets]
+        peers = {"pymoo": None if metrics is None else partial(in_turn, runs)}
+        runs = [call(pygmo, "crowding_distance", points) for points in sets]
+        peers["pygmo"] = None if pygmo is None else partial(in_turn, runs)
+        ours = with_threads(distances_in_turn, sets)
+        yield Row("crowding_distance", f"50 uniform {n} x {m}", ours, peers, close)
 
 
 def answers_within(run: Run, seconds: float) -> bool:

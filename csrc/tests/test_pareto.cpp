@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <iterator>
 #include <limits>
@@ -399,6 +400,24 @@ TEST(hostile_input_is_refused) {
                  "row 0, column 1 is -inf");
     const Batch wide{{-1e300, -1e300}, 1, 2};
     CHECK_THROWS(hypervolume(wide.view(), std::vector<double>{0, 0}), InvalidInput, "overflows");
+}
+
+TEST(only_nan_is_nan) {
+    // The NaN next to infinity, quiet ones, the last one, and all of them with a sign.
+    for (const std::uint64_t bits : {0x7FF0000000000001ULL, 0x7FF7FFFFFFFFFFFFULL,
+                                     0x7FF8000000000000ULL, 0x7FFFFFFFFFFFFFFFULL}) {
+        for (const std::uint64_t sign : {std::uint64_t{0}, std::uint64_t{1} << 63}) {
+            for (std::size_t i = 0; i < 33; ++i) {
+                Batch batch{std::vector<double>(33, i % 2 == 0 ? kInf : -kInf), 11, 3};
+                batch.values[(i + 1) % 33] = -std::numeric_limits<double>::max();
+                require_points(batch.view());
+                batch.values[i] = std::bit_cast<double>(bits | sign);
+                const std::string where =
+                    "row " + std::to_string(i / 3) + ", column " + std::to_string(i % 3) + " is";
+                CHECK_THROWS(require_points(batch.view()), InvalidInput, where);
+            }
+        }
+    }
 }
 
 // Refused before a single value is read, so that nothing of that size must exist.

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -28,10 +29,14 @@ void require_points(const Points& points, const Execution& execution) {
         for (std::size_t begin = from; begin < to; begin += kChunk) {
             const std::size_t end = std::min(to, begin + kChunk);
             const double* values = points.values.data();
-            std::uint64_t n_nan = 0;
-            for (std::size_t i = begin; i < end; ++i)
-                n_nan += values[i] != values[i] ? 1 : 0;
-            if (n_nan == 0) continue;
+            // Compilers do not vectorise values[i] != values[i]. Without its sign the number above
+            // those of infinity is NaN, and this sum reaches the bit of the sign.
+            std::uint64_t sums = 0;
+            for (std::size_t i = begin; i < end; ++i) {
+                const auto bits = std::bit_cast<std::uint64_t>(values[i]);
+                sums |= (bits & 0x7FFFFFFFFFFFFFFFULL) + 0x000FFFFFFFFFFFFFULL;
+            }
+            if (sums >> 63 == 0) continue;
             for (std::size_t i = begin; i < end; ++i) {
                 if (!std::isnan(points.values[i])) continue;
                 throw InvalidInput(
