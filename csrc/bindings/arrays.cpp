@@ -55,8 +55,11 @@ py::array checked_output(const py::object& out, const py::dtype& dtype,
     py::array array = checked_array(out, "out", dtype, static_cast<py::ssize_t>(wanted.size()));
     if (!array.writeable()) throw InvalidType("out is read-only");
     if (!std::equal(wanted.begin(), wanted.end(), array.shape())) {
+        py::tuple expected(wanted.size());
+        for (std::size_t i = 0; i < wanted.size(); ++i)
+            expected[i] = wanted[i];
         throw InvalidInput("out has shape " + std::string(py::str(array.attr("shape"))) +
-                           "; it must be " + std::string(py::str(py::tuple(py::cast(wanted)))));
+                           "; it must be " + std::string(py::str(expected)));
     }
     return array;
 }
