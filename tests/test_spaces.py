@@ -79,6 +79,51 @@ def test_variation_stays_in_the_space(space):
     assert not (around == a[0]).all(axis=1).any()
 
 
+def test_batches_into_arrays_of_the_caller():
+    space = pf.spaces.get("ofa-mbv3")
+    table = pf.costs.macs(space)
+    a, b = space.sample(3000, seed=0), space.sample(3000, seed=1)
+    calls = [
+        lambda **into: space.sample(3000, seed=2, **into),
+        lambda **into: space.sample(3000, seed=2, distribution="decisions", **into),
+        lambda **into: space.sample(3000, seed=2, within=(table, 240e6, 241e6), **into),
+        lambda **into: space.mutate(a, rate=0.3, seed=2, **into),
+        lambda **into: space.crossover(a, b, seed=2, **into),
+    ]
+    read_only = np.empty_like(a)
+    read_only.flags.writeable = False
+    memory = np.full((3200, 20), 99, np.uint8)
+    for call in calls:
+        expected = call()
+        out = memory[100:3100]
+        assert call(out=out) is out
+        np.testing.assert_array_equal(out, expected)
+        assert (memory[:100] == 99).all()
+        assert (memory[3100:] == 99).all()
+        for wrong, error, message in [
+            (memory[:2999], InvalidInputError, r"out has shape \(2999, 20\); .* \(3000, 20\)"),
+            (memory.reshape(-1, 40)[:1500], InvalidInputError, r"out has shape \(1500, 40\)"),
+            (memory[0], InvalidTypeError, "out has 1 dimensions"),
+            (np.empty((3000, 20), np.int8), InvalidTypeError, "out has dtype int8"),
+            (np.empty((20, 3000), np.uint8).T, InvalidTypeError, "out is not C-contiguous"),
+            (np.empty((3000, 40), np.uint8)[:, :20], InvalidTypeError, "out is not C-contiguous"),
+            (read_only, InvalidTypeError, "out is read-only"),
+            ([[0]], InvalidTypeError, "out is a list"),
+        ]:
+            with pytest.raises(error, match=message):
+                call(out=wrong)
+    memory[:3000], memory[200:] = a, a
+    for shared in (memory[:3000], memory[199:3199]):
+        archs = memory[:3000]
+        with pytest.raises(InvalidInputError, match="out shares memory with archs"):
+            space.mutate(archs, out=shared)
+        with pytest.raises(InvalidInputError, match="out shares memory with a$"):
+            space.crossover(archs, b, out=shared)
+        with pytest.raises(InvalidInputError, match="out shares memory with b$"):
+            space.crossover(b, archs, out=shared)
+    assert space.sample(0, out=memory[:0]).shape == (0, 20)
+
+
 def test_notation_of_once_for_all():
     space = pf.spaces.get("ofa-mbv3")
     text = (

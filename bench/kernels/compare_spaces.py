@@ -178,6 +178,15 @@ def numpy_uniform(n: int, stage: NDArray[np.uint8], rng: np.random.Generator) ->
     return stage[rng.integers(0, len(stage), (n, STAGES))].reshape(n, -1)
 
 
+def numpy_uniform_into(
+    out: NDArray[np.uint8], stage: NDArray[np.uint8], rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """The same into memory that is used again; generators take no `out=` for whole numbers."""
+    index = rng.integers(0, len(stage), (len(out), STAGES))
+    stage.take(index, axis=0, out=out.reshape(-1, STAGES, LAYERS), mode="wrap")
+    return out
+
+
 def torch_uniform(n: int, stage: Any) -> Any:
     """The same with torch."""
     return stage[torch.randint(len(stage), (n, STAGES))].reshape(n, -1)
@@ -199,6 +208,37 @@ def numpy_mutate(
     return child.reshape(n, -1)
 
 
+class NumpyMutation:
+    """The same with every large array used again that numpy can write into."""
+
+    def __init__(self, n: int) -> None:
+        shape = (n, STAGES, LAYERS)
+        self.child = np.empty(shape, np.uint8)
+        self.random = np.empty(shape, np.float32)
+        self.redraw, self.absent = np.empty(shape, bool), np.empty(shape, bool)
+        self.random_depth, self.redraw_depth = self.random[:, :, 0].copy(), self.redraw[:, :, 0]
+        self.depth = np.empty(shape[:2], np.int64)
+
+    def __call__(
+        self, archs: NDArray[np.uint8], rng: np.random.Generator, rate: float
+    ) -> NDArray[np.uint8]:
+        codes = archs.reshape(self.child.shape)
+        fresh = rng.integers(1, 10, codes.shape, dtype=np.uint8)
+        rng.random(dtype=np.float32, out=self.random)
+        np.less(self.random, rate, out=self.redraw)
+        np.equal(codes, 0, out=self.absent)
+        np.logical_or(self.redraw, self.absent, out=self.redraw)
+        np.copyto(self.child, codes)
+        np.copyto(self.child, fresh, where=self.redraw)
+        np.sum(codes > 0, axis=2, out=self.depth)
+        rng.random(dtype=np.float32, out=self.random_depth)
+        np.less(self.random_depth, rate, out=self.redraw_depth)
+        np.copyto(self.depth, rng.integers(2, 5, self.depth.shape), where=self.redraw_depth)
+        np.greater_equal(np.arange(LAYERS), self.depth[:, :, None], out=self.absent)
+        np.copyto(self.child, 0, where=self.absent)
+        return self.child.reshape(len(archs), -1)
+
+
 def numpy_crossover(
     a: NDArray[np.uint8], b: NDArray[np.uint8], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
@@ -211,6 +251,28 @@ def numpy_crossover(
     child = np.where(first > 0, first, second)
     child[np.where(depth_from_a, a, b) == 0] = 0
     return child.reshape(n, -1)
+
+
+def numpy_crossover_into(
+    out: NDArray[np.uint8],
+    a: NDArray[np.uint8],
+    b: NDArray[np.uint8],
+    rng: np.random.Generator,
+    mask: NDArray[np.bool_],
+) -> NDArray[np.uint8]:
+    """The same with children and a mask, each (n, STAGES, LAYERS), in memory that is used again."""
+    a, b = a.reshape(out.shape), b.reshape(out.shape)
+    from_a = rng.integers(0, 2, a.shape, dtype=np.uint8).view(bool)
+    depth_from_a = rng.integers(0, 2, (len(a), STAGES, 1), dtype=np.uint8).view(bool)
+    np.copyto(out, b)
+    np.copyto(out, a, where=from_a)
+    # Where the preferred parent is absent only the other can have a code.
+    np.equal(out, 0, out=mask)
+    np.bitwise_or(a, b, out=out, where=mask)
+    np.copyto(mask, b == 0)
+    np.equal(a, 0, out=mask, where=depth_from_a)
+    np.copyto(out, 0, where=mask)
+    return out.reshape(len(a), -1)
 
 
 def numpy_lookup(
@@ -326,6 +388,9 @@ def sampling(space: pf.spaces.SearchSpace, sizes: list[int]) -> list[Comparison]
         each = Comparison("sample, uniform", n)
         each.add("pnag_fast", partial(space.sample, n, threads=1))
         each.add("numpy", partial(numpy_uniform, n, stage, rng))
+        out = np.empty((n, space.n_slots), np.uint8)
+        each.add("pnag_fast, out=", partial(space.sample, n, threads=1, out=out))
+        each.add("numpy, out=", partial(numpy_uniform_into, out, stage, rng))
         if torch is not None:
             each.add("torch", partial(torch_uniform, n, torch.from_numpy(stage)))
         found.append(each)
@@ -346,20 +411,28 @@ def variation(space: pf.spaces.SearchSpace, sizes: list[int]) -> list[Comparison
     dicts: Dicts = [dict_sample(python) for _ in range(1000)]
     for n in sizes:
         a, b = space.sample(n, seed=1), space.sample(n, seed=2)
-        for child in (numpy_mutate(a, rng, 0.1), numpy_crossover(a, b, rng)):
-            space.validate(child)
-        changed = [
-            float((child != a).mean()) for child in (space.mutate(a), numpy_mutate(a, rng, 0.1))
-        ]
-        require(abs(changed[0] - changed[1]) < 0.2 / np.sqrt(n), "mutation changes as many codes")
+        out, mask = np.empty_like(a), np.empty((n, STAGES, LAYERS), bool)
+        mutation = NumpyMutation(n)
+        cross_into = partial(numpy_crossover_into, out.reshape(mask.shape), a, b, rng, mask)
+        mutants = [space.mutate(a), numpy_mutate(a, rng, 0.1), mutation(a, rng, 0.1).copy()]
+        crossed = [space.crossover(a, b), numpy_crossover(a, b, rng), cross_into().copy()]
+        for children in (mutants, crossed):
+            changed = [float((child != a).mean()) for child in children]
+            for child, share in zip(children, changed, strict=True):
+                space.validate(child)
+                require(abs(share - changed[0]) < 0.3 / np.sqrt(n), "children change as many codes")
         each = Comparison("mutate, rate 0.1", n)
         each.add("pnag_fast", partial(space.mutate, a, threads=1))
         each.add("numpy", partial(numpy_mutate, a, rng, 0.1))
+        each.add("pnag_fast, out=", partial(space.mutate, a, threads=1, out=out))
+        each.add("numpy, out=", partial(mutation, a, rng, 0.1))
         each.add("dictionaries", lambda: [dict_mutate(x, python) for x in dicts], 1000)
         found.append(each)
         each = Comparison("crossover", n)
         each.add("pnag_fast", partial(space.crossover, a, b, threads=1))
         each.add("numpy", partial(numpy_crossover, a, b, rng))
+        each.add("pnag_fast, out=", partial(space.crossover, a, b, threads=1, out=out))
+        each.add("numpy, out=", cross_into)
         each.add(
             "dictionaries",
             lambda: [dict_crossover(x, y, python) for x, y in zip(dicts, dicts[::-1], strict=True)],

@@ -1,5 +1,9 @@
 #include "arrays.hpp"
 
+#include <algorithm>
+#include <cstddef>
+#include <functional>
+
 #include "pnag/errors.hpp"
 
 namespace pnag::python {
@@ -42,6 +46,31 @@ void require_columns(const py::array& array, const char* name, std::size_t colum
     throw InvalidInput(std::string(name) + " has " + std::to_string(has) +
                        " columns; it must have one for each of the " + std::to_string(columns) +
                        " slots");
+}
+
+py::array checked_output(const py::object& out, const py::dtype& dtype,
+                         std::initializer_list<std::size_t> shape) {
+    const std::vector<py::ssize_t> wanted(shape.begin(), shape.end());
+    if (out.is_none()) return {dtype, wanted};
+    py::array array = checked_array(out, "out", dtype, static_cast<py::ssize_t>(wanted.size()));
+    if (!array.writeable()) throw InvalidType("out is read-only");
+    if (!std::equal(wanted.begin(), wanted.end(), array.shape())) {
+        py::tuple expected(wanted.size());
+        for (std::size_t i = 0; i < wanted.size(); ++i)
+            expected[i] = wanted[i];
+        throw InvalidInput("out has shape " + std::string(py::str(array.attr("shape"))) +
+                           "; it must be " + std::string(py::str(expected)));
+    }
+    return array;
+}
+
+void require_apart(const py::array& out, const py::array& input, const char* name) {
+    const auto* const to = static_cast<const std::byte*>(out.data());
+    const auto* const from = static_cast<const std::byte*>(input.data());
+    const std::less<> before;  // compares pointers into different arrays
+    if (before(from, to + out.nbytes()) && before(to, from + input.nbytes())) {
+        throw InvalidInput(std::string("out shares memory with ") + name);
+    }
 }
 
 std::size_t checked_count(const py::int_& n, const char* name, std::size_t width) {

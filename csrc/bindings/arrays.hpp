@@ -44,15 +44,24 @@ struct Input {
 /// Throws InvalidInput unless the array has `columns` columns.
 void require_columns(const py::array& array, const char* name, std::size_t columns);
 
-/// A new array; `span` covers it.
+/// `out` itself if it is a writeable array of this dtype and shape that could be an input; else
+/// throws InvalidType or InvalidInput. A new array for None.
+py::array checked_output(const py::object& out, const py::dtype& dtype,
+                         std::initializer_list<std::size_t> shape);
+
+/// Throws InvalidInput if `out` and the input called `name` overlap.
+void require_apart(const py::array& out, const py::array& input, const char* name);
+
+/// A new array, or the caller's: beyond the caches the pages of fresh memory take longer than a
+/// fast kernel. `values` covers it.
 template <typename T>
 struct Output {
-    py::array_t<T> array;
+    py::array array;
     std::span<T> values;
 
-    explicit Output(std::initializer_list<std::size_t> shape)
-        : array(std::vector<py::ssize_t>(shape.begin(), shape.end())),
-          values(array.mutable_data(), static_cast<std::size_t>(array.size())) {}
+    explicit Output(std::initializer_list<std::size_t> shape, const py::object& out = py::none())
+        : array(checked_output(out, py::dtype::of<T>(), shape)),
+          values(static_cast<T*>(array.mutable_data()), static_cast<std::size_t>(array.size())) {}
 };
 
 /// A number of rows: throws InvalidInput unless 0 <= n and n * width bytes are conceivable.

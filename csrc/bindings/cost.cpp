@@ -2,9 +2,6 @@
 
 #include <pybind11/stl.h>
 
-#include <cstddef>
-#include <functional>
-
 #include "arrays.hpp"
 #include "interruptible.hpp"
 #include "pnag/errors.hpp"
@@ -38,37 +35,16 @@ CostTables make_tables(const py::object& entries, const py::object& constants,
     return CostTables(spec);
 }
 
-// Into `out` if it is an array of the right kind: the pages of a fresh one cost more than the
-// lookup once it no longer fits in the caches.
 py::array lookup(const CostTables& tables, const py::object& archs, int threads,
                  const py::object& out) {
     const Input<std::uint8_t> input(archs, "archs", 2);
     require_columns(input.array, "archs", tables.n_slots());
-    py::array result;
-    if (out.is_none()) {
-        result = Output<double>({input.extent(0), tables.n_tables()}).array;
-    } else {
-        result = checked_array(out, "out", py::dtype::of<double>(), 2);
-        if (!result.writeable()) throw InvalidType("out is read-only");
-        if (static_cast<std::size_t>(result.shape(0)) != input.extent(0) ||
-            static_cast<std::size_t>(result.shape(1)) != tables.n_tables()) {
-            throw InvalidInput("out has shape (" + std::to_string(result.shape(0)) + ", " +
-                               std::to_string(result.shape(1)) + "); it must be (" +
-                               std::to_string(input.extent(0)) + ", " +
-                               std::to_string(tables.n_tables()) + ")");
-        }
-    }
-    const auto* const first = static_cast<const std::byte*>(input.array.data());
-    auto* const values = static_cast<double*>(result.mutable_data());
-    const auto* const to = reinterpret_cast<const std::byte*>(values);
-    const std::less<> before;  // compares pointers into different arrays
-    if (before(first, to + result.nbytes()) && before(to, first + input.array.nbytes())) {
-        throw InvalidInput("out shares memory with archs");
-    }
+    const Output<double> costs({input.extent(0), tables.n_tables()}, out);
+    require_apart(costs.array, input.array, "archs");
     run_interruptibly(threads, [&](const Execution& execution) {
-        tables.lookup(input.values, {values, static_cast<std::size_t>(result.size())}, execution);
+        tables.lookup(input.values, costs.values, execution);
     });
-    return result;
+    return costs.array;
 }
 
 }  // namespace

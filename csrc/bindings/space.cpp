@@ -47,9 +47,9 @@ Input<Codes> batch(const Space& space, const py::object& object, const char* nam
 }
 
 py::array sample(const Space& space, const py::int_& n, const py::int_& seed, bool decisions,
-                 int threads) {
+                 int threads, const py::object& into) {
     const std::uint64_t seed_value = checked_seed(seed);
-    const Output<Codes> out({checked_count(n, "n", space.n_slots()), space.n_slots()});
+    const Output<Codes> out({checked_count(n, "n", space.n_slots()), space.n_slots()}, into);
     run_interruptibly(threads, [&](const Execution& execution) {
         if (decisions) {
             space.sample_decisions(seed_value, out.values, execution);
@@ -61,10 +61,11 @@ py::array sample(const Space& space, const py::int_& n, const py::int_& seed, bo
 }
 
 py::array mutate(const Space& space, const py::object& archs, double rate, const py::int_& seed,
-                 int threads) {
+                 int threads, const py::object& into) {
     const Input<Codes> input = batch(space, archs, "archs");
     const std::uint64_t seed_value = checked_seed(seed);
-    const Output<Codes> out({input.extent(0), space.n_slots()});
+    const Output<Codes> out({input.extent(0), space.n_slots()}, into);
+    require_apart(out.array, input.array, "archs");
     run_interruptibly(threads, [&](const Execution& execution) {
         space.mutate(input.values, rate, seed_value, out.values, execution);
     });
@@ -72,11 +73,13 @@ py::array mutate(const Space& space, const py::object& archs, double rate, const
 }
 
 py::array crossover(const Space& space, const py::object& a, const py::object& b,
-                    const py::int_& seed, int threads) {
+                    const py::int_& seed, int threads, const py::object& into) {
     const Input<Codes> first = batch(space, a, "a");
     const Input<Codes> second = batch(space, b, "b");
     const std::uint64_t seed_value = checked_seed(seed);
-    const Output<Codes> out({first.extent(0), space.n_slots()});
+    const Output<Codes> out({first.extent(0), space.n_slots()}, into);
+    require_apart(out.array, first.array, "a");
+    require_apart(out.array, second.array, "b");
     run_interruptibly(threads, [&](const Execution& execution) {
         space.crossover(first.values, second.values, seed_value, out.values, execution);
     });
@@ -150,11 +153,11 @@ void register_space(py::module_& module) {
             "n_choices", [](const Space& space) { return py::tuple(py::cast(space.n_choices())); })
         .def_property_readonly("stage_counts", &Space::stage_counts)
         .def("sample", &sample, py::arg("n"), py::arg("seed"), py::arg("decisions"),
-             py::arg("threads"))
+             py::arg("threads"), py::arg("out") = py::none())
         .def("mutate", &mutate, py::arg("archs"), py::arg("rate"), py::arg("seed"),
-             py::arg("threads"))
+             py::arg("threads"), py::arg("out") = py::none())
         .def("crossover", &crossover, py::arg("a"), py::arg("b"), py::arg("seed"),
-             py::arg("threads"))
+             py::arg("threads"), py::arg("out") = py::none())
         .def("neighbors", &neighbors, py::arg("arch"))
         .def("enumerate", &enumerate, py::arg("first"), py::arg("count"), py::arg("threads"))
         .def("rank", &rank, py::arg("archs"), py::arg("threads"))

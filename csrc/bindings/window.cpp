@@ -43,9 +43,10 @@ py::tuple count(const WindowSampler& sampler, double low, double high, int threa
 }
 
 py::array sample(const WindowSampler& sampler, const py::int_& n, double low, double high,
-                 const py::int_& seed, int threads) {
+                 const py::int_& seed, int threads, const py::object& into) {
     const std::uint64_t seed_value = checked_seed(seed);
-    const Output<std::uint8_t> out({checked_count(n, "n", sampler.n_slots()), sampler.n_slots()});
+    const Output<std::uint8_t> out({checked_count(n, "n", sampler.n_slots()), sampler.n_slots()},
+                                   into);
     run_interruptibly(threads, [&](const Execution& execution) {
         sampler.sample(low, high, seed_value, out.values, execution);
     });
@@ -62,7 +63,7 @@ void register_window(py::module_& module) {
         .def_property_readonly("n_slots", &WindowSampler::n_slots)
         .def("count", &count, py::arg("low"), py::arg("high"), py::arg("threads"))
         .def("sample", &sample, py::arg("n"), py::arg("low"), py::arg("high"), py::arg("seed"),
-             py::arg("threads"));
+             py::arg("threads"), py::arg("out") = py::none());
 }
 
 }  // namespace pnag::python

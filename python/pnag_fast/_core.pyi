@@ -16,12 +16,29 @@ class Space:
     def n_choices(self) -> tuple[int, ...]: ...
     @property
     def stage_counts(self) -> list[int]: ...
-    def sample(self, n: int, seed: int, decisions: bool, threads: int) -> NDArray[np.uint8]: ...
+    def sample(
+        self,
+        n: int,
+        seed: int,
+        decisions: bool,
+        threads: int,
+        out: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.uint8]: ...
     def mutate(
-        self, archs: NDArray[np.uint8], rate: float, seed: int, threads: int
+        self,
+        archs: NDArray[np.uint8],
+        rate: float,
+        seed: int,
+        threads: int,
+        out: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]: ...
     def crossover(
-        self, a: NDArray[np.uint8], b: NDArray[np.uint8], seed: int, threads: int
+        self,
+        a: NDArray[np.uint8],
+        b: NDArray[np.uint8],
+        seed: int,
+        threads: int,
+        out: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]: ...
     def neighbors(self, arch: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
     def enumerate(self, first: int, count: int, threads: int) -> NDArray[np.uint8]: ...
@@ -61,7 +78,13 @@ class WindowSampler:
     def n_slots(self) -> int: ...
     def count(self, low: float, high: float, threads: int) -> tuple[int, int, float]: ...
     def sample(
-        self, n: int, low: float, high: float, seed: int, threads: int
+        self,
+        n: int,
+        low: float,
+        high: float,
+        seed: int,
+        threads: int,
+        out: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]: ...
 
 def depthwise_weight_gradient(

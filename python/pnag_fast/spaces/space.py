@@ -260,6 +260,7 @@ class SearchSpace:
         distribution: Distribution = "architectures",
         within: Window | None = None,
         threads: int | None = None,
+        out: Archs | None = None,
     ) -> Archs:
         """Draw architectures.
 
@@ -279,10 +280,14 @@ class SearchSpace:
             ends of the window. The table must add up over slots and be for this space.
         threads : int, optional
             Default: all cores that the process may use.
+        out : ndarray of uint8, shape (n, n_slots), optional
+            Where to write, C-contiguous. Beyond a megabyte the pages of fresh memory take as long
+            as the drawing: a loop over batches should pass the same array again.
 
         Returns
         -------
         ndarray of uint8, shape (n, n_slots)
+            `out`, if it was given.
 
         Raises
         ------
@@ -310,9 +315,11 @@ class SearchSpace:
                     "within= draws uniformly over architectures; leave distribution= out"
                 )
             sampler, low, high = self._window(within)
-            return sampler.sample(_count(n, "n"), low, high, _seed(seed), resolve_threads(threads))
+            return sampler.sample(
+                _count(n, "n"), low, high, _seed(seed), resolve_threads(threads), out
+            )
         return self._core.sample(
-            _count(n, "n"), _seed(seed), distribution == "decisions", resolve_threads(threads)
+            _count(n, "n"), _seed(seed), distribution == "decisions", resolve_threads(threads), out
         )
 
     def count(self, *, within: Window, threads: int | None = None) -> WindowCount:
@@ -373,7 +380,13 @@ class SearchSpace:
             ) from None
 
     def mutate(
-        self, archs: Archs, *, rate: float = 0.1, seed: int = 0, threads: int | None = None
+        self,
+        archs: Archs,
+        *,
+        rate: float = 0.1,
+        seed: int = 0,
+        threads: int | None = None,
+        out: Archs | None = None,
     ) -> Archs:
         """Redraw every decision with probability `rate`, uniformly.
 
@@ -383,13 +396,25 @@ class SearchSpace:
         Returns
         -------
         ndarray of uint8, shape (n, n_slots)
-            A new array; `archs` is not changed.
+            A new array, or `out` as in `sample`, which must not share memory with `archs`: they
+            are not changed.
         """
-        return self._core.mutate(archs, float(rate), _seed(seed), resolve_threads(threads))
+        return self._core.mutate(archs, float(rate), _seed(seed), resolve_threads(threads), out)
 
-    def crossover(self, a: Archs, b: Archs, *, seed: int = 0, threads: int | None = None) -> Archs:
-        """Take every decision from one of two parents, each with probability one half."""
-        return self._core.crossover(a, b, _seed(seed), resolve_threads(threads))
+    def crossover(
+        self,
+        a: Archs,
+        b: Archs,
+        *,
+        seed: int = 0,
+        threads: int | None = None,
+        out: Archs | None = None,
+    ) -> Archs:
+        """Take every decision from one of two parents, each with probability one half.
+
+        `out` is as in `mutate`: where to write, apart from both parents.
+        """
+        return self._core.crossover(a, b, _seed(seed), resolve_threads(threads), out)
 
     def neighbors(self, arch: npt.NDArray[np.uint8]) -> Archs:
         """Return all architectures that are one decision away from `arch`, shape ``(n_slots,)``."""
