@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 import pnag_fast as pf
+from pnag_fast import files
 
 PUBLISHED = Path(__file__).parents[1] / "python" / "pnag_fast" / "published"
 LARGEST_FILE = 20 * 2**20
@@ -57,7 +58,7 @@ def main() -> None:
     top1 = pf.supernet.evaluate(net, archs, data, split="test")
     shutil.copyfile(given.supernet, PUBLISHED / f"{name}.safetensors")
     pf.accuracy.save_table(PUBLISHED / f"{name}.csv", net.space, archs, top1)
-    pf.files.write_json(
+    files.write_json(
         PUBLISHED / f"{name}.json",
         "pnag-published",
         1,

@@ -25,7 +25,7 @@ from .evaluation import accuracy, evaluate, recalibrate
 from .judging import sample_related
 from .model import InputScale, StaticNetwork, Supernet, build, extremes, folded_weights
 from .once_for_all import load_ofa
-from .published import published
+from .published import published, published_accuracies
 from .recipes import RECIPES, Allowed, Phase, compound_architectures, plan
 from .resume import EpochRecord
 from .training import TrainingLog, train
@@ -50,6 +50,7 @@ __all__ = [
     "load_ofa",
     "plan",
     "published",
+    "published_accuracies",
     "recalibrate",
     "sample_related",
     "save",
