@@ -16,7 +16,7 @@ def published(name: str) -> Supernet:
     Parameters
     ----------
     name : str
-        ``"mbv3-cifar"``: trained on CIFAR-10 for about an hour on two CPU cores, so far from
+        ``"mbv3-cifar"``: trained on CIFAR-10 for about an hour on one CPU core, so far from
         converged. How it was made and what it reaches is in the JSON file beside its weights and in
         ``docs/training.md``.
 
