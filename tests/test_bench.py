@@ -1,4 +1,4 @@
-"""The benchmark of the generator must not rot: it is run rarely, and claims much."""
+"""The benchmarks must not rot: they are run rarely, and claim much."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import pnag_fast as pf
 
 BENCH = Path(__file__).parents[1] / "bench"
 
@@ -107,3 +110,48 @@ def test_bad_options(tmp_path, options, message):
     )
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_supernet_searches_what_was_judged_on_validation_images(monkeypatch):
+    for module in ("torch", "sklearn", "PIL"):
+        pytest.importorskip(module)
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(variable, "1")  # restored after the import below, which sets them
+    monkeypatch.syspath_prepend(str(BENCH))
+    import supernet
+
+    space = pf.spaces.get("mbv3-tiny", resolutions=(16,))
+    macs = pf.costs.macs(space)
+    judged = {"validation": 0.1, "test": 0.5}
+    fitted = []
+
+    def evaluate(net, archs, data, split, progress):
+        return judged[split] + 0.4 * macs(archs) / macs.bounds[1]
+
+    def fit(space, archs, top1, seed):
+        fitted.append((archs, top1))
+        return original_fit(space, archs, top1, seed=seed, epochs=1)
+
+    def evolution(*args, **options):
+        return original_evolution(*args, **options, population=10, generations=2)
+
+    original_fit, original_evolution = pf.accuracy.fit, pf.search.evolution
+    monkeypatch.setattr(pf.supernet, "train", lambda *_, **__: None)
+    monkeypatch.setattr(pf.supernet, "evaluate", evaluate)
+    monkeypatch.setattr(pf.accuracy, "fit", fit)
+    monkeypatch.setattr(pf.search, "evolution", evolution)
+    tables = supernet.one_seed(space, 0, 1)
+    assert {title: len(rows) for title, rows in tables.items()} == {
+        "training": 2,
+        "front": 4,
+        "search": 4,
+    }
+    [(archs, top1)] = fitted
+    np.testing.assert_array_equal(top1, evaluate(None, archs, None, "validation", None))
+    # The larger sample of the full space holds the smaller one.
+    assert (
+        tables["front"]["108 of the full space | progressive"][1]
+        >= (tables["front"]["27 of the full space | progressive"][1])
+    )
+    for *_, reached in tables["search"].values():
+        assert reached > 0.5
