@@ -93,14 +93,14 @@ def effective_cells(archs: Archs) -> Archs:
 def cell_features(archs: Archs) -> npt.NDArray[np.float32]:
     """Describe cells by what they compute, for a model of their accuracy.
 
-    Operations of the effective edges; how often each occurs; of every path from input to output
-    whether it is live and its operations, which order does not tell; and of the convolutions,
-    poolings and skips on a path the most, the least and the total over live paths. Paths as
-    features: BANANAS (White et al., AAAI 2021).
+    Operations of the effective edges and their counts; for each path from input to output whether
+    it is live and what is on it; how many live paths have each sequence of operations, and each
+    number of them without skips; and the most, the least and the total of every operation on live
+    paths. Paths as features: BANANAS (White et al., AAAI 2021).
 
     Returns
     -------
-    ndarray of float32, shape (n, 75)
+    ndarray of float32, shape (n, 223)
         Equal rows for cells with the same effective graph.
     """
     cells = effective_cells(archs)
@@ -111,6 +111,17 @@ def cell_features(archs: Archs) -> npt.NDArray[np.float32]:
     on_path = np.stack([chosen[:, path].sum(axis=1) for path in PATHS], axis=1) * live[:, :, None]
     columns += [live, on_path[:, :, 1:].reshape(len(cells), len(PATHS) * 4)]
     columns.append(live & (on_path[:, :, 1] == [len(path) for path in PATHS]))
+    # Live paths of every sequence of operations, and of every number of each but skips: by those
+    # a cell with a skip resembles the shallower cell without.
+    digits = cells.astype(np.intp) - 2
+    sequence = np.zeros(live.shape, dtype=np.intp)
+    for i, path in enumerate(PATHS):
+        place = 4 ** np.arange(len(path))
+        sequence[:, i] = digits[:, path] @ place
+        sequence[:, i] += sum(4**n for n in range(1, len(path)))
+    numbers = on_path[:, :, 2:] @ np.array([16, 4, 1])
+    for kind, size in ((sequence, 84), (numbers, 64)):
+        columns.append((live[:, :, None] & (kind[:, :, None] == np.arange(size))).sum(axis=1))
     # Columns of on_path by operation: 1 skip, 2 and 3 convolutions, 4 pooling.
     for kinds in ([2], [3], [2, 3], [4], [1]):
         count = on_path[:, :, kinds].sum(axis=2)
