@@ -497,3 +497,87 @@ def test_a_pickle_with_code_is_not_run(tmp_path):
     with pytest.raises(FileFormatError, match="without running code"):
         pf.accuracy.load(path)
     assert not (tmp_path / "owned").exists()
+
+
+def measured_cells(cell, n=300):
+    """What matters is the paths: convolutions on the longest one, and whether any is live."""
+    from pnag_fast.spaces import nasbench201
+
+    archs = cell.sample(n, seed=4)
+    features = nasbench201.cell_features(archs)
+    top1 = 0.1 + 0.2 * features[:, -1] + 0.05 * features[:, -10]
+    return archs, top1.astype(np.float64).clip(0, 1)
+
+
+def test_cells_become_a_table(cell, tmp_path):
+    pytest.importorskip("sklearn")
+    archs, top1 = measured_cells(cell)
+    model = pf.accuracy.fit(cell, archs, top1, seed=3)
+    assert isinstance(model, pf.accuracy.TableModel)
+    assert model.report["kendall"] > 0.9
+    mean, std = model.predict(archs, return_std=True)
+    np.testing.assert_allclose(mean, top1)
+    assert not std.any()
+    every = cell.enumerate()
+    mean, std = model.predict(every, return_std=True)
+    new = ~np.isin(cell.to_strings(every), cell.to_strings(archs))
+    assert (std[new] > 0).all()
+    again = pf.accuracy.fit(cell, archs, top1, seed=3)
+    np.testing.assert_array_equal(again.predict(every), mean)
+    assert (pf.accuracy.fit(cell, archs, top1, seed=4).predict(every) != mean).any()
+
+    cautious = model.cautious(2)
+    np.testing.assert_allclose(cautious.predict(every), (mean - 2 * std).clip(0, 1))
+    cautious.save(tmp_path / "cells.safetensors")
+    loaded = pf.accuracy.load(tmp_path / "cells.safetensors")
+    for a, b in zip(
+        loaded.predict(every, return_std=True),
+        cautious.predict(every, return_std=True),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+    calibrated = pf.accuracy.calibrate(model, archs, 0.9 * top1)
+    np.testing.assert_allclose(calibrated.predict(archs), 0.9 * top1, atol=0.01)
+
+    tensors, body = model.to_tensors()
+    for wrong, message in ((tensors["deviations"][1:], "shape"), (-tensors["deviations"], "neg")):
+        files.write_safetensors(
+            tmp_path / "bad.safetensors",
+            "pnag-accuracy-model",
+            2,
+            {**tensors, "deviations": wrong},
+            body,
+        )
+        with pytest.raises(FileFormatError, match=message):
+            pf.accuracy.load(tmp_path / "bad.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("rows", "change", "message"),
+    [
+        (3, lambda y: y, "too few"),
+        (100, lambda y: y * 100, "percent"),
+        (100, lambda y: y * 0 + 0.5, "the same top-1"),
+    ],
+)
+def test_bad_accuracies_of_cells_are_refused(cell, rows, change, message):
+    archs, top1 = measured_cells(cell)
+    with pytest.raises(InvalidInputError, match=message):
+        pf.accuracy.fit(cell, archs[:rows], change(top1[:rows]))
+
+
+@pytest.mark.shared_data
+def test_cells_are_predicted_better_than_by_their_codes(shared_data, read_csv):
+    pytest.importorskip("sklearn")
+    path = shared_data / "nasbench201" / "accuracy_12_epochs.csv"
+    table = pf.accuracy.load_nasbench201(path, "cifar10-test")
+    archs = table.space.sample(1250, seed=0)
+    top1 = table.predict(archs)
+    known, others = np.ascontiguousarray(archs[:500]), np.ascontiguousarray(archs[1000:])
+    scores = []
+    for features in (table.space.features, None):
+        space = pf.spaces.get("nasbench201")
+        space.features = features
+        model = pf.accuracy.fit(space, known, top1[:500])
+        scores.append(pf.accuracy.kendall(model.predict(others), top1[1000:]))
+    assert scores[0] > scores[1] + 0.05

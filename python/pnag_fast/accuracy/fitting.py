@@ -1,20 +1,21 @@
-"""Fitting an accuracy model to measured architectures; needs torch."""
+"""Fitting an accuracy model to measured architectures; needs torch, for cells scikit-learn."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, MissingDependencyError
 from ..progress import ProgressCallback, ignore_progress
 from ..spaces import Archs, SearchSpace
-from .model import Float32Array, FloatArray, distance_term, one_hot
+from .model import AccuracyModel, Float32Array, FloatArray, distance_term, one_hot
 from .network import LINKS, Link, NetworkModel, from_link, require_torch, to_link
-from .table import check_measured
-from .validation import agreement
+from .table import TableModel, cell_index, check_measured, n_cells
+from .validation import agreement, kendall
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +25,9 @@ MINIMUM_ROWS = 20
 
 # Ridge penalties to choose from, for a target of unit variance.
 _PENALTIES = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+
+# Trees of an ensemble over cells.
+_TREES = 100
 
 
 def fit(
@@ -36,7 +40,7 @@ def fit(
     hidden: int = 32,
     epochs: int = 300,
     progress: ProgressCallback = ignore_progress,
-) -> NetworkModel:
+) -> AccuracyModel:
     """Fit an accuracy model to measured architectures.
 
     Every member is fitted on all rows but its own fold: ridge regression on the codes, and a small
@@ -45,6 +49,10 @@ def fit(
     rest on few choices only. The target is top-1, or its logit where that predicts held-out rows
     better: near 1 accuracy saturates.
 
+    Cells (``nasbench201``) are not sums of their codes: an edge may be dead, and what it adds
+    depends on its paths. There an ensemble of trees learns from `SearchSpace.features`, and the
+    model is a table of all cells: measured ones keep what was measured, the others are predicted.
+
     Parameters
     ----------
     archs : ndarray of uint8, shape (n, n_slots)
@@ -52,15 +60,16 @@ def fit(
     top1 : array of float, shape (n,)
         Measured accuracy as a fraction.
     seed : int
-        Splits and initial weights.
+        Splits and initial weights, or the trees.
     members : int
         Folds, and members of the ensemble.
     hidden, epochs : int
-        Width of the network and the most full-batch steps it may take.
+        Width of the network and the most full-batch steps it may take; not used for cells.
 
     Returns
     -------
-    NetworkModel
+    AccuracyModel
+        A `NetworkModel`, for cells a `TableModel`.
         With ``report``: ``kendall``, ``spearman``, ``mean_error`` on held-out rows, ``rows``.
 
     Raises
@@ -70,6 +79,8 @@ def fit(
     """
     target = check_measured(space, archs, top1)
     check_rows(target, members)
+    if space.features is not None:
+        return _fit_cells(space, space.features, archs, target, seed, members, progress)
     torch = require_torch("fitting an accuracy model")
     features = one_hot(space, archs)
     fold = np.random.default_rng(seed).permutation(len(archs)) % members
@@ -117,6 +128,81 @@ def fit(
         weights=((scale * weights).astype(np.float32),),
         link=link,
     )
+
+
+def _fit_cells(
+    space: SearchSpace,
+    features_of: Callable[[Archs], Float32Array],
+    archs: Archs,
+    top1: FloatArray,
+    seed: int,
+    folds: int,
+    progress: ProgressCallback,
+) -> TableModel:
+    """Tabulate extremely randomised trees (Geurts et al., 2006) over every cell of a small space.
+
+    A measured cell is exact, as in any table. The std of the others is the disagreement of the
+    trees, scaled to the errors on held-out rows: poor cells vary tens of points, good ones less.
+    """
+    every = space.enumerate()
+    known, all_features = features_of(archs), features_of(every)
+    fold = np.random.default_rng(seed).permutation(len(archs)) % folds
+    steps = folds * len(LINKS) + 1
+    held_out: dict[Link, tuple[FloatArray, FloatArray]] = {}
+    for link in LINKS:
+        guess, apart = np.empty(len(archs)), np.empty(len(archs))
+        for k in range(folds):
+            progress("fitting the accuracy model", len(held_out) * folds + k, steps)
+            out = fold == k
+            guess[out], apart[out] = _trees(known[~out], top1[~out], known[out], link, seed)
+        held_out[link] = guess, apart
+    link = max(LINKS, key=lambda choice: kendall(held_out[choice][0], top1))
+    guess, apart = held_out[link]
+    noise = float(np.sqrt(np.mean((guess - top1) ** 2)))
+    # Trees may agree and be wrong.
+    least = 0.1 * noise
+    scale = float(np.sqrt(np.mean(((guess - top1) / np.maximum(apart, least)) ** 2)))
+    predicted, apart = _trees(known, top1, all_features, link, seed)
+    cells, deviations = np.full((2, n_cells(space)), np.nan)
+    index = cell_index(space, every)
+    cells[index], deviations[index] = predicted, scale * np.maximum(apart, least)
+    measured, inverse = np.unique(cell_index(space, archs), return_inverse=True)
+    cells[measured] = np.bincount(inverse, top1) / np.bincount(inverse)
+    deviations[measured] = 0.0
+    progress("fitting the accuracy model", steps, steps)
+    return TableModel(
+        space=space,
+        source=f"fitted on {len(archs)} measured architectures, which are looked up",
+        noise=noise,
+        report={
+            "rows": len(archs),
+            **agreement(guess, top1),
+            "link": link,
+            "trees": _TREES,
+        },
+        cells=cells,
+        deviations=deviations,
+    )
+
+
+def _trees(
+    features: Float32Array, top1: FloatArray, others: Float32Array, link: Link, seed: int
+) -> tuple[FloatArray, FloatArray]:
+    """Fit an ensemble; return its prediction of other rows and the std of its trees."""
+    try:
+        from sklearn.ensemble import ExtraTreesRegressor
+    except ImportError as error:
+        raise MissingDependencyError(
+            "sklearn", "train", "fitting an accuracy model of cells"
+        ) from error
+    forest = ExtraTreesRegressor(n_estimators=_TREES, random_state=seed % 2**32, n_jobs=1)
+    forest.fit(features, to_link(top1, link))
+    mean, squared = np.zeros((2, len(others)))
+    for tree in forest.estimators_:
+        guess = from_link(tree.predict(others), link)
+        mean += guess / _TREES
+        squared += guess**2 / _TREES
+    return mean.clip(0, 1), np.sqrt(np.maximum(squared - mean**2, 0))
 
 
 def check_rows(target: FloatArray, members: int) -> None:

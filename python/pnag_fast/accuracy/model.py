@@ -89,7 +89,7 @@ class AccuracyModel(abc.ABC):
         with np.errstate(over="ignore", invalid="ignore"):
             top1, std = self._moments(archs, return_std or self.caution > 0)
             if std is not None:
-                std = np.sqrt(std + self.noise**2 + self._far_squared(archs))
+                std = np.sqrt(std + self._unexplained(archs))
         if not (np.isfinite(top1).all() and (std is None or np.isfinite(std).all())):
             raise InvalidInputError(
                 "the accuracy model predicts values that are not finite; its weights are damaged, "
@@ -123,6 +123,10 @@ class AccuracyModel(abc.ABC):
             half = self.caution / (2 * np.where(std > 0, std, np.inf))
             slope = slope - half[:, None].astype(np.float32) * of_variance
         return slope
+
+    def _unexplained(self, archs: Archs) -> FloatArray:
+        """Variance beyond that of the members: held-out error and distance, shape (n,)."""
+        return self.noise**2 + self._far_squared(archs)
 
     def _far_squared(self, archs: Archs) -> FloatArray:
         """Squared distance from the measured rows, shape (n,)."""

@@ -25,20 +25,25 @@ _CELL_LIMIT = 10_000_000
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TableModel(AccuracyModel):
-    """Exact accuracies of a small space, looked up; what was not measured is refused by name.
+    """Accuracies of a small space, looked up; what the table lacks is refused by name.
 
     Attributes
     ----------
     cells : ndarray of float64, shape (product of codes per slot,)
-        Top-1 by mixed-radix index of the codes, first slot slowest; NaN where none was measured.
+        Top-1 by mixed-radix index of the codes, first slot slowest; NaN where there is none.
+    deviations : ndarray of float64, shape as `cells`, optional
+        Standard deviation of each cell, all of it: 0 where top-1 was measured. Without it every
+        cell is exact.
     """
 
     cells: FloatArray
+    deviations: FloatArray | None = None
 
     kind: ClassVar[str] = "table"
 
     def _moments(self, archs: Archs, with_variance: bool) -> tuple[FloatArray, FloatArray | None]:
-        top1 = self.cells[_index(self.space, archs)]
+        index = cell_index(self.space, archs)
+        top1 = self.cells[index]
         unknown = np.flatnonzero(np.isnan(top1))
         if len(unknown):
             name = self.space.to_strings(archs[unknown[:1]])[0]
@@ -46,10 +51,21 @@ class TableModel(AccuracyModel):
                 f"row {unknown[0]}, architecture {name}, is not in the accuracy table "
                 f"({self.source}); measure it, or fit a model to the table with pf.accuracy.fit"
             )
-        return top1, np.zeros(len(archs)) if with_variance else None
+        if not with_variance:
+            return top1, None
+        return top1, np.zeros(len(archs)) if self.deviations is None else self.deviations[
+            index
+        ] ** 2
+
+    def _unexplained(self, archs: Archs) -> FloatArray:
+        # `noise` is of predicted cells, whose deviations hold it.
+        return super()._unexplained(archs) if self.deviations is None else np.zeros(len(archs))
 
     def _content(self, prefix: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-        return {f"{prefix}cells": self.cells}, {}
+        tensors = {f"{prefix}cells": self.cells}
+        if self.deviations is not None:
+            tensors[f"{prefix}deviations"] = self.deviations
+        return tensors, {}
 
     @classmethod
     def _read(
@@ -61,17 +77,18 @@ class TableModel(AccuracyModel):
         common: dict[str, Any],
     ) -> TableModel:
         del body
-        cells = tensors.get(f"{prefix}cells")
-        size = _n_cells(common["space"])
-        if cells is None or cells.dtype != np.float64 or cells.shape != (size,):
-            found = "none" if cells is None else f"{cells.dtype} of shape {cells.shape}"
-            raise FileFormatError(
-                f"'{path}': array '{prefix}cells' should be float64 of shape ({size},), "
-                f"found {found}"
-            )
+        cells = _cells_of_file(tensors, f"{prefix}cells", common["space"], path)
         if not (np.isnan(cells) | ((cells >= 0) & (cells <= 1))).all():
             raise FileFormatError(f"'{path}': array '{prefix}cells' has values outside 0 to 1")
-        return cls(cells=cells, **common)
+        deviations = None
+        if f"{prefix}deviations" in tensors:
+            deviations = _cells_of_file(tensors, f"{prefix}deviations", common["space"], path)
+            known = deviations[~np.isnan(cells)]
+            if not (np.isfinite(known) & (known >= 0)).all():
+                raise FileFormatError(
+                    f"'{path}': array '{prefix}deviations' has negative or infinite values"
+                )
+        return cls(cells=cells, deviations=deviations, **common)
 
 
 def table(
@@ -98,7 +115,7 @@ def table(
     InvalidInputError
         For values outside [0, 1] (percent?), or one architecture with two accuracies.
     """
-    size = _n_cells(space)
+    size = n_cells(space)
     if size > _CELL_LIMIT:
         raise UnsupportedSpaceError(
             f"space '{space.name}' is too large for a table of every architecture; "
@@ -106,7 +123,7 @@ def table(
         )
     values = check_measured(space, archs, top1, tolerance=0.0)
     cells = np.full(size, np.nan)
-    cells[_index(space, archs)] = values
+    cells[cell_index(space, archs)] = values
     rows = len(np.unique(archs, axis=0))
     return TableModel(
         space=space,
@@ -151,11 +168,26 @@ def check_measured(
     return values
 
 
-def _n_cells(space: SearchSpace) -> int:
+def _cells_of_file(
+    tensors: Tensors, name: str, space: SearchSpace, path: files.StrPath
+) -> FloatArray:
+    cells = tensors.get(name)
+    size = n_cells(space)
+    if cells is None or cells.dtype != np.float64 or cells.shape != (size,):
+        found = "none" if cells is None else f"{cells.dtype} of shape {cells.shape}"
+        raise FileFormatError(
+            f"'{path}': array '{name}' should be float64 of shape ({size},), found {found}"
+        )
+    return cells
+
+
+def n_cells(space: SearchSpace) -> int:
+    """Cells of a table: one for every row of codes, whether an architecture or not."""
     return math.prod(space.n_codes)
 
 
-def _index(space: SearchSpace, archs: Archs) -> npt.NDArray[np.int64]:
+def cell_index(space: SearchSpace, archs: Archs) -> npt.NDArray[np.int64]:
+    """Position of each row in a table, first slot slowest."""
     radix = np.append(np.cumprod(space.n_codes[:0:-1])[::-1], 1)
     index: npt.NDArray[np.int64] = archs.astype(np.int64) @ radix.astype(np.int64)
     return index

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import InvalidInputError
 from .space import ArchDict, Archs, SearchSpace, Slot, Stage
@@ -13,6 +14,10 @@ from .space import ArchDict, Archs, SearchSpace, Slot, Stage
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 # Node 1 reads node 0; node 2 reads 0 and 1; node 3 reads 0, 1 and 2.
 EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
+
+
+# From node 0 to node 3, as positions in EDGES.
+PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))
 
 
 class CellNotation:
@@ -69,6 +74,63 @@ def _operation(name: object, row: int) -> int:
     return 1 + OPERATIONS.index(str(name))
 
 
+def effective_cells(archs: Archs) -> Archs:
+    """Write cells that compute the same alike.
+
+    An edge on no path of operations from the input to the output is dead: it becomes ``none``.
+    Without an edge between them, nodes 1 and 2 are interchangeable: the larger codes go first.
+    """
+    live = np.zeros(archs.shape, dtype=np.bool_)
+    for path in PATHS:
+        live[:, path] |= (archs[:, path] > 1).all(axis=1)[:, None]
+    cells = np.where(live, archs, np.uint8(1))
+    through_1, through_2 = (5 * cells[:, a].astype(int) + cells[:, b] for a, b in PATHS[1:3])
+    swap = (cells[:, 2] == 1) & (through_1 < through_2)
+    cells[swap] = cells[swap][:, [1, 0, 2, 3, 5, 4]]
+    return np.ascontiguousarray(cells)
+
+
+def cell_features(archs: Archs) -> npt.NDArray[np.float32]:
+    """Describe cells by what they compute, for a model of their accuracy.
+
+    Operations of the effective edges and their counts; for each path from input to output whether
+    it is live and what is on it; how many live paths have each sequence of operations, and each
+    number of them without skips; and the most, the least and the total of every operation on live
+    paths. Paths as features: BANANAS (White et al., AAAI 2021).
+
+    Returns
+    -------
+    ndarray of float32, shape (n, 223)
+        Equal rows for cells with the same effective graph.
+    """
+    cells = effective_cells(archs)
+    operations = np.arange(1, len(OPERATIONS) + 1)
+    chosen = cells[:, :, None] == operations
+    columns = [chosen.reshape(len(cells), len(EDGES) * len(operations)), chosen.sum(axis=1)]
+    live = np.stack([(cells[:, path] > 1).all(axis=1) for path in PATHS], axis=1)
+    on_path = np.stack([chosen[:, path].sum(axis=1) for path in PATHS], axis=1) * live[:, :, None]
+    columns += [live, on_path[:, :, 1:].reshape(len(cells), len(PATHS) * 4)]
+    columns.append(live & (on_path[:, :, 1] == [len(path) for path in PATHS]))
+    # Live paths of every sequence of operations, and of every number of each but skips: by those
+    # a cell with a skip resembles the shallower cell without.
+    digits = cells.astype(np.intp) - 2
+    sequence = np.zeros(live.shape, dtype=np.intp)
+    for i, path in enumerate(PATHS):
+        place = 4 ** np.arange(len(path))
+        sequence[:, i] = digits[:, path] @ place
+        sequence[:, i] += sum(4**n for n in range(1, len(path)))
+    numbers = on_path[:, :, 2:] @ np.array([16, 4, 1])
+    for kind, size in ((sequence, 84), (numbers, 64)):
+        columns.append((live[:, :, None] & (kind[:, :, None] == np.arange(size))).sum(axis=1))
+    # Columns of on_path by operation: 1 skip, 2 and 3 convolutions, 4 pooling.
+    for kinds in ([2], [3], [2, 3], [4], [1]):
+        count = on_path[:, :, kinds].sum(axis=2)
+        least = np.where(live, count, len(EDGES)).min(axis=1)
+        columns.append(np.stack([count.max(axis=1), least, count.sum(axis=1)], axis=1))
+    columns.append(live.sum(axis=1, keepdims=True))
+    return np.concatenate(columns, axis=1).astype(np.float32)
+
+
 def nasbench201_space() -> SearchSpace:
     """Build the space: six edges, five operations each."""
     slots = tuple(Slot(f"{n}<-{s}", (("operation", OPERATIONS),)) for n, s in EDGES)
@@ -77,4 +139,5 @@ def nasbench201_space() -> SearchSpace:
         [Stage("cell", slots, len(EDGES))],
         definition={"name": "nasbench201", "nasbench201": {}},
         notation=CellNotation(),
+        features=cell_features,
     )

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol
@@ -179,6 +179,7 @@ class SearchSpace:
         network: Network | None = None,
         resolutions: tuple[int, ...] = (),
         resolution_slot: int | None = None,
+        features: Callable[[Archs], npt.NDArray[np.float32]] | None = None,
     ) -> None:
         self.name = name
         self.stages = tuple(stages)
@@ -187,6 +188,8 @@ class SearchSpace:
         self.network = network
         self.resolutions = resolutions
         self.resolution_slot = resolution_slot
+        # What says more of accuracy than the codes, in a space small enough to tabulate.
+        self.features = features
         self._notation = notation
         self._core = _core.Space(
             [
