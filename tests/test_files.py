@@ -95,5 +95,12 @@ def test_every_error_is_ours_and_a_builtin():
     for name in dir(errors):
         kind = getattr(errors, name)
         if isinstance(kind, type) and issubclass(kind, errors.PnagError):
-            builtins = (ValueError, TypeError, OSError, RuntimeError, ImportError)
+            builtins = (
+                ValueError,
+                TypeError,
+                OSError,
+                RuntimeError,
+                ImportError,
+                MemoryError,
+            )
             assert kind is errors.PnagError or issubclass(kind, builtins)

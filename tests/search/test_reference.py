@@ -33,7 +33,7 @@ def exact_front(space, model, tables):
 
 @pytest.mark.parametrize(
     ("name", "n_tables", "evaluations"),
-    [("nasbench201", 1, 6000), ("nasbench201", 2, 9000), ("compofa-mbv3", 1, 1500)],
+    [("nasbench201", 1, 6000), ("nasbench201", 2, 12000), ("compofa-mbv3", 1, 1500)],
 )
 def test_the_exact_front_is_found(never_exhaustive, name, n_tables, evaluations):
     space = pf.spaces.get(name)  # compofa-mbv3 lists the rows of its stages
@@ -46,7 +46,7 @@ def test_the_exact_front_is_found(never_exhaustive, name, n_tables, evaluations)
     # Batches of another size round predictions differently.
     rounded = {tuple(row) for row in np.round(points, 5).tolist()}
     missing = [row for row in np.round(expected, 5).tolist() if tuple(row) not in rounded]
-    # With two costs 9,000 evaluations of 15,625 do not reach every corner.
+    # With two costs 12,000 evaluations of 15,625 do not reach every corner.
     assert len(missing) <= (0.02 if n_tables == 1 else 0.05) * len(expected), (
         f"{len(missing)} of {len(expected)}"
     )

@@ -201,6 +201,7 @@ data = pf.data.split(
 )
 top1 = pf.supernet.evaluate(net, loaded["archs"], data, journal=f"{folder}/journal.json")
 np.save(f"{folder}/top1.{rank}.npy", top1)
+dist.barrier()  # who leaves first may pull the connection from under the other
 dist.destroy_process_group()
 """
 

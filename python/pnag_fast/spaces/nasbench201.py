@@ -82,7 +82,8 @@ def effective_cells(archs: Archs) -> Archs:
     """
     live = np.zeros(archs.shape, dtype=np.bool_)
     for path in PATHS:
-        live[:, path] |= (archs[:, path] > 1).all(axis=1)[:, None]
+        alive = np.asarray((archs[:, path] > 1).all(axis=1))
+        live[:, path] |= alive[:, None]
     cells = np.where(live, archs, np.uint8(1))
     through_1, through_2 = (5 * cells[:, a].astype(int) + cells[:, b] for a, b in PATHS[1:3])
     swap = (cells[:, 2] == 1) & (through_1 < through_2)
