@@ -33,7 +33,8 @@ test: $(VENV)/.dev
 	$(BIN)/cmake --preset ci -DPNAG_BUILD_PYTHON=OFF >/dev/null
 	$(BIN)/cmake --build --preset ci -j $(JOBS)
 	$(BIN)/ctest --preset ci -j $(JOBS) --output-on-failure
-	$(BIN)/python -m pytest tests --pyargs pnag_fast
+	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile --benchmark-disable \
+		tests --pyargs pnag_fast
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m pytest bench --benchmark-only
