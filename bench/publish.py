@@ -4,7 +4,8 @@
         --command "pnag supernet train ..." --architectures 2000
 
 Writes python/pnag_fast/published/NAME.safetensors, NAME.json and NAME.csv: the top-1 of sampled
-architectures on the test images, each with batch-norm statistics of its own.
+architectures on the test images, each with batch-norm statistics of its own. What is judged is kept
+in a journal beside the supernet, so that the same command goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def main() -> None:
         ),
         axis=0,
     )
-    top1 = pf.supernet.evaluate(net, archs, data, split="test")
+    journal = given.supernet.with_suffix(".judged")
+    top1 = pf.supernet.evaluate(net, archs, data, split="test", journal=journal)
     shutil.copyfile(given.supernet, PUBLISHED / f"{name}.safetensors")
     pf.accuracy.save_table(PUBLISHED / f"{name}.csv", net.space, archs, top1)
     files.write_json(

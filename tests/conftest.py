@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,12 @@ import pnag_fast as pf
 SHARED_DATA = Path(
     os.environ.get("PNAG_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data")
 )
+
+
+# A shell without job control starts what runs in its background with Ctrl-C ignored, which whatever
+# the tests start would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

@@ -494,7 +494,7 @@ def test_a_pickle_with_code_is_not_run(tmp_path):
 
     path = tmp_path / "attack.pth"
     path.write_bytes(pickle.dumps(Attack()))
-    with pytest.raises(FileFormatError, match="without running code"):
+    with pytest.raises(FileFormatError, match="no checkpoint as torch.save"):
         pf.accuracy.load(path)
     assert not (tmp_path / "owned").exists()
 

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "pnag/cost.hpp"
+#include "pnag/depthwise.hpp"
 #include "pnag/pareto.hpp"
 #include "pnag/random.hpp"
 #include "pnag/space.hpp"
@@ -115,10 +116,22 @@ void print_space() {
     }
 }
 
+void print_depthwise() {
+    for (const std::size_t kernel : {3UL, 5UL, 7UL}) {
+        const DepthwiseShape shape{2, 9, 11, 37, kernel, 1};
+        const auto values = numbers(2, 9 * 11 * 37, 0, false);
+        const std::vector<float> images(values.begin(), values.end());
+        std::vector<float> sums(shape.channels * kernel * kernel);
+        depthwise_weight_gradient(images, images, shape, sums, 1);
+        print("depthwise", kernel, sums);
+    }
+}
+
 }  // namespace
 
 int main() {
     print_pareto();
     print_space();
+    print_depthwise();
     return 0;
 }

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidInputError, MissingDependencyError
+from ..optional_torch import require_torch
 from ..progress import ProgressCallback, ignore_progress
 from ..spaces import Archs, SearchSpace
 from .model import AccuracyModel, Float32Array, FloatArray, distance_term, one_hot
-from .network import LINKS, Link, NetworkModel, from_link, require_torch, to_link
+from .network import LINKS, Link, NetworkModel, from_link, to_link
 from .table import TableModel, cell_index, check_measured, n_cells
 from .validation import agreement, kendall
 

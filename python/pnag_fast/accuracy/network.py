@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import files
-from ..errors import FileFormatError, MissingDependencyError, UnsupportedSpaceError
+from ..errors import FileFormatError, UnsupportedSpaceError
+from ..optional_torch import load_tensors, require_torch
 from ..spaces import Archs, MobileNetV3, SearchSpace
 from .model import (
     AccuracyModel,
@@ -232,12 +233,7 @@ def load_once_for_all(path: files.StrPath, space: SearchSpace | None) -> Network
         raise UnsupportedSpaceError(
             f"the published predictor knows resolutions 112, 128, ... 224; found {foreign[0]}"
         )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its unpickler meets
-        raise FileFormatError(
-            f"'{path}' is not a predictor that can be read without running code: {error}"
-        ) from error
+    state = load_tensors(path)
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
     arrays = [
         (name, value.detach().to(torch.float32).numpy())
@@ -279,12 +275,3 @@ def load_once_for_all(path: files.StrPath, space: SearchSpace | None) -> Network
         biases=tuple(v[None].astype(np.float32) for v in [bias, *vectors[1:]]),
         weights=tuple(np.ascontiguousarray(m.T)[None] for m in matrices[1:]),
     )
-
-
-def require_torch(purpose: str) -> Any:
-    """Import torch, or say which extra installs it."""
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingDependencyError("torch", "train", purpose) from error
-    return torch

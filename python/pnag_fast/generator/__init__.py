@@ -13,6 +13,7 @@ from .. import files
 from ..accuracy import AccuracyModel
 from ..costs import CostTable
 from ..errors import InvalidInputError
+from ..optional_torch import require_torch
 from ..progress import ProgressCallback, ignore_progress
 from ..search import extremes
 from ..spaces import SearchSpace
@@ -21,7 +22,7 @@ from .checkpoint import Checkpoint, identity
 from .expert import ExpertSettings
 from .generator import Generated, Generator
 from .independent import IndependentPolicy
-from .pnag import PRESETS, PnagSettings, dominance, require_torch
+from .pnag import PRESETS, PnagSettings, dominance
 from .policy import BudgetScale, Policy
 
 __all__ = [

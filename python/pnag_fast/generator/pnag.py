@@ -31,7 +31,8 @@ import numpy.typing as npt
 
 from ..accuracy import AccuracyModel, one_hot
 from ..costs import CostStack
-from ..errors import InvalidInputError, MissingDependencyError, TrainingError
+from ..errors import InvalidInputError, TrainingError
+from ..optional_torch import require_torch
 from ..progress import ProgressCallback
 from ..search import Front, extremes
 from ..spaces import Archs, SearchSpace
@@ -170,15 +171,6 @@ def dominance(
     more_accurate = top1[:, None] >= top1[None, :]
     cheaper = excess[:, :, None] <= excess[:, None, :]
     return np.asarray(np.where(both, more_accurate[None], cheaper))
-
-
-def require_torch(purpose: str) -> Any:
-    """Import torch or say how to install it."""
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingDependencyError("torch", "train", purpose) from error
-    return torch
 
 
 @dataclass(frozen=True, eq=False)

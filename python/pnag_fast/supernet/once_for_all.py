@@ -7,14 +7,14 @@ checkpoints of older releases by doubling or undoubling a part of a name.
 
 from __future__ import annotations
 
-import pickle
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from pnag_fast import files
-from pnag_fast.errors import FileAccessError, FileFormatError
+from pnag_fast.errors import FileFormatError
+from pnag_fast.optional_torch import load_tensors
 from pnag_fast.spaces import MobileNetV3, SearchSpace
 from pnag_fast.spaces.mobilenetv3 import mobilenetv3_space
 
@@ -119,7 +119,7 @@ def published_name(name: str) -> str:
 
 def _read(path: files.StrPath) -> Arrays:
     """Read all tensors but the counters of batches, named in their shortest spelling."""
-    document = _unpickled(path)
+    document = load_tensors(path)
     state = document.get("state_dict", document) if isinstance(document, dict) else None
     if not isinstance(state, dict) or not state:
         raise FileFormatError(
@@ -148,42 +148,6 @@ def _read(path: files.StrPath) -> Arrays:
                 f"{value.layout}"
             ) from error
     return arrays
-
-
-def _unpickled(path: files.StrPath) -> object:
-    """Read what `torch.save` wrote, without running code of it."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise FileAccessError(f"cannot read '{path}': {error.strerror or error}") from error
-    except MemoryError as error:
-        raise _too_large(path) from error
-    except pickle.UnpicklingError as error:
-        # Torch's own text goes on to say how to run the code after all.
-        if any(sign in str(error) for sign in ("Unsupported global", "Unsupported class")):
-            raise FileFormatError(
-                f"'{path}' holds more than tensors; what else is in it could run code, so it was "
-                "not read: get the file from where Once-for-All publishes it"
-            ) from error
-        raise _foreign(path) from error
-    except Exception as error:  # torch raises whatever its unpickler meets
-        if isinstance(error, RuntimeError) and "allocate memory" in str(error):
-            raise _too_large(path) from error
-        raise _foreign(path) from error
-
-
-def _foreign(path: files.StrPath) -> FileFormatError:
-    return FileFormatError(
-        f"'{path}' is no checkpoint as torch.save writes it; it may be truncated, or another kind "
-        "of file"
-    )
-
-
-def _too_large(path: files.StrPath) -> FileAccessError:
-    return FileAccessError(
-        f"cannot read '{path}': it claims more memory than there is; a published supernet needs "
-        "100 MB, so the file is damaged, or other programs hold the memory"
-    )
 
 
 def _check_width(
