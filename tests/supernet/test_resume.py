@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -171,3 +172,22 @@ def test_two_processes_train_what_one_does(tmp_path):
             assert np.abs(array - found[name]).max() < 1e-4 * size, name
             compared += 1
     assert compared > 60
+
+
+@pytest.mark.timeout(240)
+def test_torchrun_starts_the_command(tmp_path):
+    rng = np.random.default_rng(0)
+    data, out = tmp_path / "images.npz", tmp_path / "net.safetensors"
+    images = rng.integers(0, 256, (200, 16, 16, 3), dtype=np.uint8)
+    np.savez(data, images=images, labels=np.arange(200) % 2)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    train = ["-m", "pnag_fast", "supernet", "train", "--epochs", "1", "--threads", "1", "--json"]
+    run = subprocess.run(
+        [*torchrun, *train, "--data", str(data), "--out", str(out)],
+        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert len(json.loads(run.stdout)) > 0  # one document: only the first process prints
+    assert pf.supernet.load(out).space.network.classes == 2
