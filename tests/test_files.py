@@ -79,6 +79,19 @@ def test_safetensors_round_trip(tmp_path):
     assert body["provenance"]["program"].startswith("pnag_fast ")
 
 
+def test_damaged_safetensors_are_refused(tmp_path):
+    path = tmp_path / "weights"
+    weights = {"w": np.ones(50, dtype=np.float32), "none": np.empty((0, 3))}
+    # JSON keeps keys as text and tuples as lists.
+    files.write_safetensors(path, "pnag-test", 1, weights, {"sizes": {2: (1, 2), 10: 0.1, "ä": 1}})
+    files.read_safetensors(path, "pnag-test", 1)
+    raw = bytearray(path.read_bytes())
+    raw[-5] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(FileFormatError, match="damaged"):
+        files.read_safetensors(path, "pnag-test", 1)
+
+
 def test_foreign_safetensors_are_refused(tmp_path):
     from safetensors.numpy import save_file
 

@@ -34,7 +34,7 @@ def check_budgets(budgets: npt.ArrayLike, tables: Sequence[CostTable]) -> FloatA
     n_tables = len(tables)
     try:
         wanted = np.array(budgets, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(f"budgets should be numbers, found {budgets!r}") from error
     if wanted.ndim < 2 and n_tables == 1:
         wanted = wanted.reshape(-1, 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import json
 import os
 import tempfile
@@ -23,6 +24,7 @@ from .errors import FileAccessError, FileFormatError
 StrPath = str | os.PathLike[str]
 
 _METADATA_KEY = "pnag"
+_DIGEST_KEY = "sha256"
 
 
 def write_bytes(path: StrPath, data: bytes) -> None:
@@ -150,12 +152,17 @@ def write_safetensors(
     tensors: Mapping[str, npt.NDArray[Any]],
     body: Mapping[str, Any],
 ) -> None:
-    """Write arrays and a JSON header into one safetensors file, atomically."""
+    """Write arrays and a JSON header into one safetensors file, atomically.
+
+    The header carries a digest of itself and the arrays: a flipped bit in a weight is as good a
+    weight as any other, and would only show in what the network answers.
+    """
     from safetensors.numpy import save
 
     document = {"format": format_name, "version": version, "provenance": provenance(), **body}
-    metadata = {_METADATA_KEY: json.dumps(document, allow_nan=False)}
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    document[_DIGEST_KEY] = _digest(document, arrays)
+    metadata = {_METADATA_KEY: json.dumps(document, allow_nan=False)}
     write_bytes(path, save(arrays, metadata=metadata))
 
 
@@ -167,7 +174,7 @@ def read_safetensors(
     Raises
     ------
     FileFormatError
-        If the file is truncated, not safetensors, another format, or from a newer version.
+        If the file is truncated, damaged, not safetensors, another format, or from a newer version.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -193,7 +200,23 @@ def read_safetensors(
     if not isinstance(document, dict):
         raise FileFormatError(f"'{path}' is not a {format_name} file: its header is no object")
     check_header(document, path, format_name, version)
+    written = document.pop(_DIGEST_KEY, None)  # absent in files of the first days
+    if written is not None and written != _digest(document, arrays):
+        raise FileFormatError(
+            f"'{path}' is damaged: its contents are not those that were written; copy it again "
+            "from where it came, or make it again"
+        )
     return arrays, document
+
+
+def _digest(document: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """SHA-256 of a header, as JSON keeps it, and of arrays with their names, types and shapes."""
+    kept = json.loads(json.dumps(document))
+    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data if array.size else b"")
+    return digest.hexdigest()
 
 
 def require(

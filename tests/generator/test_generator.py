@@ -154,21 +154,16 @@ def test_truncated_files_are_refused(tiny_generator_path, tmp_path, keep):
         pf.Generator.load(path)
 
 
-def test_flipped_bytes_never_crash(tiny_generator_path, tmp_path, tiny_table):
-    raw = bytearray(tiny_generator_path.read_bytes())
+def test_flipped_bits_are_noticed(tiny_generator_path, tmp_path):
+    raw = tiny_generator_path.read_bytes()
     rng = np.random.default_rng(0)
     path = tmp_path / "flipped.safetensors"
-    budget = float(np.mean(tiny_table.bounds))
     for position in rng.integers(0, len(raw), size=60):
         flipped = bytearray(raw)
-        flipped[position] ^= 0xFF
+        flipped[position] ^= 1 << rng.integers(8)
         path.write_bytes(bytes(flipped))
-        try:
-            out = pf.Generator.load(path).generate(budget)
-        except (FileFormatError, InvalidInputError):
-            continue
-        # A weight may have changed, but an answer still meets its budget.
-        assert (out.costs <= budget).all()
+        with pytest.raises(FileFormatError):
+            pf.Generator.load(path)
 
 
 def test_files_of_pnag_generators(tiny_pnag_generator, tmp_path, tiny_table):
