@@ -146,11 +146,13 @@ def _anneal(run: Evaluations, jumps: Jumps, rng: np.random.Generator) -> None:
     weights = _random_weights(run, (n, 1), rng)
     repeated = np.repeat(weights, _CHAIN_JUMPS, axis=1)
     value = top1 - (costs * weights[:, 0]).sum(axis=1)
-    while run.spent < _ANNEALING_SHARE and run.left >= n * _CHAIN_JUMPS:
+    while run.spent < _ANNEALING_SHARE:
         slopes = jumps.slopes(run.model, current)
         if slopes is None:
             return
         archs, top1, costs = run.evaluate(jumps.propose(current, slopes, repeated, rng))
+        if len(archs) < n * _CHAIN_JUMPS:
+            return
         archs = archs.reshape(n, _CHAIN_JUMPS, -1)
         values = top1.reshape(n, -1) - (costs.reshape(n, _CHAIN_JUMPS, -1) * repeated).sum(axis=2)
         # To stay is no jump: it would win over every jump that costs a little.
