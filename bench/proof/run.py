@@ -57,7 +57,7 @@ class Options:
 
     @property
     def _reference_size(self) -> tuple[int, int]:
-        evaluations, seeds = self.pick((900_000, 3), (300_000, 1), (2000, 1))
+        evaluations, seeds = self.pick((1_300_000, 3), (300_000, 1), (2000, 1))
         return evaluations, seeds
 
     @property

@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import smooth_top1
 
 import pnag_fast as pf
+from pnag_fast.accuracy.network import NetworkModel
 from pnag_fast.errors import InvalidInputError
 from pnag_fast.search import objectives, reference
 from pnag_fast.search.jumps import Jumps
@@ -146,3 +147,37 @@ def test_best_within_by_definition():
                 assert fits[row]
                 assert top1[row] == top1[fits].max()
     assert best_within(costs[:0], top1[:0], budgets).tolist() == [-1] * 300
+
+
+def rugged(space, n=64):
+    """A random network: what a code is worth depends on all others."""
+    rng = np.random.default_rng(0)
+    features = sum(space.n_codes) - len(space.n_codes)
+
+    def layer(rows, columns, scale):
+        return scale * rng.normal(size=(1, rows, columns)).astype(np.float32) / rows**0.5
+
+    return NetworkModel(
+        space=space,
+        source="random",
+        linear=np.zeros((1, features), dtype=np.float32),
+        first=layer(features, n, 4.2),
+        biases=tuple(np.full((1, w), b, np.float32) for w, b in [(n, 0), (n, 0), (1, 0.5)]),
+        weights=(layer(n, n, 1.4), layer(n, 1, 0.03)),
+    )
+
+
+def test_annealing_leaves_local_fronts(monkeypatch):
+    space = pf.spaces.get("ofa-mbv3")
+    model, table = rugged(space), pf.costs.macs(space)
+    budgets = np.linspace(*table.bounds, 20)[1:, None]
+    top1 = []
+    for hot, cold in [(reference._HOT, reference._COLD), (1e-12, 1e-12)]:
+        monkeypatch.setattr(reference, "_HOT", hot)
+        monkeypatch.setattr(reference, "_COLD", cold)
+        found = [
+            pf.search.front(space, model, [table], evaluations=40_000, seed=seed)
+            for seed in range(2)
+        ]
+        top1.append([front.top1[front.best(budgets)].mean() for front in found])
+    assert np.mean(top1[0]) > np.mean(top1[1])

@@ -48,7 +48,7 @@ class ExpertSettings:
         At the first step; it falls to a hundredth along a cosine.
     """
 
-    evaluations: int = 900_000
+    evaluations: int = 1_300_000
     steps: int = 1500
     batch: int = 256
     hidden: int = 160

@@ -22,8 +22,8 @@ Float32Array = npt.NDArray[np.float32]
 
 # Noise on the score of each code, as a power of ten of top-1: the runners-up get their turn.
 _NOISE = (-4.5, -2.5)
-# One stage, each stage with probability one half, or all of them: shares of the proposals.
-_SINGLE, _SOME = 0.5, 0.3
+# Share of the proposals that change one stage; in the others each stage has a chance of one half.
+_SINGLE = 0.8
 # Scores held at once, in float32 values.
 _SCORES = 4_000_000
 
@@ -89,9 +89,8 @@ class Jumps:
         )
         stages = np.zeros((n * k, len(self._jumping)), dtype=bool)
         jumping = np.flatnonzero(self._jumping)
-        share = rng.random((n * k, 1))
-        some = rng.random(stages.shape) < 0.5
-        stages |= (share >= _SINGLE) & (some | (share >= _SINGLE + _SOME))
+        several = rng.random((n * k, 1)) >= _SINGLE
+        stages |= several & (rng.random(stages.shape) < 0.5)
         stages[np.arange(n * k), rng.choice(jumping, size=n * k)] = True
         stages &= self._jumping
         slots = np.repeat(stages, np.diff(self._firsts), axis=1)

@@ -2,9 +2,10 @@
 
 Where the accuracy model has slopes, three things take turns at an archive of what is not dominated:
 
-1. Ascents. Random architectures climb ``top1 - weight * cost`` by jumps (`pnag_fast.search.jumps`),
-   each under a weight of its own. Learned accuracy has many local fronts, some a quarter of a point
-   apart, and where a search ends is decided here.
+1. Simulated annealing (Kirkpatrick et al. 1983) of ``top1 - weight * cost`` from random
+   architectures, by jumps (`pnag_fast.search.jumps`), each chain under a weight of its own. Learned
+   accuracy has many local fronts, some a quarter of a point apart; which one a search ends in is
+   decided here, and climbing alone often ends in a worse one.
 2. Jumps from the archive under random weights; of several thousand that are ranked by their
    first-order estimate, a few hundred that promise most beyond the front are evaluated exactly.
 3. Mutations of the archive and crossovers between its members, which join parts of local fronts.
@@ -34,10 +35,12 @@ FloatArray = npt.NDArray[np.float64]
 # Spaces up to this size are searched by looking at every architecture.
 EXHAUSTIVE_LIMIT = 200_000
 
-# Ascents: share of the evaluations, steps of each, proposals per step, most that climb at once.
-_ASCENT_SHARE, _ASCENT_STEPS, _ASCENT_JUMPS, _ASCENTS = 0.4, 30, 16, 512
+# Annealing: share of the evaluations, most chains and fewest steps of each, proposals per step, and
+# the first and last temperature, in top-1.
+_ANNEALING_SHARE, _CHAINS, _CHAIN_STEPS, _CHAIN_JUMPS = 0.5, 128, 100, 4
+_HOT, _COLD = 2e-3, 1e-4
 # Weights on the costs, in units of the spread of top-1 over the spread of a cost.
-_WEIGHTS = (0.02, 20.0)
+_WEIGHTS = (0.005, 20.0)
 # A round from the archive: evaluations at most, the share of these that are mutations and
 # crossovers, jumps proposed for each evaluation, and from each origin.
 _ROUND, _LOCAL, _PROPOSED, _JUMPS = 1024, 0.25, 4, 64
@@ -52,7 +55,7 @@ def front(
     tables: Sequence[CostTable],
     *,
     seed: int = 0,
-    evaluations: int = 900_000,
+    evaluations: int = 1_300_000,
     time_limit_s: float | None = None,
     start: Archs | None = None,
     progress: ProgressCallback = ignore_progress,
@@ -68,7 +71,7 @@ def front(
         depends on the speed of the machine; without, only on the seed.
     start : ndarray of uint8, shape (n, n_slots), optional
         Architectures to go on from, such as the front of another device. They take the place of
-        the ascents.
+        the annealing.
 
     Returns
     -------
@@ -98,7 +101,7 @@ def front(
             raise InvalidInputError("start should hold at least one architecture")
         run.evaluate(start)
     elif sloped:
-        _ascend(run, jumps, np.random.default_rng([seed, 0]))
+        _anneal(run, jumps, np.random.default_rng([seed, 0]))
     else:
         # Uniform over architectures favours deep networks, uniform decisions the shallow ones.
         first = min(4096, max(run.left // 16, 16))
@@ -131,28 +134,35 @@ def _random_weights(
     return np.asarray(direction * length * _spread(run))
 
 
-def _ascend(run: Evaluations, jumps: Jumps, rng: np.random.Generator) -> None:
-    """Climb from random architectures, each under its own weight, until no jump helps."""
-    budget = _ASCENT_SHARE * run.left
-    n = int(min(_ASCENTS, max(budget // (_ASCENT_STEPS * _ASCENT_JUMPS), 4)))
+def _anneal(run: Evaluations, jumps: Jumps, rng: np.random.Generator) -> None:
+    """Anneal chains of jumps from random architectures, each under its own weight."""
+    budget = _ANNEALING_SHARE * run.left
+    n = int(min(_CHAINS, max(budget // (_CHAIN_JUMPS * _CHAIN_STEPS), 4)))
     current, top1, costs = run.evaluate(
         run.space.sample(n, seed=int(rng.integers(2**63)), distribution="decisions")
     )
+    if len(current) < n:
+        return
     weights = _random_weights(run, (n, 1), rng)
-    value = top1 - (costs * weights[: len(top1), 0]).sum(axis=1)
-    for _ in range(_ASCENT_STEPS):
-        if run.left < n * _ASCENT_JUMPS or run.spent > _ASCENT_SHARE:
-            return
+    repeated = np.repeat(weights, _CHAIN_JUMPS, axis=1)
+    value = top1 - (costs * weights[:, 0]).sum(axis=1)
+    while run.spent < _ANNEALING_SHARE:
         slopes = jumps.slopes(run.model, current)
         if slopes is None:
             return
-        repeated = np.repeat(weights, _ASCENT_JUMPS, axis=1)
         archs, top1, costs = run.evaluate(jumps.propose(current, slopes, repeated, rng))
-        values = top1.reshape(n, -1) - (costs.reshape(n, -1, costs.shape[1]) * repeated).sum(axis=2)
+        if len(archs) < n * _CHAIN_JUMPS:
+            return
+        archs = archs.reshape(n, _CHAIN_JUMPS, -1)
+        values = top1.reshape(n, -1) - (costs.reshape(n, _CHAIN_JUMPS, -1) * repeated).sum(axis=2)
+        # To stay is no jump: it would win over every jump that costs a little.
+        values[(archs == current[:, None]).all(axis=2)] = -np.inf
         best = values.argmax(axis=1)
-        better = np.flatnonzero(values.max(axis=1) > value)
-        value[better] = values[better, best[better]]
-        current[better] = archs.reshape(n, _ASCENT_JUMPS, -1)[better, best[better]]
+        values = values.max(axis=1)
+        temperature = _HOT * (_COLD / _HOT) ** (run.spent / _ANNEALING_SHARE)
+        moved = np.flatnonzero(value - values < temperature * rng.exponential(size=n))
+        value[moved] = values[moved]
+        current[moved] = archs[moved, best[moved]]
 
 
 def _jump(run: Evaluations, jumps: Jumps, seen: _Seen, n: int, rng: np.random.Generator) -> Archs:
