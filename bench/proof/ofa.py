@@ -82,8 +82,7 @@ def run(options: Options) -> str:
     rows = []
     for problem, seeds in [
         (problems.ofa(options.data), options.seeds),
-        # Two seeds: the search is the same, only the table differs.
-        *((problems.ofa_on_gpu(options.data, gpu), min(2, options.seeds)) for gpu in options.gpus),
+        *((problems.ofa_on_gpu(options.data, gpu), options.seeds) for gpu in options.gpus),
     ]:
         reference = options.reference(problem)
         runs = [trained(records, problem, reference, seed, options) for seed in range(seeds)]
