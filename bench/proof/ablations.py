@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 
 import pnag_fast as pf
+from pnag_fast.checkpoint import Checkpoint
 from pnag_fast.generator import BudgetScale, PnagSettings, Policy
-from pnag_fast.generator.checkpoint import Checkpoint
 from pnag_fast.generator.pnag import (
     Reward,
     Samples,

@@ -8,6 +8,7 @@ from tests.conftest import smooth_top1
 
 import pnag_fast as pf
 from pnag_fast.accuracy.network import NetworkModel
+from pnag_fast.checkpoint import Checkpoint
 from pnag_fast.errors import InvalidInputError
 from pnag_fast.search import objectives, reference
 from pnag_fast.search.jumps import Jumps
@@ -181,3 +182,38 @@ def test_annealing_leaves_local_fronts(monkeypatch):
         ]
         top1.append([front.top1[front.best(budgets)].mean() for front in found])
     assert np.mean(top1[0]) > np.mean(top1[1])
+
+
+@pytest.mark.parametrize("slopes", [True, False])
+def test_a_search_killed_at_any_moment_ends_the_same(
+    tiny, tiny_model, tiny_table, tmp_path, monkeypatch, slopes
+):
+    monkeypatch.setattr(reference, "EXHAUSTIVE_LIMIT", 0)
+    if not slopes:
+        monkeypatch.setattr(type(tiny_model), "sensitivity", lambda self, archs: None)
+
+    def search(**options):
+        return pf.search.front(tiny, tiny_model, [tiny_table], evaluations=9000, **options)
+
+    whole, path = search(), tmp_path / "checkpoint"
+    # Half of the evaluations are spent on annealing; two stops in each half.
+    last = 0
+    for stop in (1500, 4000, 5500, 8000):
+        counts = []
+
+        def kill(what, count, limit, stop=stop, counts=counts):
+            counts.append(count)
+            if count >= stop:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            search(checkpoint=Checkpoint(path, {}, write_every_s=0.0), progress=kill)
+        # The first dozen, where chains start, and the batch that was being evaluated come again.
+        assert not [count for count in counts if 20 < count < last]
+        last = counts[-1]
+    kept = Checkpoint(path, {}, write_every_s=0.0)
+    resumed = search(checkpoint=kept)
+    np.testing.assert_array_equal(resumed.archs, whole.archs)
+    np.testing.assert_array_equal(resumed.top1, whole.top1)
+    assert resumed.evaluations == whole.evaluations
+    assert kept.restore("rounds") is kept.restore("annealing") is None

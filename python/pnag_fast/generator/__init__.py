@@ -11,6 +11,7 @@ import numpy as np
 from .. import costs as cost_tables
 from .. import files
 from ..accuracy import AccuracyModel
+from ..checkpoint import Checkpoint, identity
 from ..costs import CostTable
 from ..errors import InvalidInputError
 from ..optional_torch import require_torch
@@ -18,7 +19,6 @@ from ..progress import ProgressCallback, ignore_progress
 from ..search import extremes
 from ..spaces import SearchSpace
 from . import expert, pnag
-from .checkpoint import Checkpoint, identity
 from .expert import ExpertSettings
 from .generator import Generated, Generator
 from .independent import IndependentPolicy

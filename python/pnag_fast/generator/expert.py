@@ -19,11 +19,11 @@ import numpy.typing as npt
 from .. import costs as cost_tables
 from .. import search
 from ..accuracy import AccuracyModel
+from ..checkpoint import Arrays, Checkpoint, optimiser_arrays, restore_optimiser
 from ..costs import CostStack
 from ..errors import InvalidInputError, TrainingError
 from ..progress import ProgressCallback
 from ..search import Front
-from .checkpoint import Arrays, Checkpoint, optimiser_arrays, restore_optimiser
 from .independent import ABSENT, Choices, IndependentPolicy, fourier, rank_nodes
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def _search(
             stack.tables,
             seed=seed,
             evaluations=settings.evaluations,
+            checkpoint=checkpoint,
             progress=progress,
         )
         took = np.array([found.evaluations, found.seconds])

@@ -30,13 +30,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..accuracy import AccuracyModel, one_hot
+from ..checkpoint import Checkpoint, State, optimiser_arrays, restore_optimiser
 from ..costs import CostStack
 from ..errors import InvalidInputError, TrainingError
 from ..optional_torch import require_torch
 from ..progress import ProgressCallback
 from ..search import Front, extremes
 from ..spaces import Archs, SearchSpace
-from .checkpoint import Checkpoint, State, optimiser_arrays, restore_optimiser
 from .decisions import DecisionSequence
 from .generator import Generator
 from .policy import BudgetScale, Policy

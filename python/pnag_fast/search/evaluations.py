@@ -11,6 +11,7 @@ import numpy.typing as npt
 from .. import costs as cost_tables
 from .. import pareto
 from ..accuracy import AccuracyModel
+from ..checkpoint import Arrays
 from ..costs import CostTable
 from ..errors import InvalidInputError
 from ..progress import ProgressCallback
@@ -99,6 +100,17 @@ class Evaluations:
             distance = pareto.crowding_distance(objectives(top1[keep], costs[keep]))
             keep = keep[np.argsort(-distance, kind="stable")[:ARCHIVE_LIMIT]]
         self.archs, self.top1, self.costs = archs[keep], top1[keep], costs[keep]
+
+    def state(self) -> Arrays:
+        """Return what `restore` needs to go on from here."""
+        spent = np.array([self.count, self.seconds])
+        return {"archs": self.archs, "top1": self.top1, "costs": self.costs, "spent": spent}
+
+    def restore(self, arrays: Arrays) -> None:
+        """Go on from where `state` was called."""
+        self.archs, self.top1, self.costs = arrays["archs"], arrays["top1"], arrays["costs"]
+        self.count = int(arrays["spent"][0])
+        self.started = time.monotonic() - float(arrays["spent"][1])
 
     def front(self) -> Front:
         """Return what was kept."""

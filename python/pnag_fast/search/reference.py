@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..accuracy import AccuracyModel
+from ..checkpoint import Arrays, Checkpoint, random_arrays, restore_random
 from ..costs import CostTable
 from ..errors import InvalidInputError
 from ..progress import ProgressCallback, ignore_progress
@@ -58,6 +59,7 @@ def front(
     evaluations: int = 1_300_000,
     time_limit_s: float | None = None,
     start: Archs | None = None,
+    checkpoint: Checkpoint | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Front:
     """Search for the front: exhaustively where the space is small, else from an archive.
@@ -72,6 +74,9 @@ def front(
     start : ndarray of uint8, shape (n, n_slots), optional
         Architectures to go on from, such as the front of another device. They take the place of
         the annealing.
+    checkpoint : Checkpoint, optional
+        Where the search keeps its state every few seconds: killed and called again with the same
+        arguments, it goes on and ends with the same front.
 
     Returns
     -------
@@ -93,29 +98,46 @@ def front(
         run.evaluate(space.enumerate())
         return run.front()
     run = Evaluations(space, model, tables, evaluations, time_limit_s, progress, "front search")
-    run.evaluate(extremes(run.tables))
+    kept = Checkpoint(None, {}) if checkpoint is None else checkpoint
     jumps = Jumps(space, run.tables)
+    rng = np.random.default_rng([seed, 1])
+    seen = _Seen(space)
+    state = kept.restore("rounds")
+    if state is None:
+        _begin(run, jumps, start, seed, kept)
+    else:
+        run.restore(state.arrays)
+        restore_random(rng, state.arrays)
+        seen.restore(state.arrays)
+    size = min(_ROUND, max(run.limit // 64, 32))
+    while run.left > 0:
+        jumped = _jump(run, jumps, seen, size - int(size * _LOCAL), rng)
+        batch = np.concatenate([jumped, _vary(run, size - len(jumped), rng)])
+        seen.add(batch)
+        run.evaluate(batch)
+        kept.forget("annealing")
+        kept.keep("rounds", run.count, lambda: run.state() | random_arrays(rng) | seen.state())
+    kept.forget("rounds")
+    return run.front()
+
+
+def _begin(
+    run: Evaluations, jumps: Jumps, start: Archs | None, seed: int, kept: Checkpoint
+) -> None:
+    """Fill the archive: with what was given, by annealing, or at random."""
+    run.evaluate(extremes(run.tables))
     sloped = jumps.slopes(run.model, run.archs[:1]) is not None
     if start is not None:
         if len(start) == 0:
             raise InvalidInputError("start should hold at least one architecture")
         run.evaluate(start)
     elif sloped:
-        _anneal(run, jumps, np.random.default_rng([seed, 0]))
+        _anneal(run, jumps, np.random.default_rng([seed, 0]), kept)
     else:
         # Uniform over architectures favours deep networks, uniform decisions the shallow ones.
         first = min(4096, max(run.left // 16, 16))
-        run.evaluate(space.sample(first, seed=mixed_seed(seed, 0)))
-        run.evaluate(space.sample(first, seed=mixed_seed(seed, 1), distribution="decisions"))
-    rng = np.random.default_rng([seed, 1])
-    size = min(_ROUND, max(run.limit // 64, 32))
-    seen = _Seen(space)
-    while run.left > 0:
-        jumped = _jump(run, jumps, seen, size - int(size * _LOCAL), rng)
-        batch = np.concatenate([jumped, _vary(run, size - len(jumped), rng)])
-        seen.add(batch)
-        run.evaluate(batch)
-    return run.front()
+        run.evaluate(run.space.sample(first, seed=mixed_seed(seed, 0)))
+        run.evaluate(run.space.sample(first, seed=mixed_seed(seed, 1), distribution="decisions"))
 
 
 def _spread(run: Evaluations) -> FloatArray:
@@ -134,7 +156,7 @@ def _random_weights(
     return np.asarray(direction * length * _spread(run))
 
 
-def _anneal(run: Evaluations, jumps: Jumps, rng: np.random.Generator) -> None:
+def _anneal(run: Evaluations, jumps: Jumps, rng: np.random.Generator, kept: Checkpoint) -> None:
     """Anneal chains of jumps from random architectures, each under its own weight."""
     budget = _ANNEALING_SHARE * run.left
     n = int(min(_CHAINS, max(budget // (_CHAIN_JUMPS * _CHAIN_STEPS), 4)))
@@ -144,8 +166,18 @@ def _anneal(run: Evaluations, jumps: Jumps, rng: np.random.Generator) -> None:
     if len(current) < n:
         return
     weights = _random_weights(run, (n, 1), rng)
-    repeated = np.repeat(weights, _CHAIN_JUMPS, axis=1)
-    value = top1 - (costs * weights[:, 0]).sum(axis=1)
+    chains = {
+        "chains": current,
+        "weights": weights,
+        "value": top1 - (costs * weights[:, 0]).sum(axis=1),
+    }
+    state = kept.restore("annealing")
+    if state is not None:
+        run.restore(state.arrays)
+        restore_random(rng, state.arrays)
+        chains = {name: state.arrays[name].copy() for name in chains}
+    current, value = chains["chains"], chains["value"]
+    repeated = np.repeat(chains["weights"], _CHAIN_JUMPS, axis=1)
     while run.spent < _ANNEALING_SHARE:
         slopes = jumps.slopes(run.model, current)
         if slopes is None:
@@ -163,6 +195,7 @@ def _anneal(run: Evaluations, jumps: Jumps, rng: np.random.Generator) -> None:
         moved = np.flatnonzero(value - values < temperature * rng.exponential(size=n))
         value[moved] = values[moved]
         current[moved] = archs[moved, best[moved]]
+        kept.keep("annealing", run.count, lambda: run.state() | random_arrays(rng) | chains)
 
 
 def _jump(run: Evaluations, jumps: Jumps, seen: _Seen, n: int, rng: np.random.Generator) -> Archs:
@@ -232,6 +265,12 @@ class _Seen:
     def add(self, archs: Archs) -> None:
         """Mark as evaluated."""
         self._flags[self._hash(archs)] = True
+
+    def state(self) -> Arrays:
+        return {"seen": np.packbits(self._flags)}
+
+    def restore(self, arrays: Arrays) -> None:
+        self._flags = np.unpackbits(arrays["seen"]).astype(bool)
 
     def new(self, archs: Archs) -> npt.NDArray[np.intp]:
         """Rows that were not evaluated before, each once."""

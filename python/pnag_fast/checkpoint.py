@@ -1,9 +1,9 @@
 """Training that may be killed at any moment and goes on where it was.
 
 A run is a sequence of named phases. One file holds the last state of every phase: a step and named
-arrays. A phase that is asked for its state at the start, draws the randomness of step i from
-``[seed, i]`` alone, and stores everything else it carries from step to step, ends with the same
-result whether it was interrupted or not.
+arrays. A phase that asks for its state at the start and keeps everything that it carries from step
+to step ends with the same result whether it was interrupted or not. Of its randomness it keeps the
+generator's state (`random_arrays`), or nothing, where step i draws from ``[seed, i]`` alone.
 
 Examples
 --------
@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import files
-from ..accuracy import AccuracyModel
-from ..costs import CostTable
-from ..errors import FileFormatError, InvalidInputError
+from . import files
+from .accuracy import AccuracyModel
+from .costs import CostTable
+from .errors import FileFormatError, InvalidInputError
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -116,6 +116,10 @@ class Checkpoint:
         files.write_safetensors(self._path, CHECKPOINT_FORMAT, CHECKPOINT_VERSION, tensors, body)
         self._written = time.monotonic()
 
+    def forget(self, phase: str) -> None:
+        """Leave a phase out of what is written from now on."""
+        self._states.pop(phase, None)
+
     def _read(self, path: files.StrPath) -> None:
         tensors, body = files.read_safetensors(path, CHECKPOINT_FORMAT, CHECKPOINT_VERSION)
         found = files.require(body, "identity", dict, path)
@@ -162,6 +166,17 @@ def identity(
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def random_arrays(rng: np.random.Generator, prefix: str = "random") -> Arrays:
+    """Return the state of a random generator as an array of bytes."""
+    state = json.dumps(rng.bit_generator.state)
+    return {prefix: np.frombuffer(state.encode(), dtype=np.uint8)}
+
+
+def restore_random(rng: np.random.Generator, arrays: Arrays, prefix: str = "random") -> None:
+    """Put back what `random_arrays` returned."""
+    rng.bit_generator.state = json.loads(arrays[prefix].tobytes())
 
 
 def optimiser_arrays(optimiser: Optimizer, prefix: str = "optimiser.") -> Arrays:
