@@ -359,6 +359,30 @@ TEST(a_point_that_sees_many_others) {
     }
 }
 
+TEST(a_cut_that_leaves_as_many_as_a_sweep_takes) {
+    // The last point lies below all others in the first four objectives, and none of these covers
+    // another in them; or, with whole sixteenths, some do and many start at the same place.
+    for (const bool ties : {false, true}) {
+        for (const std::size_t n : {1UL, 7UL, 8UL, 9UL, 16UL, 17UL, 24UL, 25UL, 32UL, 33UL, 60UL}) {
+            const Batch front = make(Shape::sphere, n, 4, n);
+            Batch batch{{0.001, 0.001, 0.001, 0.001, 0.9}, n + 1, 5};
+            for (std::size_t i = 0; i < n; ++i) {
+                for (std::size_t j = 0; j < 4; ++j) {
+                    const double value = front.at(i, j);
+                    batch.values.push_back(ties ? std::ceil(16.0 * value) / 16.0 : value);
+                }
+                batch.values.push_back(0.01 * static_cast<double>(i));
+            }
+            const std::vector<double> reference(5, 1.1);
+            std::vector<std::size_t> rows(batch.n);
+            std::iota(rows.begin(), rows.end(), std::size_t{0});
+            const double swept = hypervolume(batch.view(), reference);
+            const double cut = volume_by_cells(batch.view(), rows, reference, 1);
+            CHECK(std::abs(swept - cut) <= 1e-12 * cut);
+        }
+    }
+}
+
 TEST(contributions_are_what_is_lost) {
     for (const Shape shape : {Shape::uniform, Shape::coarse, Shape::sphere, Shape::equal}) {
         for (std::size_t m = 1; m <= 6; ++m) {

@@ -17,7 +17,7 @@ constexpr std::uint32_t kNone = 0xFFFFFFFFU;
 // Leaves take all 2^k subsets of k rows, or k times 2^(k-1) for contributions.
 constexpr std::size_t kLeaf = 8;
 constexpr std::size_t kOwnedLeaf = 6;
-constexpr std::size_t kLeafInFour = 16;
+constexpr std::size_t kLeafInFour = 24;
 static_assert(kLeaf <= simd::kMaxCellRows && kLeafInFour <= simd::kMaxCellRowsInFour);
 // Cells are made tasks of threads at this depth, if they have not become small before.
 constexpr int kTaskDepth = 5;

@@ -226,18 +226,26 @@ RowSort::RowSort(Column by, Column carried, std::size_t n, const Execution& exec
 void RowSort::find_range() {
     std::vector<std::pair<double, double>> ranges((n_ - 1) / kChunk + 1);
     parallel_for(n_, kChunk, execution_, [&](std::size_t begin, std::size_t end) {
-        // Two of each, which do not wait for one another.
+        // Four of each, which do not wait for one another.
+        constexpr std::size_t kOwn = 4;
         const Column by = by_;
-        double least[2] = {by[begin], by[begin]};
-        double most[2] = {by[begin], by[begin]};
-        for (std::size_t i = begin; i + 1 < end; i += 2) {
-            for (std::size_t lane = 0; lane < 2; ++lane) {
+        double least[kOwn];
+        double most[kOwn];
+        std::fill_n(least, kOwn, by[begin]);
+        std::fill_n(most, kOwn, by[begin]);
+        std::size_t i = begin;
+        for (; i + kOwn <= end; i += kOwn) {
+            for (std::size_t lane = 0; lane < kOwn; ++lane) {
                 least[lane] = std::min(least[lane], by[i + lane]);
                 most[lane] = std::max(most[lane], by[i + lane]);
             }
         }
-        ranges[begin / kChunk] = {std::min({least[0], least[1], by[end - 1]}),
-                                  std::max({most[0], most[1], by[end - 1]})};
+        for (; i < end; ++i) {
+            least[0] = std::min(least[0], by[i]);
+            most[0] = std::max(most[0], by[i]);
+        }
+        ranges[begin / kChunk] = {*std::min_element(least, least + kOwn),
+                                  *std::max_element(most, most + kOwn)};
     });
     least_ = ranges[0].first;
     most_ = ranges[0].second;
@@ -247,12 +255,34 @@ void RowSort::find_range() {
     }
 }
 
+namespace {
+
+// Replace each count by the sum of those before it; n is a multiple of 8.
+void sum_before(std::int16_t* counts, std::size_t n) {
+    using Eight [[gnu::vector_size(16)]] = std::int16_t;
+    constexpr Eight kZero{};
+    Eight total{};  // in every lane
+    for (std::size_t i = 0; i < n; i += 8) {
+        Eight own;
+        std::memcpy(&own, counts + i, sizeof own);
+        Eight sums = own;
+        sums += __builtin_shufflevector(sums, kZero, 8, 0, 1, 2, 3, 4, 5, 6);
+        sums += __builtin_shufflevector(sums, kZero, 8, 8, 0, 1, 2, 3, 4, 5);
+        sums += __builtin_shufflevector(sums, kZero, 8, 8, 8, 8, 0, 1, 2, 3);
+        const Eight before = total + sums - own;
+        std::memcpy(counts + i, &before, sizeof before);
+        total += __builtin_shufflevector(sums, sums, 7, 7, 7, 7, 7, 7, 7, 7);
+    }
+}
+
+}  // namespace
+
 void RowSort::fill_one_bucket() {
     constexpr unsigned kMostBits = 13;
     static_assert(kPartition <= 32768 && std::endian::native == std::endian::little);
     const Prefix prefix(by_, n_, least_, most_);
     // Twice as many counters as rows leave few to swap.
-    const unsigned bits = std::min(static_cast<unsigned>(std::bit_width(n_)) + 1, kMostBits);
+    const unsigned bits = std::clamp(static_cast<unsigned>(std::bit_width(n_)) + 1, 3U, kMostBits);
     const unsigned shift = 64 - bits;
     const std::size_t n_digits = std::size_t{1} << bits;
     alignas(64) std::array<std::int16_t, std::size_t{1} << kMostBits> places;
@@ -268,17 +298,7 @@ void RowSort::fill_one_bucket() {
     for (std::size_t d = 0; d < n_digits; ++d)
         longest = std::max(longest, places[d]);
     longest_digit_ = static_cast<std::size_t>(longest);
-    // Sums of the counts before each, four at a time: a product with ones adds up a word's parts.
-    constexpr std::uint64_t kOnes = 0x0001000100010001ULL;
-    std::uint64_t total = 0;
-    for (std::size_t d = 0; d < n_digits; d += 4) {
-        std::uint64_t counts;
-        std::memcpy(&counts, &places[d], sizeof counts);
-        const std::uint64_t sums = counts * kOnes;
-        const std::uint64_t before = (sums << 16) + total * kOnes;
-        std::memcpy(&places[d], &before, sizeof before);
-        total += sums >> 48;
-    }
+    sum_before(places.data(), n_digits);
     Entry* entries = entries_.data();
     const Column carried = carried_;
     for (std::size_t i = 0; i < n_; ++i)

@@ -42,7 +42,7 @@ inline constexpr unsigned kCellWidth = 8;
 
 /// Most rows that union_of_rows takes in more than four objectives, and in up to four.
 inline constexpr std::size_t kMaxCellRows = 8;
-inline constexpr std::size_t kMaxCellRowsInFour = 16;
+inline constexpr std::size_t kMaxCellRowsInFour = 32;
 
 /// Columns of covered_by_raised are so long.
 inline constexpr std::size_t kMaxCutRows = 128;
