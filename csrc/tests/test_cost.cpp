@@ -88,27 +88,54 @@ struct Tables {
 }  // namespace
 
 TEST(costs_follow_the_documented_order_of_operations) {
-    for (const std::size_t n_tables : {1UL, 2UL, 3UL, 5UL, 16UL}) {
+    const auto check = [](const std::vector<bool>& use_max, std::size_t n_slots, int context_slot) {
+        std::vector<int> n_codes;
+        for (std::size_t s = 0; s < n_slots; ++s)
+            n_codes.push_back(2 + static_cast<int>(s * 5 % 9));
+        const std::size_t n_tables = use_max.size();
+        const Tables tables(n_codes, use_max, context_slot);
+        const CostTables costs(tables.spec());
+        const std::size_t n = 203;
+        const auto rows = tables.rows(n);
+        std::vector<double> out(n * n_tables);
+        costs.lookup(rows, out, 2);
+        for (std::size_t r = 0; r < n; ++r) {
+            for (std::size_t t = 0; t < n_tables; ++t)
+                CHECK(out[r * n_tables + t] == tables.cost(rows.data() + r * n_slots, t));
+        }
+    };
+    // Every number of columns that is reduced in a way of its own, and its neighbours.
+    for (const std::size_t n_tables : {1UL, 2UL, 3UL, 4UL, 5UL, 8UL, 9UL, 15UL, 16UL, 17UL, 29UL}) {
+        std::vector<bool> some_max;
+        for (std::size_t t = 0; t < n_tables; ++t)
+            some_max.push_back(t % 3 == 1);
         for (const std::size_t n_slots : {1UL, 2UL, 7UL, 20UL, 33UL}) {
             for (const int context_slot : {-1, 0, static_cast<int>(n_slots) - 1}) {
-                std::vector<int> n_codes;
-                for (std::size_t s = 0; s < n_slots; ++s) {
-                    n_codes.push_back(2 + static_cast<int>(s * 5 % 9));
-                }
-                std::vector<bool> use_max;
-                for (std::size_t t = 0; t < n_tables; ++t)
-                    use_max.push_back(t % 3 == 1);
-                const Tables tables(n_codes, use_max, context_slot);
-                const CostTables costs(tables.spec());
-                const std::size_t n = 203;
-                const auto rows = tables.rows(n);
+                check(some_max, n_slots, context_slot);
+                check(std::vector<bool>(n_tables, false), n_slots, context_slot);
+                check(std::vector<bool>(n_tables, true), n_slots, context_slot);
+            }
+        }
+    }
+}
+
+// Rows go through in tiles of 64, and to threads in ranges of 16384.
+TEST(numbers_of_rows_about_tiles_and_ranges) {
+    for (const std::size_t n_tables : {1UL, 4UL, 16UL}) {
+        const Tables tables(std::vector<int>(9, 6), std::vector<bool>(n_tables), -1);
+        const CostTables costs(tables.spec());
+        for (const std::size_t n :
+             {0UL, 1UL, 63UL, 64UL, 65UL, 127UL, 128UL, 129UL, 16383UL, 16384UL, 16385UL}) {
+            const auto rows = tables.rows(n);
+            for (const int threads : {1, 2}) {
                 std::vector<double> out(n * n_tables);
-                costs.lookup(rows, out, 2);
-                for (std::size_t r = 0; r < n; ++r) {
-                    for (std::size_t t = 0; t < n_tables; ++t) {
-                        CHECK(out[r * n_tables + t] == tables.cost(rows.data() + r * n_slots, t));
-                    }
+                costs.lookup(rows, out, threads);
+                bool same = true;
+                for (std::size_t i = 0; i < out.size(); ++i) {
+                    same =
+                        same && out[i] == tables.cost(rows.data() + i / n_tables * 9, i % n_tables);
                 }
+                CHECK(same);
             }
         }
     }

@@ -14,6 +14,7 @@
 #include "pnag/errors.hpp"
 #include "pnag/pareto.hpp"
 #include "pnag/random.hpp"
+#include "simd/dispatch.hpp"
 
 using namespace pnag;
 
@@ -100,7 +101,8 @@ TEST(keys_order_as_doubles_do) {
 }
 
 TEST(sorting_by_key_is_stable) {
-    for (const std::size_t n : {2UL, 30UL, 150UL, 1000UL, 70000UL}) {
+    // Up to 24 items are sorted by insertion.
+    for (const std::size_t n : {2UL, 23UL, 24UL, 25UL, 150UL, 1000UL, 70000UL}) {
         for (const unsigned shift : {0U, 20U, 40U, 60U, 63U}) {
             std::vector<KeyIndex> items(n);
             std::vector<KeyIndex> scratch;
@@ -143,7 +145,8 @@ TEST(rows_are_sorted_by_value_then_carried_value_then_row) {
         }
     };
     for (int family = 0; family <= 6; ++family) {
-        for (const std::size_t n : {1UL, 2UL, 20UL, 1000UL, 16383UL, 16384UL, 150000UL}) {
+        for (const std::size_t n :
+             {1UL, 2UL, 23UL, 24UL, 25UL, 1000UL, 16383UL, 16384UL, 150000UL}) {
             Batch batch{std::vector<double>(2 * n), n, 2};
             for (std::size_t i = 0; i < n; ++i) {
                 RowStream random(stream_key(n, 5), i);
@@ -216,6 +219,63 @@ TEST(fronts_match_brute_force) {
     }
 }
 
+// Sets of up to 512 and pairs of sets of up to 2^20 pairs are not divided.
+TEST(divided_sets_match_brute_force) {
+    for (const Shape shape : {Shape::uniform, Shape::coarse}) {
+        for (const std::size_t n : {511UL, 512UL, 513UL, 2047UL, 2048UL, 2049UL, 4500UL}) {
+            for (const std::size_t m : {4UL, 5UL}) {
+                const Batch batch = make(shape, n, m, n + m);
+                std::vector<std::int32_t> divided(n);
+                sort_by_dividing(batch.view(), divided, 1);
+                CHECK(divided == brute_force_ranks(batch));
+            }
+        }
+    }
+}
+
+// Sizes straddle the blocks of every instruction set, numbers of queries the batches.
+TEST(ranks_below_with_every_instruction_set) {
+    constexpr std::size_t kMost = 70;
+    RowStream random(6, 0);
+    const auto number = [&] { return static_cast<std::int32_t>(random.below(40)); };
+    for (int n_columns = 1; n_columns <= 9; ++n_columns) {
+        const auto m = static_cast<std::size_t>(n_columns);
+        std::vector<std::vector<std::int32_t>> columns(m + 1);
+        for (auto& column : columns) {
+            for (std::size_t i = 0; i < kMost; ++i)
+                column.push_back(number());
+        }
+        std::vector<const std::int32_t*> pointers;
+        for (const auto& column : columns)
+            pointers.push_back(column.data());
+        const std::int32_t* rank = pointers[m];
+        for (std::size_t first = 0; first < 40; ++first) {
+            for (std::size_t n_queries = 1; n_queries <= 9; ++n_queries) {
+                std::vector<std::size_t> n;
+                std::vector<std::int32_t> queries, expected;
+                for (std::size_t q = 0; q < n_queries; ++q) {
+                    n.push_back(std::min(kMost, q == 0 ? first : n.back() + random.below(12)));
+                    for (std::size_t c = 0; c < m; ++c)
+                        queries.push_back(20 + number() / 2);
+                    expected.push_back(-1);
+                    for (std::size_t i = 0; i < n[q]; ++i) {
+                        bool below = true;
+                        for (std::size_t c = 0; c < m; ++c)
+                            below = below && columns[c][i] < queries[q * m + c];
+                        if (below) expected[q] = std::max(expected[q], rank[i]);
+                    }
+                }
+                for (const simd::Kernels* kernels : simd::available_kernels()) {
+                    std::vector<std::int32_t> best(n_queries);
+                    kernels->max_ranks_below(pointers.data(), n_columns, rank, n_queries, n.data(),
+                                             queries.data(), best.data());
+                    CHECK(best == expected);
+                }
+            }
+        }
+    }
+}
+
 TEST(crowding_by_hand) {
     const Batch batch{{0, 4, 1, 3, 2, 1, 4, 0}, 4, 2};
     std::vector<double> out(4);
@@ -238,8 +298,8 @@ TEST(crowding_by_hand) {
 // Sizes straddle those at which sorts of rows, masks and divided sets change their way.
 TEST(ways_agree_where_they_change) {
     for (const Shape shape : {Shape::uniform, Shape::coarse, Shape::constant_column}) {
-        for (const std::size_t n : {511UL, 513UL, 1023UL, 1024UL, 1025UL, 4095UL, 4097UL, 16383UL,
-                                    16384UL, 16385UL, 65535UL, 65537UL}) {
+        for (const std::size_t n : {511UL, 512UL, 513UL, 1023UL, 1024UL, 1025UL, 4095UL, 4096UL,
+                                    4097UL, 16383UL, 16384UL, 16385UL, 65535UL, 65537UL}) {
             for (const std::size_t m : {2UL, 3UL, 4UL}) {
                 if (m == 4 && n > 16385) continue;
                 const Batch batch = make(shape, n, m, n + m);

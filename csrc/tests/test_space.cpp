@@ -142,6 +142,60 @@ TEST(children_are_valid) {
     CHECK_THROWS(small_space().mutate({}, 1.5, 0, {}, 1), InvalidInput, "rate is 1.5");
 }
 
+// Rows do not depend on how many there are, so batches about the sizes of tiles and of ranges of a
+// thread begin as a large one does.
+TEST(numbers_of_rows_about_tiles_and_ranges) {
+    for (const Space& space : {small_space(), large_space(), huge_space()}) {
+        const std::size_t most = 16385;
+        const std::size_t width = space.n_slots();
+        const auto batch = [&](int way, std::size_t n, int threads) {
+            Codes a(n * width), b(n * width), child(n * width);
+            if (way == 0) {
+                space.sample_uniform(5, child, threads);
+                return child;
+            }
+            space.sample_decisions(5, a, threads);
+            space.sample_decisions(6, b, threads);
+            if (way == 1) return a;
+            if (way == 2) space.mutate(a, 0.2, 7, child, threads);
+            if (way == 3) space.crossover(a, b, 7, child, threads);
+            return child;
+        };
+        for (int way = 0; way < 4; ++way) {
+            const Codes all = batch(way, most, 1);
+            for (const std::size_t n : {0UL, 1UL, 7UL, 8UL, 9UL, 63UL, 64UL, 65UL, 127UL, 128UL,
+                                        129UL, 16383UL, 16384UL}) {
+                for (const int threads : {1, 2}) {
+                    const Codes rows = batch(way, n, threads);
+                    CHECK(std::equal(rows.begin(), rows.end(), all.begin()));
+                }
+            }
+        }
+    }
+}
+
+// Rows of a stage are listed while they take up to 2^18 bytes.
+TEST(stages_about_the_size_of_a_table) {
+    for (const int n_choices : {15, 16, 17}) {
+        const Space space({StageSpec{std::vector<int>(4, n_choices), 4, std::nullopt}});
+        Codes rows(4 * 20000);
+        space.enumerate(30000, rows, 1);
+        bool right = true;
+        for (std::size_t i = 0; i < rows.size(); ++i) {
+            std::size_t rest = 30000 + i / 4;
+            for (std::size_t s = i % 4; s < 3; ++s)
+                rest /= static_cast<std::size_t>(n_choices);
+            right = right && rows[i] == 1 + rest % static_cast<std::size_t>(n_choices);
+        }
+        CHECK(right);
+        std::vector<std::int64_t> indices(20000);
+        space.rank(rows, indices, 1);
+        CHECK(indices.front() == 30000 && indices.back() == 49999);
+        space.sample_uniform(1, rows, 1);
+        CHECK(!space.find_invalid(rows, 1));
+    }
+}
+
 TEST(neighbors_differ_by_one_decision) {
     const Space space = small_space();
     const Codes arch = {2, 1, 0, 2, 2, 3, 0};

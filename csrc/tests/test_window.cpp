@@ -114,6 +114,29 @@ TEST(one_two_and_many_units_against_enumeration) {
         Problem({plain({30, 30}, 0), plain({25, 8}, 2), plain({3}, 1)}, -1, 0.0));
 }
 
+// Rows are drawn 64 side by side and do not depend on how many there are.
+TEST(windows_of_rows_about_the_lanes) {
+    const Problem problem(mixed(), -1, 0.0);
+    const std::size_t width = problem.space.n_slots();
+    std::vector<std::uint8_t> some(5000 * width);
+    problem.space.sample_uniform(1, some, 1);
+    std::vector<double> costs(5000);
+    CostTables(problem.spec()).lookup(some, costs, 1);
+    std::sort(costs.begin(), costs.end());
+    const WindowSampler sampler(problem.space, problem.spec());
+    for (const auto& [low, high] : {std::pair{1000, 4000}, {2000, 2010}}) {
+        const double least = costs[static_cast<std::size_t>(low)];
+        const double most = costs[static_cast<std::size_t>(high)];
+        std::vector<std::uint8_t> all(300 * width);
+        sampler.sample(least, most, 5, all, 1);
+        for (const std::size_t n : {0UL, 1UL, 63UL, 64UL, 65UL, 127UL, 128UL, 129UL}) {
+            std::vector<std::uint8_t> rows(n * width);
+            sampler.sample(least, most, 5, rows, 1);
+            CHECK(std::equal(rows.begin(), rows.end(), all.begin()));
+        }
+    }
+}
+
 TEST(subnormal_costs_are_not_integers) {
     Problem problem(mixed(), -1, 1.0);
     for (double& cost : problem.entries)

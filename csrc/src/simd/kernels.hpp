@@ -90,10 +90,11 @@ struct Kernels {
     void (*compare_bytes)(std::uint64_t key, std::uint64_t first_word, std::size_t n,
                           std::uint8_t digit, std::uint64_t* below, std::uint64_t* equal);
 
-    /// Largest rank[i] over i < n with column[c][i] < query[c] in every column, or -1.
-    std::int32_t (*max_rank_below)(const std::int32_t* const* columns, int n_columns,
-                                   const std::int32_t* rank, std::size_t n,
-                                   const std::int32_t* query);
+    /// For every query q: best[q] is the largest rank[i] over i < n[q] with column[c][i] <
+    /// queries[q * n_columns + c] in every column, or -1. n does not fall from query to query.
+    void (*max_ranks_below)(const std::int32_t* const* columns, int n_columns,
+                            const std::int32_t* rank, std::size_t n_queries, const std::size_t* n,
+                            const std::int32_t* queries, std::int32_t* best);
 
     /// The first i < n whose columns are all <= query and one <, or n. Columns are blocks:
     /// blocks[(i / kBlock * n_columns + c) * kBlock + i % kBlock]; n is a multiple of kBlock.
