@@ -5,15 +5,59 @@
 #include <condition_variable>
 #include <exception>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <system_error>
 #include <thread>
-#include <vector>
 
 #include "pnag/errors.hpp"
 
 namespace pnag {
+
+namespace {
+
+// What a thread may look at before it knows that the loop it was started for is still there: on a
+// busy machine the loop may end first, and does not wait for threads that never began.
+struct Crew {
+    std::mutex mutex;
+    std::condition_variable ended;
+    std::size_t n_running = 0;
+    bool closed = false;
+};
+
+// Threads that were started and have not begun, in all loops: each waits for its first time slice,
+// and calls in quick succession must not pile up more of them than this.
+constexpr int kMaxWaiting = 64;
+std::atomic<int> waiting{0};
+
+// Starts a thread that calls `work` unless the crew is closed by then; false if there is none.
+template <typename Work>
+bool start_worker(const std::shared_ptr<Crew>& crew, const Work& work) {
+    if (waiting.fetch_add(1, std::memory_order_relaxed) < kMaxWaiting) {
+        try {
+            std::thread([crew, &work] {
+                waiting.fetch_sub(1, std::memory_order_relaxed);
+                {
+                    const std::lock_guard lock(crew->mutex);
+                    if (crew->closed) return;
+                    ++crew->n_running;
+                }
+                work();
+                const std::lock_guard lock(crew->mutex);
+                --crew->n_running;
+                crew->ended.notify_one();
+            }).detach();
+            return true;
+        } catch (const std::system_error&) {
+            // The system gives no more threads; those that run finish the loop.
+        }
+    }
+    waiting.fetch_sub(1, std::memory_order_relaxed);
+    return false;
+}
+
+}  // namespace
 
 void parallel_for(std::size_t n, std::size_t grain, const Execution& execution,
                   const RangeTask& task) {
@@ -38,8 +82,6 @@ void parallel_for(std::size_t n, std::size_t grain, const Execution& execution,
     std::atomic<bool> failed{false};
     std::atomic<bool> cancelled{false};
     std::mutex error_mutex;
-    std::condition_variable ended;
-    std::size_t n_running = 0;
     std::exception_ptr error;
     std::size_t error_range = std::numeric_limits<std::size_t>::max();
 
@@ -65,40 +107,30 @@ void parallel_for(std::size_t n, std::size_t grain, const Execution& execution,
         }
     };
 
+    const auto crew = std::make_shared<Crew>();
+    for (std::size_t i = 1; i < n_workers && start_worker(crew, work); ++i) {
+    }
+    work();
     {
-        std::vector<std::jthread> workers;
-        workers.reserve(n_workers - 1);
-        for (std::size_t i = 1; i < n_workers; ++i) {
-            try {
-                {
-                    const std::lock_guard lock(error_mutex);
-                    ++n_running;
-                }
-                workers.emplace_back([&] {
-                    work();
-                    const std::lock_guard lock(error_mutex);
-                    --n_running;
-                    ended.notify_one();
-                });
-            } catch (const std::system_error&) {
-                const std::lock_guard lock(error_mutex);
-                --n_running;
-                break;  // The system gives no more threads; those that run finish the loop.
-            }
-        }
-        work();
-        std::unique_lock lock(error_mutex);
+        std::unique_lock lock(crew->mutex);
+        crew->closed = true;
         // Only this thread may poll, so it goes on asking while it waits for the others.
-        while (execution.cancellation != nullptr && n_running != 0) {
-            ended.wait_for(lock, Cancellation::kInterval);
+        bool asks = execution.cancellation != nullptr;
+        while (crew->n_running != 0) {
+            if (!asks) {
+                crew->ended.wait(lock);
+                continue;
+            }
+            crew->ended.wait_for(lock, Cancellation::kInterval);
             try {
                 execution.check();
             } catch (const Cancelled&) {
                 cancelled.store(true, std::memory_order_relaxed);
-                break;
+                asks = false;
             } catch (...) {
+                const std::lock_guard error_lock(error_mutex);
                 error = std::current_exception();
-                break;
+                asks = false;
             }
         }
     }
