@@ -49,14 +49,15 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 @cache
-def ofa(data: Path, space_name: str = "ofa-mbv3") -> Problem:
-    """The published predictor and the Note 10, 224 px, width 1.2."""
-    space = pf.spaces.get(space_name, width=1.2)
+def ofa(data: Path, space_name: str = "ofa-mbv3", resolution: int = 224) -> Problem:
+    """The published predictor and the Note 10, width 1.2."""
+    space = pf.spaces.get(space_name, width=1.2, resolutions=(resolution,))
+    latency = data / "ofa_latency" / "note10" / f"{resolution}_lookup_table.yaml"
     return Problem(
-        f"{space_name}, Note 10",
+        f"{space_name}, Note 10" + (f", {resolution} px" if resolution != 224 else ""),
         space,
         pf.accuracy.load(data / "ofa_imagenet" / "acc_predictor.pth", space),
-        pf.costs.from_ofa_yaml(data / "ofa_latency" / "note10" / "224_lookup_table.yaml", space),
+        pf.costs.from_ofa_yaml(latency, space),
     )
 
 
