@@ -80,12 +80,13 @@ def trained(
 def run(options: Options) -> str:
     records = Records(options.work_dir, "ofa")
     rows = []
-    for problem, seeds in [
-        (problems.ofa(options.data), options.seeds),
-        *((problems.ofa_on_gpu(options.data, gpu), options.seeds) for gpu in options.gpus),
+    for problem in [
+        problems.ofa(options.data),
+        *(problems.ofa_on_gpu(options.data, gpu) for gpu in options.gpus),
     ]:
         reference = options.reference(problem)
-        runs = [trained(records, problem, reference, seed, options) for seed in range(seeds)]
+        seeds = range(options.seeds)
+        runs = [trained(records, problem, reference, seed, options) for seed in seeds]
         rows.append(
             [
                 problem.name,

@@ -96,7 +96,7 @@ def measure(options: Options, seed: int) -> Result:
 
 def run(options: Options) -> str:
     records = Records(options.work_dir, "retarget")
-    seeds = range(min(3, options.seeds))
+    seeds = range(options.seeds)
     runs = [records.get(measure, options, seed, seed=seed, **options.identity) for seed in seeds]
     rows = []
     for target in targets(options):
