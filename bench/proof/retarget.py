@@ -30,11 +30,13 @@ def targets(options: Options) -> list[Problem]:
         "ofa-mbv3, multiply-adds", note10.space, note10.model, pf.costs.macs(note10.space)
     )
     found = [
+        # Itself: whether what the policy has learned would help the search that taught it.
+        note10,
         *(problems.ofa_on_gpu(options.data, gpu) for gpu in options.gpus),
         macs,
         problems.ofa(options.data, resolution=192),
     ]
-    return found[: options.pick(5, 2, 1)]
+    return found[: options.pick(6, 3, 2)]
 
 
 def starts(generator: pf.Generator, target: Problem, seed: int) -> dict[str, Archs]:
