@@ -72,8 +72,8 @@ def front(
         Stop after this many seconds, whatever is left of the evaluations. With a limit the result
         depends on the speed of the machine; without, only on the seed.
     start : ndarray of uint8, shape (n, n_slots), optional
-        Architectures to go on from, such as the front of another device. They take the place of
-        the annealing.
+        Architectures to begin with, such as the front of another device. Annealing goes on beside
+        them: where the accuracy differs too, they hold a search in local fronts.
     checkpoint : Checkpoint, optional
         Where the search keeps its state every few seconds: killed and called again with the same
         arguments, it goes on and ends with the same front.
@@ -124,16 +124,15 @@ def front(
 def _begin(
     run: Evaluations, jumps: Jumps, start: Archs | None, seed: int, kept: Checkpoint
 ) -> None:
-    """Fill the archive: with what was given, by annealing, or at random."""
+    """Fill the archive: with what was given, and by annealing or at random."""
     run.evaluate(extremes(run.tables))
-    sloped = jumps.slopes(run.model, run.archs[:1]) is not None
     if start is not None:
         if len(start) == 0:
             raise InvalidInputError("start should hold at least one architecture")
         run.evaluate(start)
-    elif sloped:
+    if jumps.slopes(run.model, run.archs[:1]) is not None:
         _anneal(run, jumps, np.random.default_rng([seed, 0]), kept)
-    else:
+    elif start is None:
         # Uniform over architectures favours deep networks, uniform decisions the shallow ones.
         first = min(4096, max(run.left // 16, 16))
         run.evaluate(run.space.sample(first, seed=mixed_seed(seed, 0)))
