@@ -1,6 +1,6 @@
 """Whether the generator keeps its word, next to what it replaces. Prints tables in markdown.
 
-    python bench/generator.py --work-dir work            # everything: about 40 minutes on one core
+    python bench/generator.py --work-dir work            # everything: about an hour on one core
     python bench/generator.py --work-dir work --only ofa
     python bench/generator.py --work-dir work --quick    # about 5 minutes; coarser, fewer cases
 
