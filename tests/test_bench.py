@@ -81,7 +81,7 @@ def test_every_part_runs_and_resumes(shared_data, tmp_path):
     first, second = outputs
     assert first == second
     titles = [line for line in first if line.startswith("## ")]
-    assert len(titles) == 7
+    assert len(titles) == 8
     assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
     kept = (tmp_path / "ofa.jsonl").read_text().split("\n")
     results = [json.loads(line)["result"] for line in kept if line]
