@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "pnag/parallel.hpp"
 
@@ -259,6 +260,7 @@ namespace {
 
 // Replace each count by the sum of those before it; n is a multiple of 8.
 void sum_before(std::int16_t* counts, std::size_t n) {
+#if __has_builtin(__builtin_shufflevector)
     using Eight [[gnu::vector_size(16)]] = std::int16_t;
     constexpr Eight kZero{};
     Eight total{};  // in every lane
@@ -273,6 +275,11 @@ void sum_before(std::int16_t* counts, std::size_t n) {
         std::memcpy(counts + i, &before, sizeof before);
         total += __builtin_shufflevector(sums, sums, 7, 7, 7, 7, 7, 7, 7, 7);
     }
+#else  // gcc 11 and older
+    std::int16_t total = 0;
+    for (std::size_t i = 0; i < n; ++i)
+        total = static_cast<std::int16_t>(total + std::exchange(counts[i], total));
+#endif
 }
 
 }  // namespace
