@@ -85,7 +85,7 @@ def test_every_part_runs_and_resumes(shared_data, tmp_path):
     assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
     kept = (tmp_path / "ofa.jsonl").read_text().split("\n")
     results = [json.loads(line)["result"] for line in kept if line]
-    assert len(results) == 2
+    assert len(results) == 3
     assert all(result["met"] == 1 for result in results)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pnag_fast.generator import ExpertSettings
+from pnag_fast.generator import ExpertSettings, PnagSettings
 from pnag_fast.search import Front
 
 from . import problems
@@ -40,8 +40,12 @@ class Options:
         """A value by the size of the run."""
         return {"full": full, "quick": quick, "tiny": tiny}[self.size]
 
-    def training(self, *, small: bool = False) -> dict[str, Any]:
+    def training(self, *, small: bool = False, method: str = "expert") -> dict[str, Any]:
         """Arguments of `train_generator` beyond the problem; `small` for 15,625 cells."""
+        if method == "pnag":
+            quick = PnagSettings(n_architectures=2000, evaluator_steps=100, steps=40)
+            tiny = PnagSettings(n_architectures=100, evaluator_steps=3, evaluator_batch=16, steps=2)
+            return {"settings": self.pick(PnagSettings(), quick, tiny)}
         if self.tiny:
             return {"settings": ExpertSettings(evaluations=2000, steps=5, hidden=16)}
         if small:
