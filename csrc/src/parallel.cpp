@@ -8,7 +8,6 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <system_error>
 #include <thread>
 
 #include "pnag/errors.hpp"
@@ -49,8 +48,9 @@ bool start_worker(const std::shared_ptr<Crew>& crew, const Work& work) {
                 crew->ended.notify_one();
             }).detach();
             return true;
-        } catch (const std::system_error&) {
-            // The system gives no more threads; those that run finish the loop.
+        } catch (const std::exception&) {
+            // The system gives no more threads, or no memory for one; those that run finish the
+            // loop. Nothing may leave it before them: they work on what this call holds.
         }
     }
     waiting.fetch_sub(1, std::memory_order_relaxed);
