@@ -76,7 +76,6 @@ def test_generate_prints_an_architecture(tiny_generator_path, tiny_table, tiny):
     ("budget", "code", "message"),
     [
         ("0.000001", 1, "BudgetInfeasibleError"),
-        ("1e9", 1, "above the dearest"),
         ("nan", 1, "not a positive number"),
         ("much", 2, "a budget is a number"),
         ("1,2", 2, "one number for each of"),
@@ -88,6 +87,32 @@ def test_bad_budgets(tiny_generator_path, budget, code, message):
     assert message in err
     assert out == ""
     assert "Traceback" not in err
+
+
+def test_large_open_and_infeasible_budgets(tiny_generator_path, tiny_table):
+    budgets = ["--budget", "1e9", "--budget", "inf"]
+    code, out, err = run("generate", tiny_generator_path, *budgets)
+    assert code == 0
+    assert "is it in ms?" in err
+    large, open_ = out.splitlines()[1:]
+    assert large.split()[-1] == open_.split()[-1]
+    code, out, err = run("generate", tiny_generator_path, *budgets, "--budget", "1e-6")
+    assert (code, out) == (1, "")
+    code, out, err = run(
+        "generate", tiny_generator_path, *budgets, "--budget", "1e-6", "--on-infeasible", "mark"
+    )
+    assert code == 0
+    assert "infeasible" in out.splitlines()[3]
+    assert "below the cheapest" in err
+    code, out, _ = run(
+        "generate", tiny_generator_path, *budgets, "--budget", "1e-6", "--on-infeasible", "mark",
+        "--json",
+    )  # fmt: skip
+    answers = json.loads(out)["answers"]
+    assert [a["feasible"] for a in answers] == [True, True, False]
+    assert [a["budget"] for a in answers] == [[1e9], [None], [1e-6]]
+    assert answers[2]["arch"] is None
+    assert "below the cheapest" in answers[2]["note"]
 
 
 def test_foreign_files(tmp_path, tiny_table):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,63 +15,124 @@ from .errors import BudgetInfeasibleError, InvalidInputError
 
 FloatArray = npt.NDArray[np.float64]
 
+OnInfeasible = Literal["raise", "mark"]
+
 # A budget this far out of range is taken for one in another unit.
 _WRONG_UNIT = 100.0
+# Digits of a printed range; more where both ends would meet.
+_DIGITS = (4, 6, 9, 17)
 
 
-def check_budgets(budgets: npt.ArrayLike, tables: Sequence[CostTable]) -> FloatArray:
-    """Return budgets as an array of shape (b, len(tables)).
+@dataclass(frozen=True, eq=False)
+class Budgets:
+    """Checked budgets, one row each.
+
+    Attributes
+    ----------
+    asked : ndarray of float64, shape (b, n_tables)
+        As given; infinite where a cost is left open.
+    upper : ndarray of float64, shape (b, n_tables)
+        The same, at most the cost of the dearest architecture: finite, and as strict.
+    problems : tuple of str
+        Why no architecture meets a budget, one text a row; empty where some may.
+    notes : tuple of str
+        What to know about an answer, one text a row; usually empty.
+    """
+
+    asked: FloatArray
+    upper: FloatArray
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def check_budgets(
+    budgets: npt.ArrayLike, tables: Sequence[CostTable], *, on_infeasible: OnInfeasible = "raise"
+) -> Budgets:
+    """Check budgets against the range of their tables.
 
     Parameters
     ----------
     budgets : array of float, shape (), (b,) or (b, len(tables))
-        In the units of the tables; a scalar or ``(b,)`` with one table only.
+        In the units of the tables; a scalar or ``(b,)`` with one table only. ``inf``, like any
+        budget above the dearest architecture, leaves a cost open.
+    on_infeasible : {"raise", "mark"}
+        Whether a budget below the cheapest architecture is an error, or a problem of its row.
 
     Raises
     ------
     BudgetInfeasibleError
-        If a budget is below the cheapest architecture of its table.
+        If a budget is below the cheapest architecture of its table, unless these are marked.
     InvalidInputError
-        If a budget is not a positive number, or above the dearest architecture.
+        If a budget is no positive number.
     """
+    if on_infeasible not in ("raise", "mark"):
+        raise InvalidInputError(
+            f"on_infeasible should be 'raise' or 'mark', found {on_infeasible!r}"
+        )
     n_tables = len(tables)
     try:
-        wanted = np.array(budgets, dtype=np.float64)
+        asked = np.array(budgets, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(f"budgets should be numbers, found {budgets!r}") from error
-    if wanted.ndim < 2 and n_tables == 1:
-        wanted = wanted.reshape(-1, 1)
-    if wanted.ndim != 2 or wanted.shape[1] != n_tables:
+    if asked.ndim < 2 and n_tables == 1:
+        asked = asked.reshape(-1, 1)
+    if asked.ndim != 2 or asked.shape[1] != n_tables:
         raise InvalidInputError(
             f"budgets should have shape (b, {n_tables}), one column for each of "
             f"{', '.join(table.describe() for table in tables)}; found {np.shape(budgets)}"
         )
+    problems, notes = [""] * len(asked), [""] * len(asked)
+    upper = asked.copy()
     for column, table in enumerate(tables):
         low, high = table.bounds
-        for value in wanted[:, column].tolist():
-            _check_budget(value, low, high, table)
-    return wanted
+        values = asked[:, column]
+        for row in np.flatnonzero(~(values > 0)).tolist():
+            raise InvalidInputError(
+                f"budget {values[row]} is not a positive number; give an upper bound in "
+                f"{table.unit}, or inf to leave it open; reachable: {reach(table)}"
+            )
+        for row in np.flatnonzero(values < low).tolist():
+            problem = _too_small(float(values[row]), table)
+            if on_infeasible == "raise":
+                raise BudgetInfeasibleError(problem)
+            problems[row] = problems[row] or problem
+        np.minimum(values, high, out=upper[:, column])
+        # Whoever asks for the largest cost as it was printed somewhere needs no lesson.
+        for row in np.flatnonzero((values > high * (1 + 1e-3)) & np.isfinite(values)).tolist():
+            note = _too_large(float(values[row]), table)
+            notes[row] = f"{notes[row]}; {note}" if notes[row] else note
+    return Budgets(asked, upper, tuple(problems), tuple(notes))
 
 
-def _check_budget(value: float, low: float, high: float, table: CostTable) -> None:
-    """Refuse a budget that is no positive number, or outside the reach of the space."""
-    unit = table.unit
-    if not np.isfinite(value) or value <= 0:
-        raise InvalidInputError(
-            f"budget {value} is not a positive number; give an upper bound in {unit}, "
-            f"reachable: {low:.4g} to {high:.4g}"
-        )
-    in_unit = f"is it in {unit}? " if not low / _WRONG_UNIT <= value <= high * _WRONG_UNIT else ""
-    if value < low:
-        raise BudgetInfeasibleError(
-            f"budget {value:g} {unit} is below the cheapest architecture of '{table.space.name}' "
-            f"on '{table.device}' ({low:.4g} {unit}); {in_unit}reachable: {low:.4g} to {high:.4g} "
-            f"{unit}"
-        )
-    # One unit in the last printed digit: whoever asks for the printed maximum gets it.
-    if value > high * (1 + 1e-3):
-        raise InvalidInputError(
-            f"budget {value:g} {unit} is above the dearest architecture of '{table.space.name}' "
-            f"on '{table.device}' ({high:.4g} {unit}); {in_unit}reachable: {low:.4g} to {high:.4g} "
-            f"{unit}"
-        )
+def reach(table: CostTable) -> str:
+    """Print the costs that a table reaches, rounded inwards: both ends can be typed back."""
+    low, high = table.bounds
+    for digits in _DIGITS:
+        first = _rounded(low, digits, decimal.ROUND_CEILING)
+        last = _rounded(high, digits, decimal.ROUND_FLOOR)
+        if first <= last:
+            break
+    return f"{first:.{digits}g} to {last:.{digits}g} {table.unit}"
+
+
+def _rounded(value: float, digits: int, rounding: str) -> float:
+    return float(decimal.Context(digits, rounding).create_decimal_from_float(value))
+
+
+def _too_small(value: float, table: CostTable) -> str:
+    low = table.bounds[0]
+    in_unit = f"is it in {table.unit}? " if value * _WRONG_UNIT < low else ""
+    cheapest = _rounded(low, _DIGITS[0], decimal.ROUND_CEILING)
+    return (
+        f"budget {value:g} {table.unit} is below the cheapest architecture of "
+        f"'{table.space.name}' on '{table.device}' ({cheapest:.{_DIGITS[0]}g} {table.unit}); "
+        f"{in_unit}reachable: {reach(table)}"
+    )
+
+
+def _too_large(value: float, table: CostTable) -> str:
+    in_unit = f", is it in {table.unit}?" if value > _WRONG_UNIT * table.bounds[1] else ""
+    return (
+        f"{value:g} {table.unit} is above the dearest architecture{in_unit} "
+        f"(reachable: {reach(table)}): nothing is ruled out"
+    )

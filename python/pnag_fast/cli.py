@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -789,6 +790,7 @@ def train(
       pnag train --accuracy accuracy.csv --cost cpu.json --out generator.safetensors
     """  # noqa: D301
     from . import accuracy
+    from .budgets import reach
     from .costs import CostTable
     from .generator import train_generator
     from .threads import torch_threads
@@ -829,8 +831,7 @@ def train(
         return
     click.echo(f"accuracy model: {model.source}; held out: {_facts_line(dict(model.report))}")
     for table in generator.tables:
-        low, high = table.bounds
-        click.echo(f"reachable: {low:.4g} to {high:.4g} {table.unit} on {table.device}")
+        click.echo(f"reachable: {reach(table)} on {table.device}")
     click.echo(f"written to {out}")
 
 
@@ -842,7 +843,15 @@ def train(
     type=str,
     multiple=True,
     required=True,
-    help="Upper bound in the table's unit; comma-separated for several costs; repeatable.",
+    help="Upper bound in the table's unit, or inf for none; comma-separated for several costs; "
+    "repeatable.",
+)
+@click.option(
+    "--on-infeasible",
+    type=click.Choice(["raise", "mark"]),
+    default="raise",
+    show_default=True,
+    help="Whether a budget that no architecture meets ends the command, or is marked in its row.",
 )
 @click.option(
     "--candidates",
@@ -852,13 +861,18 @@ def train(
 @_seed_option
 @_json_option
 def generate(
-    path: Path, budgets: tuple[str, ...], candidates: int | None, seed: int, as_json: bool
+    path: Path,
+    budgets: tuple[str, ...],
+    on_infeasible: str,
+    candidates: int | None,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Print the architecture for a budget; needs neither torch nor TVM.
 
     \b
     Example:
-      pnag generate quickstart/generator.safetensors --budget 0.8 --budget 1.2
+      pnag generate quickstart/generator.safetensors --budget 0.05 --budget inf
     """  # noqa: D301
     from .generator import Generator
 
@@ -872,13 +886,20 @@ def generate(
         raise click.BadParameter(
             f"this generator takes one number for each of: {names}", param_hint="--budget"
         )
+    options: dict[str, Any] = {
+        "n_candidates": candidates,
+        "on_infeasible": on_infeasible,
+        "seed": seed,
+    }
     # The C++ tables are built on first use; ask once so that the time shown is that of an answer.
-    generator.generate(wanted[:1], n_candidates=candidates, seed=seed)
+    generator.generate(wanted[:1], **options)
     started = time.perf_counter()
-    answers = generator.generate(wanted, n_candidates=candidates, seed=seed)
+    answers = generator.generate(wanted, **options)
     elapsed_ms = 1000 * (time.perf_counter() - started)
     units = [table.unit for table in generator.tables]
-    notations = generator.space.to_strings(answers.archs)
+    feasible = answers.feasible
+    notations = iter(generator.space.to_strings(answers.archs[feasible]))
+    answered_by = [next(notations) if answered else None for answered in feasible]
     if as_json:
         _print_json(
             {
@@ -887,16 +908,19 @@ def generate(
                 "elapsed_ms": elapsed_ms,
                 "answers": [
                     {
-                        "budget": answers.budgets[i].tolist(),
-                        "arch": notations[i],
-                        "codes": answers.archs[i].tolist(),
-                        "costs": answers.costs[i].tolist(),
+                        # JSON knows no infinity: null is a cost that was left open.
+                        "budget": [v if math.isfinite(v) else None for v in row.tolist()],
+                        "feasible": name is not None,
+                        "arch": name,
+                        "codes": None if name is None else answers.archs[i].tolist(),
+                        "costs": None if name is None else answers.costs[i].tolist(),
                         "units": units,
-                        "top1": float(answers.top1[i]),
-                        "top1_std": float(answers.top1_std[i]),
+                        "top1": None if name is None else float(answers.top1[i]),
+                        "top1_std": None if name is None else float(answers.top1_std[i]),
                         "source": answers.source[i],
+                        "note": answers.notes[i],
                     }
-                    for i in range(len(answers))
+                    for i, (row, name) in enumerate(zip(answers.budgets, answered_by, strict=True))
                 ],
             }
         )
@@ -906,13 +930,19 @@ def generate(
         [*head, "top-1 %", "from", "architecture"],
         [
             [f"{v:g}" for v in answers.budgets[i]]
-            + [f"{v:.4g}" for v in answers.costs[i]]
-            + [f"{100 * answers.top1[i]:.1f} ± {100 * answers.top1_std[i]:.1f}"]
-            + [answers.source[i], notations[i]]
-            for i in range(len(answers))
+            + (
+                ["-"] * (len(units) + 1)
+                if name is None
+                else [f"{v:.4g}" for v in answers.costs[i]]
+                + [f"{100 * answers.top1[i]:.1f} ± {100 * answers.top1_std[i]:.1f}"]
+            )
+            + [answers.source[i], name or "-"]
+            for i, name in enumerate(answered_by)
         ],
         left=2,
     )
+    for note in dict.fromkeys(filter(None, answers.notes)):
+        click.echo(note, err=True)
     click.echo(f"({elapsed_ms:.1f} ms; top-1 is predicted: {generator.model.source})", err=True)
 
 

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 import textwrap
+import types
 
 import numpy as np
 import pytest
 
 import pnag_fast as pf
 from pnag_fast import files
+from pnag_fast.budgets import reach
 from pnag_fast.errors import BudgetInfeasibleError, FileFormatError, InvalidInputError
 
 
@@ -78,25 +82,80 @@ def test_shapes_of_budgets(tiny_generator, tiny_table):
     [
         (np.nan, InvalidInputError, "not a positive number"),
         (-1.0, InvalidInputError, "not a positive number"),
+        (-np.inf, InvalidInputError, "not a positive number"),
         (0.0, InvalidInputError, "not a positive number"),
-        (np.inf, InvalidInputError, "not a positive number"),
         ("low", BudgetInfeasibleError, "below the cheapest .* reachable"),
-        ("high", InvalidInputError, "above the dearest .* reachable"),
         ("seconds", BudgetInfeasibleError, "is it in ms"),
-        ("microseconds", InvalidInputError, "is it in ms"),
     ],
 )
 def test_bad_budgets_are_named(tiny_generator, tiny_table, budget, error, message):
     low, high = tiny_table.bounds
-    named = {
-        "low": 0.9 * low,
-        "high": 1.1 * high,
-        "seconds": low / 1000,
-        "microseconds": high * 1000,
-    }
+    named = {"low": 0.9 * low, "seconds": low / 1000}
     value = named.get(budget, budget) if isinstance(budget, str) else budget
     with pytest.raises(error, match=message):
         tiny_generator.generate([high, value])
+    with pytest.raises(InvalidInputError, match="'raise' or 'mark'"):
+        tiny_generator.generate([high], on_infeasible="ignore")
+
+
+def test_large_and_open_budgets_are_answered_by_the_best(tiny_generator, tiny_table):
+    high = tiny_table.bounds[1]
+    out = tiny_generator.generate([high, 1.1 * high, 1000 * high, np.inf])
+    np.testing.assert_array_equal(out.budgets[:, 0], [high, 1.1 * high, 1000 * high, np.inf])
+    np.testing.assert_array_equal(out.archs, np.repeat(out.archs[:1], 4, axis=0))
+    assert out.top1[0] == pytest.approx(tiny_generator.archive.top1.max(), abs=1e-6)
+    assert out.feasible.all()
+    assert np.isfinite(out.gap).all()
+    assert out.notes[0] == out.notes[3] == ""
+    assert "above the dearest architecture (" in out.notes[1]
+    assert "is it in ms?" in out.notes[2]
+
+
+def test_an_infeasible_budget_leaves_the_others_alone(tiny, tiny_generator, tiny_table):
+    low, high = tiny_table.bounds
+    middle = (low + high) / 2
+    out = tiny_generator.generate([middle, 0.5 * low, high], on_infeasible="mark")
+    alone = tiny_generator.generate([middle, high])
+    assert out.feasible.tolist() == [True, False, True]
+    assert out.source[1] == "infeasible"
+    assert "below the cheapest" in out.notes[1]
+    assert not out.archs[1].any()
+    assert np.isnan([out.top1[1], out.top1_std[1], out.costs[1, 0], out.gap[1]]).all()
+    for name in ("archs", "top1", "top1_std", "costs", "gap"):
+        # Products of other numbers of rows round differently.
+        np.testing.assert_allclose(getattr(out, name)[[0, 2]], getattr(alone, name), atol=1e-6)
+    nothing = tiny_generator.generate([0.5 * low], on_infeasible="mark")
+    assert not nothing.feasible.any()
+    assert repr(nothing) == "<Generated: 0 of 1 budgets answered>"
+
+
+def test_the_printed_range_is_accepted(tiny, tiny_generator, tiny_table):
+    low, high = tiny_table.bounds
+    with pytest.raises(BudgetInfeasibleError) as refused:
+        tiny_generator.generate(0.9 * low)
+    first, _, last, unit = str(refused.value).rpartition("reachable: ")[2].split()
+    assert unit == "ms"
+    out = tiny_generator.generate([float(first), float(last)])
+    assert not any(out.notes)
+    # Rounded inwards, by no more than the fourth digit.
+    assert low <= float(first) <= low * 1.001
+    assert high * 0.999 <= float(last) <= high
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (14.25678, 61.84999, "14.26 to 61.84 ms"),
+        (0.10001, 0.2, "0.1001 to 0.2 ms"),
+        # So close that four digits would leave nothing between both ends.
+        (1.0000123, 1.0000456, "1.00002 to 1.00004 ms"),
+        (3.0, 3.0, "3 to 3 ms"),
+        (12_345_678.0, 98_765_432.0, "1.235e+07 to 9.876e+07 ms"),
+    ],
+)
+def test_ranges_are_rounded_inwards(low, high, text):
+    table = types.SimpleNamespace(bounds=(low, high), unit="ms")
+    assert reach(table) == text
 
 
 def test_bad_options_are_refused(tiny_generator, tiny_table):
@@ -117,6 +176,44 @@ def test_several_costs(tiny, tiny_model, tiny_table, quick_settings):
     if (tiny_table(tables[1].cheapest()[None]) > both_lowest[0]).all():
         with pytest.raises(BudgetInfeasibleError, match="together"):
             generator.generate(both_lowest[None])
+        marked = generator.generate([both_lowest, bounds[:, 1]], on_infeasible="mark")
+        assert marked.feasible.tolist() == [False, True]
+        assert "together" in marked.notes[0]
+    # Either cost may be left open.
+    out = generator.generate([[budgets[0, 0], np.inf], [np.inf, budgets[0, 1]], [np.inf, np.inf]])
+    assert out.costs[0, 0] <= budgets[0, 0]
+    assert out.costs[1, 1] <= budgets[0, 1]
+    assert (out.top1 >= generator.generate([budgets[0]]).top1 - 1e-6).all()
+    assert out.top1[2] == pytest.approx(generator.archive.top1.max(), abs=1e-6)
+
+
+def test_what_is_printed_fits_on_a_screen(tiny_generator, tiny_pnag_generator, tiny_table):
+    for generator in (tiny_generator, tiny_pnag_generator):
+        text = repr(generator)
+        assert len(text) < 400
+        assert len(text.splitlines()) <= 5
+        assert "mbv3-tiny" in text
+        assert reach(tiny_table) in text
+        for part in (generator.policy, generator.archive, generator.generate(np.inf)):
+            assert len(repr(part)) < 400
+
+
+@pytest.mark.parametrize("name", ["tiny_generator", "tiny_pnag_generator"])
+def test_generators_can_be_copied_and_sent(name, tiny_table, request):
+    generator = request.getfixturevalue(name)
+    budgets = spread(tiny_table, 20)
+    expected = generator.generate(budgets)
+    for other in (pickle.loads(pickle.dumps(generator)), copy.deepcopy(generator)):
+        answers = other.generate(budgets)
+        np.testing.assert_array_equal(answers.archs, expected.archs)
+        np.testing.assert_array_equal(answers.top1, expected.top1)
+        assert other.space == generator.space
+    again = pickle.loads(pickle.dumps(expected))
+    np.testing.assert_array_equal(again.costs, expected.costs)
+    front = pickle.loads(pickle.dumps(generator.archive))
+    np.testing.assert_array_equal(
+        front.best(budgets[:, None]), generator.archive.best(budgets[:, None])
+    )
 
 
 def test_save_and_load(tiny_generator, tiny_generator_path, tiny_table):

@@ -18,6 +18,7 @@ from ..optional_torch import require_torch
 from ..progress import ProgressCallback, ignore_progress
 from ..search import extremes
 from ..spaces import SearchSpace
+from ..threads import one_thread
 from . import expert, pnag
 from .expert import ExpertSettings
 from .generator import Generated, Generator
@@ -132,10 +133,11 @@ def train_generator(
         checkpoint, identity(method, seed, dataclasses.asdict(settings), model, stack.tables)
     )
     policy: IndependentPolicy | Policy
-    if isinstance(settings, ExpertSettings):
-        policy, archive, record = expert.train(model, stack, settings, seed, kept, progress)
-    else:
-        policy, archive, record = pnag.train(model, stack, settings, seed, kept, progress)
+    with one_thread():
+        if isinstance(settings, ExpertSettings):
+            policy, archive, record = expert.train(model, stack, settings, seed, kept, progress)
+        else:
+            policy, archive, record = pnag.train(model, stack, settings, seed, kept, progress)
     record = {
         "method": method,
         "seed": seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -13,13 +13,14 @@ import numpy.typing as npt
 from .. import costs as cost_tables
 from .. import files
 from ..accuracy import AccuracyModel
-from ..budgets import check_budgets
+from ..budgets import Budgets, OnInfeasible, check_budgets, reach
 from ..costs import CostStack, CostTable
 from ..errors import BudgetInfeasibleError, FileFormatError, InvalidInputError
 from ..progress import ProgressCallback, ignore_progress
 from ..search import Front
 from ..search import front as search_front
 from ..spaces import Archs, SearchSpace, from_definition
+from ..threads import one_thread
 from .decisions import DecisionSequence
 from .independent import IndependentPolicy
 from .policy import BudgetScale, Policy
@@ -45,17 +46,22 @@ class Generated:
     Attributes
     ----------
     budgets : ndarray of float64, shape (b, n_tables)
+        As asked; infinite where a cost was left open.
     archs : ndarray of uint8, shape (b, n_slots)
+        Zeros, which is no architecture, where no architecture meets the budget.
     top1, top1_std : ndarray of float64, shape (b,)
-        Predicted accuracy and its standard deviation.
+        Predicted accuracy and its standard deviation; NaN without an answer.
     costs : ndarray of float64, shape (b, n_tables)
-        By the generator's tables; never above the budget.
+        By the generator's tables; never above the budget, NaN without an answer.
     source : tuple of str
-        What answered: ``"policy"``, ``"policy+neighbours"`` or ``"archive"``.
+        What answered: ``"policy"``, ``"policy+neighbours"`` or ``"archive"``; ``"infeasible"``
+        where nothing did.
     gap : ndarray of float64, shape (b,)
         Predicted top-1 of the best architecture of the archive within the budget, minus that of the
         answer: 0 where the archive answered, negative where the policy found better. NaN where
-        the archive has nothing within the budget.
+        the archive has nothing within the budget, and without an answer.
+    notes : tuple of str
+        What to know about a row, such as why it has no answer; usually empty.
     """
 
     budgets: FloatArray
@@ -65,9 +71,24 @@ class Generated:
     costs: FloatArray
     source: tuple[str, ...]
     gap: FloatArray
+    notes: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.archs)
+
+    def __repr__(self) -> str:
+        answered = self.top1[self.feasible]
+        top1 = (
+            f"; top-1 {100 * answered.min():.1f} to {100 * answered.max():.1f} %"
+            if len(answered)
+            else ""
+        )
+        return f"<Generated: {len(answered)} of {len(self)} budgets answered{top1}>"
+
+    @property
+    def feasible(self) -> npt.NDArray[np.bool_]:
+        """Whether a row has an answer, shape (b,)."""
+        return np.array([source != "infeasible" for source in self.source], dtype=np.bool_)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +116,20 @@ class Generator:
     archive: Front
     record: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        low, high = self.archive.top1.min(), self.archive.top1.max()
+        costs = "; ".join(f"{table.metric} of {reach(table)}" for table in self.tables)
+        return (
+            f"<Generator of '{self.space.name}' for {', '.join({t.device: 0 for t in self.tables})}"
+            f"\n  budgets: {costs}"
+            f"\n  archive: {len(self.archive)} architectures, top-1 {100 * low:.1f} to "
+            f"{100 * high:.1f} %, {self.model.source}>"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without what is derived: it is cheap to derive again, and holds handles of the C++ core.
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
     @property
     def space(self) -> SearchSpace:
         """The search space."""
@@ -111,6 +146,7 @@ class Generator:
         *,
         n_candidates: int | None = None,
         neighbour_steps: int = 0,
+        on_infeasible: OnInfeasible = "raise",
         seed: int = 0,
     ) -> Generated:
         """Return the best architecture found for each budget.
@@ -118,13 +154,17 @@ class Generator:
         Parameters
         ----------
         budgets : array of float, shape (), (b,) or (b, n_tables)
-            Upper bounds in the units of the tables; a scalar or ``(b,)`` with one table only.
+            Upper bounds in the units of the tables; a scalar or ``(b,)`` with one table only. Any
+            bound above the dearest architecture leaves its cost open, as ``inf`` does.
         n_candidates : int, optional
             Architectures that the policy proposes for each budget. Default: 5 where the policy
             imitates a front, 32 where it is PNAG's.
         neighbour_steps : int
             Times the best candidate may move to a better architecture one decision away; each
             step predicts a few hundred architectures a budget.
+        on_infeasible : {"raise", "mark"}
+            What a budget that no architecture meets is: an error, or a row without an answer
+            beside the answers to the others.
         seed : int
             Same budgets and seed, same answers.
 
@@ -135,11 +175,11 @@ class Generator:
         Raises
         ------
         BudgetInfeasibleError
-            If a budget is below the cheapest architecture.
+            If no architecture meets a budget, unless these are marked.
         InvalidInputError
-            If a budget is not a positive number, or above the dearest architecture.
+            If a budget is no positive number.
         """
-        wanted = check_budgets(budgets, self.tables)
+        wanted = check_budgets(budgets, self.tables, on_infeasible=on_infeasible)
         if n_candidates is None:
             n_candidates = self.policy.n_candidates
         if n_candidates < 1:
@@ -148,22 +188,56 @@ class Generator:
             raise InvalidInputError(
                 f"neighbour_steps should be at least 0, found {neighbour_steps}"
             )
-        archs, top1, source = self.search(
-            wanted, n_candidates=n_candidates, neighbour_steps=neighbour_steps, seed=seed
+        with one_thread():
+            return self._answer(wanted, n_candidates, neighbour_steps, on_infeasible, seed)
+
+    def _answer(
+        self,
+        wanted: Budgets,
+        n_candidates: int,
+        neighbour_steps: int,
+        on_infeasible: OnInfeasible,
+        seed: int,
+    ) -> Generated:
+        notes = [
+            problem or note for problem, note in zip(wanted.problems, wanted.notes, strict=True)
+        ]
+        asked = np.array([not problem for problem in wanted.problems], dtype=np.bool_)
+        found, found_top1, found_source = self.search(
+            wanted.upper[asked],
+            n_candidates=n_candidates,
+            neighbour_steps=neighbour_steps,
+            seed=seed,
         )
-        lost = np.flatnonzero(~np.isfinite(top1))
-        if len(lost):
-            raise BudgetInfeasibleError(
+        answered = asked.copy()
+        answered[asked] = np.isfinite(found_top1)
+        for row in np.flatnonzero(asked & ~answered).tolist():
+            notes[row] = (
                 f"no architecture known to this generator meets budget "
-                f"{self._format(wanted[lost[0]])}: each part alone is reachable, together they "
-                f"are not; reachable alone: {self._reach()}"
+                f"{self._format(wanted.asked[row])}: each part alone is reachable, together they "
+                f"are not; reachable alone: {', '.join(map(reach, self.tables))}"
             )
-        unique, inverse = _unique(archs)
-        top1, std = (values[inverse] for values in self.model.predict(unique, return_std=True))
-        known = self.archive.best(wanted)
-        gap = np.where(known >= 0, self.archive.top1[known] - top1, np.nan)
-        gap[np.array(source, dtype=object) == "archive"] = 0.0
-        return Generated(wanted, archs, top1, std, self.stack(archs), source, gap)
+            if on_infeasible == "raise":
+                raise BudgetInfeasibleError(notes[row])
+        n = len(asked)
+        archs = np.zeros((n, self.space.n_slots), dtype=np.uint8)
+        archs[asked] = found
+        archs[~answered] = 0
+        source = np.full(n, "infeasible", dtype=object)
+        source[asked] = found_source
+        source[~answered] = "infeasible"
+        top1, std, gap = np.full((3, n), np.nan)
+        costs = np.full((n, len(self.tables)), np.nan)
+        unique, inverse = _unique(archs[answered])
+        mean, spread = self.model.predict(unique, return_std=True)
+        top1[answered], std[answered] = mean[inverse], spread[inverse]
+        costs[answered] = self.stack(unique)[inverse]
+        known = self.archive.best(wanted.upper)
+        gap[answered] = np.where(known >= 0, self.archive.top1[known] - top1, np.nan)[answered]
+        gap[source == "archive"] = 0.0
+        return Generated(
+            wanted.asked, archs, top1, std, costs, tuple(source.tolist()), gap, tuple(notes)
+        )
 
     def search(
         self, budgets: FloatArray, *, n_candidates: int, neighbour_steps: int, seed: int
@@ -173,6 +247,7 @@ class Generator:
         Parameters
         ----------
         budgets : ndarray of float64, shape (b, n_tables)
+            Finite.
 
         Returns
         -------
@@ -317,11 +392,6 @@ class Generator:
     def _format(self, row: FloatArray) -> str:
         return ", ".join(
             f"{value:g} {table.unit}" for value, table in zip(row, self.tables, strict=True)
-        )
-
-    def _reach(self) -> str:
-        return ", ".join(
-            f"{table.bounds[0]:.4g} to {table.bounds[1]:.4g} {table.unit}" for table in self.tables
         )
 
     def save(self, path: files.StrPath) -> None:

@@ -117,6 +117,13 @@ class IndependentPolicy:
     margins: ClassVar[tuple[float, ...]] = (0.0, 0.004, 0.01, 0.02, 0.04)
     n_candidates: ClassVar[int] = 5
 
+    def __repr__(self) -> str:
+        n = sum(array.size for array in self.weights.values())
+        return (
+            f"<IndependentPolicy over '{self.choices.space.name}': {len(self.nodes)} cost(s) to "
+            f"{len(self.choices.parts)} choices, {n} weights>"
+        )
+
     def ranks(self, budgets: FloatArray) -> FloatArray:
         """Rank of each budget among the costs of the front, shape (b, n_tables), 0 to 1."""
         levels = np.linspace(0, 1, self.nodes.shape[1])

@@ -91,6 +91,13 @@ class Policy:
     kind: ClassVar[str] = "lstm"
     n_candidates: ClassVar[int] = 32
 
+    def __repr__(self) -> str:
+        n = sum(array.size for array in self.weights.values())
+        return (
+            f"<Policy over '{self.sequence.space.name}': {len(self.scale.low)} cost(s) to "
+            f"{len(self.sequence)} decisions, {n} weights>"
+        )
+
     @property
     def hidden(self) -> int:
         """Size of the LSTM's state."""

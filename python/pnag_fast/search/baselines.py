@@ -159,7 +159,8 @@ def _budgets(budgets: npt.ArrayLike | None, tables: Sequence[CostTable]) -> Floa
         low, high = np.array([table.bounds for table in tables]).T
         share = (np.arange(_DEFAULT_BUDGETS) + 1) / _DEFAULT_BUDGETS
         return np.asarray(low + (high - low) * share[:, None])
-    wanted = check_budgets(budgets, tables)
+    # A cost that is left open is searched for up to its dearest.
+    wanted = check_budgets(budgets, tables).upper
     if len(wanted) == 0:
         raise InvalidInputError("budgets should hold at least one budget, found none")
     return wanted

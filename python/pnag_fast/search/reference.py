@@ -27,6 +27,7 @@ from ..costs import CostTable
 from ..errors import InvalidInputError
 from ..progress import ProgressCallback, ignore_progress
 from ..spaces import Archs, SearchSpace
+from ..threads import one_thread
 from .evaluations import Evaluations, mixed_seed
 from .jumps import Jumps
 from .result import Front, extremes
@@ -91,6 +92,23 @@ def front(
     >>> len(pf.search.front(space, model, [pf.costs.macs(space)]))
     7
     """
+    with one_thread():
+        return _front(
+            space, model, tables, seed, evaluations, time_limit_s, start, checkpoint, progress
+        )
+
+
+def _front(
+    space: SearchSpace,
+    model: AccuracyModel,
+    tables: Sequence[CostTable],
+    seed: int,
+    evaluations: int,
+    time_limit_s: float | None,
+    start: Archs | None,
+    checkpoint: Checkpoint | None,
+    progress: ProgressCallback,
+) -> Front:
     if space.n_architectures <= min(EXHAUSTIVE_LIMIT, evaluations):
         run = Evaluations(
             space, model, tables, space.n_architectures, None, progress, "exhaustive search"

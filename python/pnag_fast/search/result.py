@@ -50,6 +50,17 @@ class Front:
     def __len__(self) -> int:
         return len(self.archs)
 
+    def __repr__(self) -> str:
+        lines = [f"<Front of '{self.space.name}': {len(self)} architectures"]
+        if len(self):
+            low, high = 100 * self.top1.min(), 100 * self.top1.max()
+            lines[0] += f", top-1 {low:.1f} to {high:.1f} %"
+            lines += [
+                f"  {table.describe()}: {column.min():.4g} to {column.max():.4g}"
+                for table, column in zip(self.tables, self.costs.T, strict=True)
+            ]
+        return "\n".join([*lines[:4], f"  accuracy: {self.accuracy_source}>"])
+
     @classmethod
     def of(
         cls,
