@@ -67,7 +67,7 @@ def main() -> None:
         {
             "space": name,
             "command": given.command,
-            "sha256": hashlib.sha256(given.supernet.read_bytes()).hexdigest(),
+            "supernet_sha256": hashlib.sha256(given.supernet.read_bytes()).hexdigest(),
             "machine": f"{platform.machine()}, torch {torch.__version__}",
             "table_test_images": len(data.test),
             "architectures": len(archs),

@@ -1,85 +1,64 @@
 """Files that are never half written and never trusted: JSON and safetensors, nothing executable.
 
 A writer writes to a temporary file beside the target, syncs it and renames it over the target, so
-a reader sees the old file or the new one. A reader checks the format name and version first.
+a reader sees the old file or the new one. A reader checks size, format name, version and checksum
+first, then every field by the functions at the end of this module.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
+import difflib
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Mapping
-from pathlib import Path
+import math
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .errors import FileAccessError, FileFormatError
+from . import strict_json
+from .disk import READ_LIMIT, StrPath, make_folder, open_regular, read_bytes, write_bytes
+from .errors import FileFormatError
+from .strict_json import shorten
 
-StrPath = str | os.PathLike[str]
+__all__ = [
+    "JSON_LIMIT",
+    "READ_LIMIT",
+    "SAFETENSORS_LIMIT",
+    "StrPath",
+    "check_header",
+    "check_keys",
+    "integer",
+    "make_folder",
+    "number",
+    "open_regular",
+    "parse_json",
+    "provenance",
+    "read_bytes",
+    "read_json",
+    "read_safetensors",
+    "require",
+    "require_each",
+    "write_bytes",
+    "write_json",
+    "write_safetensors",
+    "write_text",
+]
+
+# Reading a document takes some ten times its size in memory.
+JSON_LIMIT = 64 << 20
+SAFETENSORS_LIMIT = 4 << 30
 
 _METADATA_KEY = "pnag"
 _DIGEST_KEY = "sha256"
-
-
-def write_bytes(path: StrPath, data: bytes) -> None:
-    """Write `data` to `path` atomically: temporary file, sync, rename.
-
-    Raises
-    ------
-    FileAccessError
-        If the folder does not exist or the disk refuses; the old file, if any, is untouched.
-    """
-    target = Path(path)
-    temporary: str | None = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes private files; give the result the permissions of an ordinary new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
-        temporary = None
-    except OSError as error:
-        raise FileAccessError(f"cannot write '{target}': {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+_HEADER_KEYS = ("format", "version", "provenance", _DIGEST_KEY)
 
 
 def write_text(path: StrPath, text: str) -> None:
     """Write `text` as UTF-8 to `path` atomically."""
     write_bytes(path, text.encode("utf-8"))
-
-
-def read_bytes(path: StrPath) -> bytes:
-    """Read a whole file; `FileAccessError` names the path and the reason if it cannot be read."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise FileAccessError(f"cannot read '{path}': {error.strerror or error}") from error
-
-
-def make_folder(path: StrPath) -> Path:
-    """Create a folder and its parents if needed and return it."""
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileAccessError(
-            f"cannot create folder '{folder}': {error.strerror or error}"
-        ) from error
-    return folder
 
 
 def provenance() -> dict[str, str]:
@@ -91,38 +70,87 @@ def provenance() -> dict[str, str]:
 
 
 def write_json(path: StrPath, format_name: str, version: int, body: Mapping[str, Any]) -> None:
-    """Write a JSON document that carries its format, version and provenance."""
+    """Write a JSON document that carries its format, version, provenance and a checksum."""
     document = {"format": format_name, "version": version, "provenance": provenance(), **body}
+    if _DIGEST_KEY in body:
+        raise FileFormatError(f"cannot write '{path}': '{_DIGEST_KEY}' is the checksum's own field")
     try:
-        text = json.dumps(document, indent=1, allow_nan=False)
-    except ValueError as error:
+        # As a reader sees it: keys are text there, and tuples are lists.
+        document = json.loads(json.dumps(document, allow_nan=False))
+        text = json.dumps({**document, _DIGEST_KEY: strict_json.digest(document)}, indent=1)
+    except (TypeError, ValueError, RecursionError) as error:
         raise FileFormatError(f"cannot write '{path}': {error}") from error
     write_text(path, text + "\n")
 
 
-def read_json(path: StrPath, format_name: str, version: int) -> dict[str, Any]:
+def read_json(
+    path: StrPath, format_name: str, version: int, *, limit: int = JSON_LIMIT
+) -> dict[str, Any]:
     """Read a JSON document and check that it is a `format_name` of at most `version`.
+
+    Its checksum is checked and left out of what is returned. A document without one is one written
+    by hand, or by a release that wrote none.
 
     Raises
     ------
     FileFormatError
-        If the file is not JSON, is another format, or comes from a newer version.
+        If the file is not JSON, is another format, comes from a newer version, is larger than
+        `limit` bytes, or is not as it was written.
+    FileAccessError
+        If it cannot be read, or is no regular file.
     """
-    raw = read_bytes(path)
-    try:
-        document = json.loads(raw)
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise FileFormatError(
-            f"'{path}' is not a {format_name} file: it is not valid JSON ({error}); "
-            "it may be truncated, or another kind of file"
-        ) from error
+    document = parse_json(
+        read_bytes(path, limit=limit), f"'{path}' is not a {format_name} file: it"
+    )
     if not isinstance(document, dict):
         raise FileFormatError(
             f"'{path}' is not a {format_name} file: its top level is a "
             f"{type(document).__name__}, not an object"
         )
     check_header(document, path, format_name, version)
+    _check_digest(document, path)
     return document
+
+
+def parse_json(raw: bytes | str, what: str) -> Any:
+    """Read JSON strictly; `what` begins the message of a `FileFormatError` where it is none.
+
+    Refused are, besides what is no JSON: keys that occur twice in one object, NaN and infinities,
+    numbers that float64 has no room for, and nesting deeper than 100 levels.
+    """
+    try:
+        return strict_json.parse(raw)
+    except ValueError as error:
+        raise FileFormatError(
+            f"{what} is not valid JSON ({error}); it may be truncated, or another kind of file"
+        ) from error
+
+
+def _check_digest(document: dict[str, Any], path: StrPath) -> None:
+    """Take the checksum out of a document, and compare."""
+    written = document.pop(_DIGEST_KEY, None)
+    if written is None:
+        # Damage to the field's name must not turn the check off.
+        for key, value in document.items():
+            if key not in _HEADER_KEYS and (
+                difflib.SequenceMatcher(None, key, _DIGEST_KEY).ratio() > 0.7
+                or (isinstance(value, str) and _is_like_a_digest(value))
+            ):
+                raise FileFormatError(
+                    f"'{path}' is damaged: its field {shorten(key)} looks like the checksum "
+                    f"'{_DIGEST_KEY}'; copy the file again from where it came, or make it again"
+                )
+        return
+    if written != strict_json.digest(document):
+        raise FileFormatError(
+            f"'{path}' is not as it was written: it was damaged, or edited. If you edited it, "
+            f"remove its field '{_DIGEST_KEY}', and it is read as it is; otherwise copy it again "
+            "from where it came, or make it again"
+        )
+
+
+def _is_like_a_digest(value: str) -> bool:
+    return 56 <= len(value) <= 72 and sum(c in "0123456789abcdef" for c in value) > 48
 
 
 def check_header(
@@ -133,11 +161,13 @@ def check_header(
     if found != format_name:
         raise FileFormatError(
             f"'{path}' is not a {format_name} file"
-            + (f"; it is a {found!r} file" if isinstance(found, str) else "")
+            + (f"; it is a {shorten(found)} file" if isinstance(found, str) else "")
         )
     found_version = document.get("version")
     if not isinstance(found_version, int) or isinstance(found_version, bool) or found_version < 1:
-        raise FileFormatError(f"'{path}' has no valid version number (found {found_version!r})")
+        raise FileFormatError(
+            f"'{path}' has no valid version number (found {shorten(found_version)})"
+        )
     if found_version > version:
         raise FileFormatError(
             f"'{path}' is a {format_name} file of version {found_version}; this release reads up "
@@ -161,42 +191,49 @@ def write_safetensors(
 
     document = {"format": format_name, "version": version, "provenance": provenance(), **body}
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    document[_DIGEST_KEY] = _digest(document, arrays)
-    metadata = {_METADATA_KEY: json.dumps(document, allow_nan=False)}
+    try:
+        document[_DIGEST_KEY] = _digest(document, arrays)
+        metadata = {_METADATA_KEY: json.dumps(document, allow_nan=False)}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FileFormatError(f"cannot write '{path}': {error}") from error
     write_bytes(path, save(arrays, metadata=metadata))
 
 
 def read_safetensors(
-    path: StrPath, format_name: str, version: int
+    path: StrPath, format_name: str, version: int, *, limit: int = SAFETENSORS_LIMIT
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     """Read what `write_safetensors` wrote: the arrays and the JSON header.
 
     Raises
     ------
     FileFormatError
-        If the file is truncated, damaged, not safetensors, another format, or from a newer version.
+        If the file is truncated, damaged, not safetensors, another format, from a newer version, or
+        larger than `limit` bytes.
+    FileAccessError
+        If it cannot be read, or is no regular file.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    raw = read_bytes(path)
+    raw = read_bytes(path, limit=limit)
     try:
         # The header is read here, from the bytes that `load` checks, because `load` drops it.
         size = int.from_bytes(raw[:8], "little")
         arrays = load(raw)
-        header = json.loads(raw[8 : 8 + size])
-    except (SafetensorError, UnicodeDecodeError, ValueError, KeyError, RecursionError) as error:
+        header = strict_json.parse(raw[8 : 8 + size])
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
         raise FileFormatError(
             f"'{path}' is not a {format_name} file: it is not valid safetensors ({error}); "
             "it may be truncated, or another kind of file"
         ) from error
     metadata = header.get("__metadata__") or {}
-    try:
-        document = json.loads(metadata[_METADATA_KEY])
-    except (KeyError, ValueError, RecursionError) as error:
+    if _METADATA_KEY not in metadata:
         raise FileFormatError(
             f"'{path}' is not a {format_name} file: it is a safetensors file of another program"
-        ) from error
+        )
+    document = parse_json(
+        metadata[_METADATA_KEY], f"'{path}' is not a {format_name} file: its header"
+    )
     if not isinstance(document, dict):
         raise FileFormatError(f"'{path}' is not a {format_name} file: its header is no object")
     check_header(document, path, format_name, version)
@@ -219,17 +256,118 @@ def _digest(document: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]])
     return digest.hexdigest()
 
 
+# --- fields of documents -------------------------------------------------------------------------
+
+
 def require(
-    document: Mapping[str, Any], key: str, kind: type | tuple[type, ...], path: StrPath
+    document: Mapping[str, Any],
+    key: str,
+    kind: type | tuple[type, ...],
+    path: StrPath,
+    *,
+    within: str = "",
 ) -> Any:
-    """Return ``document[key]``, checked to be of type `kind`."""
+    """Return ``document[key]``, checked to be of type `kind`; numbers are finite.
+
+    Parameters
+    ----------
+    within : str
+        Name of the object, where it is not the whole document: ``"members[3]"``.
+    """
+    name = f"{within}.{key}" if within else key
     if key not in document:
-        raise FileFormatError(f"'{path}' lacks the field '{key}'; it may be truncated or edited")
+        raise FileFormatError(f"'{path}' lacks the field '{name}'; it may be truncated or edited")
     value = document[key]
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         names = " or ".join(k.__name__ for k in kinds)
         raise FileFormatError(
-            f"'{path}': field '{key}' should be {names}, found {type(value).__name__}"
+            f"'{path}': field '{name}' should be {names}, found {type(value).__name__}"
         )
+    if float in kinds:
+        number(value, f"'{path}': field '{name}'")
     return value
+
+
+def require_each(
+    document: Mapping[str, Any],
+    key: str,
+    kind: type | tuple[type, ...],
+    path: StrPath,
+    *,
+    within: str = "",
+    length: int | None = None,
+) -> list[Any]:
+    """Return ``document[key]``, checked to be a list whose elements are all of type `kind`."""
+    values: list[Any] = require(document, key, list, path, within=within)
+    name = f"{within}.{key}" if within else key
+    if length is not None and len(values) != length:
+        raise FileFormatError(
+            f"'{path}': field '{name}' should have {length} elements, found {len(values)}"
+        )
+    for index, value in enumerate(values):
+        require({f"{key}[{index}]": value}, f"{key}[{index}]", kind, path, within=within)
+    return values
+
+
+def check_keys(
+    document: Mapping[str, Any], known: Collection[str], path: StrPath, *, within: str = ""
+) -> None:
+    """Refuse fields that a format of ours does not have; those of every header are known.
+
+    A field that would be passed over is one that the reader of the file relies on in vain. A later
+    release that adds a field to a format raises its version.
+    """
+    for key in document:
+        if key not in known and (within or key not in _HEADER_KEYS):
+            near = difflib.get_close_matches(str(key), known, n=1)
+            raise FileFormatError(
+                f"'{path}' has the unknown field {shorten(key)}"
+                + (f" in '{within}'" if within else "")
+                + (f"; did you mean '{near[0]}'?" if near else "")
+                + f" (known: {', '.join(sorted(known))})"
+            )
+
+
+def number(value: object, what: str, *, low: float = -math.inf, high: float = math.inf) -> float:
+    """Check that a value of a document is a finite number from `low` to `high`, and return it.
+
+    Parameters
+    ----------
+    what : str
+        Begins the message: ``"'table.json': entry 3 of slot 2"``.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            found = float(value)
+        except OverflowError:
+            found = math.inf
+        if math.isfinite(found) and low <= found <= high:
+            return found
+    raise FileFormatError(f"{what} should be {_range('a number', low, high)}, found {_show(value)}")
+
+
+def integer(value: object, what: str, *, low: float = -math.inf, high: float = math.inf) -> int:
+    """Check that a value of a document is an integer from `low` to `high`, and return it."""
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+        return value
+    raise FileFormatError(
+        f"{what} should be {_range('an integer', low, high)}, found {_show(value)}"
+    )
+
+
+def _show(value: object) -> str:
+    # Python refuses to print integers of thousands of digits, and nobody would read them.
+    if isinstance(value, int) and value.bit_length() > 200:
+        return "an integer of more than 60 digits"
+    return shorten(value)
+
+
+def _range(kind: str, low: float, high: float) -> str:
+    if math.isfinite(low) and math.isfinite(high):
+        return f"{kind} from {low:g} to {high:g}"
+    if math.isfinite(low):
+        return f"{kind} of at least {low:g}"
+    if math.isfinite(high):
+        return f"{kind} of at most {high:g}"
+    return kind if kind == "an integer" else "a finite number"

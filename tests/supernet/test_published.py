@@ -20,7 +20,7 @@ def test_published_supernet_is_what_its_record_says():
     record = files.read_json(folder / "mbv3-cifar.json", "pnag-published", 1)
     raw = (folder / "mbv3-cifar.safetensors").read_bytes()
     assert len(raw) < 20 * 2**20
-    assert hashlib.sha256(raw).hexdigest() == record["sha256"]
+    assert hashlib.sha256(raw).hexdigest() == record["supernet_sha256"]
     net = pf.supernet.published("mbv3-cifar")
     assert net.space == pf.spaces.get("mbv3-cifar")
     archs, top1 = pf.supernet.published_accuracies("mbv3-cifar")
