@@ -599,3 +599,60 @@ def test_lookup_into_an_array_of_the_caller():
         costs.lookup(
             memory[: 30_000 * 20].reshape(-1, 20), 1, memory.view(np.float64).reshape(-1, 3)
         )
+
+
+# --- arrays at the border -------------------------------------------------------------------------
+
+
+class Quantity(np.ndarray):
+    """An array with a unit, as astropy and unyt have."""
+
+    unit = "ms"
+
+
+def kernels_of_arrays():
+    """Every kernel that takes an array, with that array left open, and a good one."""
+    space = _core.Space(SMALL)
+    archs = all_rows(SMALL)[:4].copy()
+    points = np.random.default_rng(0).random((4, 3))
+    corner = np.ones(3)
+    n_codes = [n + 1 for n in space.n_choices]
+    lookup = Tables(n_codes, [False]).build().lookup
+    entries = np.ones((1, space.n_slots, max(n_codes)))
+
+    def window(entries):
+        return _core.WindowSampler(space, entries, np.ones(1), -1, n_codes)
+
+    pixels = np.ones((1, 1, 4, 4), np.float32)
+    return {
+        "sort": (lambda x: _core.non_dominated_sort(x, 1), points),
+        "mask": (lambda x: _core.is_non_dominated(x, 1), points),
+        "crowding": (lambda x: _core.crowding_distance(x, 1), points),
+        "volume": (lambda x: _core.hypervolume(x, corner, 1), points),
+        "reference": (lambda x: _core.hypervolume(points, x, 1), corner),
+        "contributions": (lambda x: _core.hypervolume_contributions(x, corner, 1), points),
+        "mutate": (lambda x: space.mutate(x, 0.5, 0, 1), archs),
+        "mutate out": (lambda x: space.mutate(archs, 0.5, 0, 1, x), archs.copy()),
+        "crossover": (lambda x: space.crossover(archs, x, 0, 1), archs),
+        "neighbors": (space.neighbors, archs[0]),
+        "rank": (lambda x: space.rank(x, 1), archs),
+        "unrank": (lambda x: space.unrank(x, 1), space.rank(archs, 1)),
+        "find_invalid": (lambda x: space.find_invalid(x, 1), archs),
+        "sample out": (lambda x: space.sample(4, 0, False, 1, x), archs.copy()),
+        "lookup": (lambda x: lookup(x, 1), archs),
+        "entries": (window, entries),
+        "pixels": (lambda x: _core.depthwise_weight_gradient(x, pixels, 3, 1, 1), pixels),
+    }
+
+
+@pytest.mark.parametrize("name", kernels_of_arrays())
+def test_arrays_that_mean_more_than_their_numbers_are_refused(name):
+    call, good = kernels_of_arrays()[name]
+    call(good)
+    call(np.ma.masked_array(good))
+    mask = np.zeros(good.shape, bool)
+    mask[..., 0] = True
+    with pytest.raises(InvalidTypeError, match=r"masked array with \d+ masked entr"):
+        call(np.ma.masked_array(good, mask=mask))
+    with pytest.raises(InvalidTypeError, match="with the unit 'ms'"):
+        call(good.view(Quantity))

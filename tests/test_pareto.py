@@ -664,3 +664,80 @@ def test_all_orders_of_a_small_batch():
     for order in itertools.permutations(range(5)):
         rows = list(order)
         np.testing.assert_array_equal(pareto.non_dominated_sort(points[rows]), expected[rows])
+
+
+# --- what users pass ------------------------------------------------------------------------------
+
+
+class Hostile:
+    """An object whose every conversion and description fails."""
+
+    def _fail(self, *args, **kwargs):
+        raise RuntimeError("no")
+
+    __repr__ = __str__ = __index__ = __float__ = __len__ = __iter__ = __array__ = _fail
+    __eq__ = __hash__ = __bool__ = _fail
+
+
+def odd_values():
+    """Values that are no points, no reference and no number of threads."""
+    masked = np.ma.masked_array(np.ones((2, 2)), mask=np.eye(2))
+    values = [
+        None, True, np.bool_(True), -1, 10**400, 10**6000, 1.5, np.nan, -np.inf, 1j, "x", "", b"x",
+        {}, {"a": [1.0]}, {1.0}, [None], [[1.0], [1.0, 2.0]], ["x"], [["1", "2"]], [[1j, 2]],
+        [[True, False]], object(), object, len, np, ..., (x for x in [1.0]), np.array(3.0),
+        np.array([[None, 1.0]]), np.ones((2, 2), complex), np.ones((2, 2), bool), masked,
+        [masked[0], masked[1]], [[1.0, np.ma.masked]], np.ones((2, 2), np.longdouble),
+        np.zeros((2, 2), dtype=[("a", float)]), np.zeros((2, 2), "M8[D]"), np.full((2, 2), np.nan),
+        np.ones((2, 2, 2)), np.ones((2, 0)), [[2**53 + 1, 0]], memoryview(b"abc"), Hostile(),
+        [Hostile()], [[Hostile(), 1.0]],
+    ]  # fmt: skip
+    try:
+        import torch
+    except ImportError:
+        return values
+    points = torch.ones(2, 2)
+    grad = points.clone().requires_grad_()
+    return [*values, points.bfloat16(), grad, list(grad), points.to_sparse(), points.bool()]
+
+
+@pytest.mark.parametrize("place", ["points", "reference", "threads"])
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        pareto.non_dominated_sort,
+        pareto.is_non_dominated,
+        pareto.crowding_distance,
+        pareto.hypervolume,
+        pareto.hypervolume_contributions,
+    ],
+    ids=lambda kernel: kernel.__name__,
+)
+def test_odd_arguments_raise_our_own_errors_only(kernel, place):
+    points, reference = np.zeros((2, 2)), [np.ones(2)]
+    if not kernel.__name__.startswith("hypervolume"):
+        reference = []
+        if place == "reference":
+            pytest.skip("takes no reference")
+    for value in odd_values():
+        if place == "threads":
+            if value is None:
+                continue
+            with pytest.raises(PnagError) as caught:
+                kernel(points, *reference, threads=value)
+        elif place == "reference":
+            with pytest.raises(PnagError) as caught:
+                kernel(points, value)
+        else:
+            with pytest.raises(PnagError) as caught:
+                kernel(value, *reference)
+        assert len(str(caught.value)) < 1000
+
+
+def test_masked_points_do_not_count():
+    points = np.ma.masked_array([[1.0, 4.0], [0.0, 0.0], [2.0, 2.0]], mask=[[0, 0], [1, 1], [0, 0]])
+    with pytest.raises(InvalidTypeError, match="points is a masked array with 2 masked entries"):
+        pareto.is_non_dominated(points)
+    kept = np.ma.compress_rows(points)
+    np.testing.assert_array_equal(pareto.is_non_dominated(kept), [True, True])
+    np.testing.assert_array_equal(pareto.is_non_dominated(np.ma.masked_array(kept)), [True, True])

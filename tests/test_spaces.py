@@ -1,12 +1,28 @@
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
+import copy
 import json
+import multiprocessing
+import pickle
+import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import pnag_fast as pf
-from pnag_fast.errors import FileFormatError, InvalidInputError, InvalidTypeError
+from pnag_fast import files
+from pnag_fast.errors import (
+    FileFormatError,
+    InvalidInputError,
+    InvalidTypeError,
+    MemoryShortageError,
+    PnagError,
+    UnsupportedSpaceError,
+)
+from pnag_fast.spaces import mobilenetv3
 
 ALL = [(name, {}) for name in pf.spaces.names()] + [
     ("ofa-mbv3", {"width": 1.2, "resolutions": (160, 192, 224)}),
@@ -594,9 +610,15 @@ def test_impossible_windows_are_refused(cell):
         ((table, high + 1, high + 2), "no architecture costs"),
         ((table, *between), "nearest to this window"),
         ((table, high, low), "must not be above"),
-        ((table, np.nan, high), "must be finite"),
-        ((table, low, np.inf), "must be finite"),
-        ((table, "x", high), "from one cost to another"),
+        ((table, np.nan, high), "low end of within= should be a number"),
+        ((table, np.inf, np.inf), "no architecture costs inf"),
+        ((table, -np.inf, -np.inf), "no architecture costs -inf"),
+        ((table, -np.inf, low - 1), "costs reach from"),
+        ((table, "x", high), "low end of within= should be a number"),
+        ((table, low, 10**400), "high end of within= should be a number"),
+        ((None, 0, 1), "with a cost table"),
+        ((cell, 0, 1), "with a cost table"),
+        (table, "takes"),
         ((other, low, high), "is for space 'compofa-mbv3'"),
         ((random_table(cell, reduce="max"), low, high), "reduce='max'"),
         ((table, low), "takes"),
@@ -608,7 +630,7 @@ def test_impossible_windows_are_refused(cell):
         cell.sample(1, within=(table, low, high), distribution="decisions")
     with pytest.raises(InvalidInputError, match="seed"):
         cell.sample(1, within=(table, low, high), seed=-1)
-    with pytest.raises(InvalidInputError, match="more rows than fit"):
+    with pytest.raises(MemoryShortageError, match=r"2\^64 bytes"):
         cell.sample(2**62, within=(table, low, high))
     assert cell.sample(0, within=(table, low, high)).shape == (0, 6)
 
@@ -630,3 +652,668 @@ def test_cells_that_compute_the_same_have_the_same_features():
     assert (features(a, b, p, s, b, a) != features(a, b, p, s, b, b)).any()
     assert features(n, n, n, n, n, n)[-1] == 0
     assert pf.spaces.get("ofa-mbv3").features is None
+
+
+# --- what users pass ------------------------------------------------------------------------------
+
+
+class Hostile:
+    """An object whose every conversion and description fails."""
+
+    def _fail(self, *args, **kwargs):
+        raise RuntimeError("no")
+
+    __repr__ = __str__ = __index__ = __float__ = __len__ = __iter__ = __array__ = _fail
+    __eq__ = __hash__ = __bool__ = _fail
+
+
+def odd_values():
+    """Values that no argument is for; some are good arrays that mean something else."""
+    masked = np.ma.masked_array(np.ones((2, 6), np.uint8), mask=np.eye(2, 6))
+    values = [
+        None, True, np.bool_(False), -1, 2**64, 10**30, 10**400, 10**6000, 1.5, np.nan, np.inf,
+        -np.inf, 1j, "x", "224", "", "a\0b", "\ud800", b"x", bytearray(b"x"), (), [], {}, set(),
+        {"d": 1}, [None], [[1, 2]], [[]], ["x"], object(), object, len, np, ..., range(3),
+        (x for x in [1]), np.array(3), np.array([1.5]), np.ones((2, 6)), np.zeros((0, 6), np.uint8),
+        np.ones((2, 6), np.uint8)[:, ::-1], np.array([["x"]]), np.array([None]), masked,
+        np.zeros(2, dtype=[("a", np.uint8)]), np.array("2020", "M8[D]"), memoryview(b"ab"),
+        np.random.default_rng(0), Hostile(), [Hostile()],
+    ]  # fmt: skip
+    try:
+        import torch
+    except ImportError:
+        return values
+    return [
+        *values,
+        torch.ones(2, 6, dtype=torch.uint8),
+        torch.ones(2, 6, dtype=torch.bfloat16),
+        torch.ones(2, 6, requires_grad=True),
+        torch.tensor(True),
+    ]
+
+
+def public_calls():
+    """Every public function of the spaces, with one argument left open."""
+    cell = pf.spaces.get("nasbench201")
+    tiny = pf.spaces.get("mbv3-tiny", resolutions=(32, 48))
+    table = random_table(cell)
+    archs = cell.sample(2)
+    mine = pf.spaces.from_definition(json.loads(json.dumps(USER_SPACE))["space"])
+    return {
+        "get": pf.spaces.get,
+        "get width": lambda v: pf.spaces.get("mbv3-tiny", width=v),
+        "get classes": lambda v: pf.spaces.get("mbv3-tiny", classes=v),
+        "get resolutions": lambda v: pf.spaces.get("mbv3-tiny", resolutions=v),
+        "get one resolution": lambda v: pf.spaces.get("mbv3-tiny", resolutions=[v]),
+        "get kernel": lambda v: pf.spaces.get("compofa-mbv3", kernel=v),
+        "get unknown": lambda v: pf.spaces.get("nasbench201", width=v),
+        "find": pf.spaces.find,
+        "find width": lambda v: pf.spaces.find("mbv3-tiny", width=v),
+        "from_definition": pf.spaces.from_definition,
+        "from_definition stages": lambda v: pf.spaces.from_definition({"name": "x", "stages": v}),
+        "network": lambda v: pf.spaces.MobileNetV3(strides=v),
+        "network classes": lambda v: pf.spaces.MobileNetV3(classes=v),
+        "sample n": cell.sample,
+        "sample seed": lambda v: cell.sample(1, seed=v),
+        "sample distribution": lambda v: cell.sample(1, distribution=v),
+        "sample within": lambda v: cell.sample(1, within=v),
+        "sample table": lambda v: cell.sample(1, within=(v, 0, 1)),
+        "sample low": lambda v: cell.sample(1, within=(table, v, 1e9)),
+        "sample high": lambda v: cell.sample(1, within=(table, 0, v)),
+        "sample out": lambda v: cell.sample(2, out=v),
+        "sample threads": lambda v: cell.sample(1, threads=v),
+        "count": lambda v: cell.count(within=v),
+        "count low": lambda v: cell.count(within=(table, v, 1e9)),
+        "mutate": cell.mutate,
+        "mutate rate": lambda v: cell.mutate(archs, rate=v),
+        "mutate seed": lambda v: cell.mutate(archs, seed=v),
+        "mutate out": lambda v: cell.mutate(archs, out=v),
+        "crossover": lambda v: cell.crossover(v, archs),
+        "crossover seed": lambda v: cell.crossover(archs, archs, seed=v),
+        "crossover out": lambda v: cell.crossover(archs, archs, out=v),
+        "neighbors": cell.neighbors,
+        "enumerate": lambda v: cell.enumerate(threads=v),
+        "validate": cell.validate,
+        "to_dicts": cell.to_dicts,
+        "to_strings": cell.to_strings,
+        "from_dicts": cell.from_dicts,
+        "from_dicts row": lambda v: cell.from_dicts([v]),
+        "from_dicts value": lambda v: cell.from_dicts([cell.to_dicts(archs)[0] | {"1<-0": v}]),
+        "from_dicts depth": lambda v: tiny.from_dicts(
+            [tiny.to_dicts(tiny.sample(1))[0] | {"d": v}]
+        ),
+        "from_dicts one depth": lambda v: tiny.from_dicts(
+            [tiny.to_dicts(tiny.sample(1))[0] | {"d": [v] * 3}]
+        ),
+        "from_dicts size": lambda v: tiny.from_dicts([tiny.to_dicts(tiny.sample(1))[0] | {"r": v}]),
+        "from_dicts mine": lambda v: mine.from_dicts([{"a": v, "c": {"choice": 1}}]),
+        "from_dicts mine value": lambda v: mine.from_dicts([{"a": {"width": v, "op": "conv"}}]),
+        "from_dicts mine row": lambda v: mine.from_dicts([v]),
+        "from_strings": cell.from_strings,
+        "from_strings row": lambda v: cell.from_strings([v]),
+        "from_strings tiny": lambda v: tiny.from_strings([v]),
+        "from_strings mine": lambda v: mine.from_strings([v]),
+        "resolution_of": tiny.resolution_of,
+        "with_classes": tiny.with_classes,
+        "layers": tiny.layers,
+    }
+
+
+def refusal(call, *arguments, error=PnagError):
+    """Text of the error that refuses the arguments; nothing where they are accepted."""
+    try:
+        call(*arguments)
+    except error as refused:
+        return str(refused)
+    return ""
+
+
+@pytest.mark.parametrize("name", public_calls())
+def test_odd_arguments_raise_our_own_errors_only(name):
+    call = public_calls()[name]
+    refusals = [message for value in odd_values() if (message := refusal(call, value))]
+    assert all(message.isprintable() and len(message) < 1000 for message in refusals)
+    assert len(refusals) > 20
+
+
+def test_other_objects_than_spaces_are_equal_to_none():
+    space = pf.spaces.get("nasbench201")
+    assert not any(space == value for value in odd_values() if not isinstance(value, Hostile))
+
+
+def test_more_rows_than_memory_are_refused_at_once():
+    space = pf.spaces.get("ofa-mbv3")
+    for call in (
+        lambda: space.sample(10**13),
+        lambda: space.sample(10**30),
+        lambda: space.sample(10**13, within=(pf.costs.macs(space), 0, np.inf)),
+    ):
+        with pytest.raises(MemoryShortageError, match=r"20 slots would take .* of memory"):
+            call()
+    with pytest.raises(InvalidInputError, match="out has shape"):
+        space.sample(10**13, out=np.empty((1, 20), np.uint8))
+
+
+def test_masked_rows_are_no_architectures():
+    space = pf.spaces.get("nasbench201")
+    archs = space.sample(3, seed=0)
+    masked = np.ma.masked_array(archs, mask=[[0] * 6, [1] * 6, [0] * 6])
+    table = pf.costs.macs(space)
+    for call in (
+        space.validate,
+        space.mutate,
+        space.to_strings,
+        lambda rows: space.crossover(archs, rows),
+        lambda rows: space.neighbors(rows[1]),
+        lambda rows: space.sample(3, out=rows),
+        table,
+        pf.costs.stack([table]),
+    ):
+        with pytest.raises(InvalidTypeError, match="6 masked entries"):
+            call(masked)
+    np.testing.assert_array_equal(table(np.ma.masked_array(archs)), table(archs))
+
+
+def test_memory_maps_are_architectures(tmp_path):
+    space = pf.spaces.get("nasbench201")
+    np.save(tmp_path / "archs.npy", space.sample(3, seed=0))
+    space.validate(np.load(tmp_path / "archs.npy", mmap_mode="r"))
+
+
+@pytest.mark.parametrize("name", ["nasbench201", "ofa-mbv3"])
+def test_windows_with_an_open_side(name):
+    space = pf.spaces.get(name)
+    table = random_table(space)
+    low, high = table.bounds
+    middle = 0.45 * low + 0.55 * high
+    cheap = space.sample(300, within=(table, -np.inf, middle), seed=1)
+    dear = space.sample(300, within=(table, middle, np.inf), seed=1)
+    assert table(cheap).max() <= middle <= table(dear).min()
+    if name == "nasbench201":
+        costs = table(space.enumerate())
+        assert space.count(within=(table, -np.inf, middle)).estimate == (costs <= middle).sum()
+        assert space.count(within=(table, middle, np.inf)).estimate == (costs >= middle).sum()
+    everything = space.count(within=(table, -np.inf, np.inf))
+    assert everything.lower == everything.upper == space.n_architectures
+    counted = pf.costs.macs(space)
+    assert space.count(within=(counted, -np.inf, np.inf)).estimate == space.n_architectures
+
+
+# --- notations ------------------------------------------------------------------------------------
+
+
+def test_dictionaries_are_never_rounded():
+    space = pf.spaces.get("ofa-mbv3", resolutions=(160, 224))
+    archs = space.sample(1, seed=5)
+    (row,) = space.to_dicts(archs)
+    for key, bad in [
+        ("d", [2.9, 3, 4, 2, 3]),
+        ("d", "23423"),
+        ("d", [True, 3, 4, 2, 3]),
+        ("d", [2, 3]),
+        ("d", {2, 3, 4}),
+        ("d", np.array([2.0, 3, 4, 2, 3])),
+        ("ks", [3.7] * 20),
+        ("ks", ["3"] * 20),
+        ("e", np.ma.masked_array([3] * 20, mask=[1] * 20)),
+        ("r", [224.0]),
+        ("r", "224"),
+        ("r", True),
+        ("r", [160, 224]),
+        ("r", [200]),
+        ("wid", 1),
+        ("depth", [2] * 5),
+    ]:
+        with pytest.raises((InvalidInputError, InvalidTypeError), match="row 0|masked"):
+            space.from_dicts([row | {key: bad}])
+    for key in ("d", "ks", "e"):
+        with pytest.raises(InvalidInputError, match=f"row 0: '{key}' is missing"):
+            space.from_dicts([{k: v for k, v in row.items() if k != key}])
+    with pytest.raises(InvalidInputError, match="'dd'.*did you mean 'd'"):
+        space.from_dicts([row | {"dd": [2] * 5}])
+    for good in (
+        {key: np.array(value) for key, value in row.items()},
+        {key: tuple(map(np.int8, value)) for key, value in row.items() if key != "r"}
+        | {"r": np.int64(row["r"][0])},
+        row | {"wid": None},
+    ):
+        np.testing.assert_array_equal(space.from_dicts([good]), archs)
+        np.testing.assert_array_equal(space.from_dicts(np.array([good])), archs)
+
+
+def test_values_of_a_users_space_are_compared_with_their_type():
+    definition = {
+        "name": "mine",
+        "stages": [{"slots": [{"name": "a", "factors": [["se", [False, True]], ["k", [0, 1]]]}]}],
+    }
+    space = pf.spaces.from_definition(definition)
+    np.testing.assert_array_equal(space.from_dicts([{"a": {"se": True, "k": np.int64(0)}}]), [[3]])
+    for bad in (
+        {"se": 1, "k": 0},
+        {"se": True, "k": False},
+        {"se": True},
+        {"se": True, "k": 0, "l": 0},
+        {"se": True, "k": 0.5},
+        [True, 0],
+    ):
+        with pytest.raises(InvalidInputError, match="row 0"):
+            space.from_dicts([{"a": bad}])
+
+
+def test_strings_hold_plain_digits_only():
+    space = pf.spaces.get("mbv3-tiny")
+    mine = pf.spaces.from_definition(
+        {"name": "m", "stages": [{"slots": [{"choices": [1, 2]}] * 2}]}
+    )
+    archs = space.sample(1, seed=5)
+    (text,) = space.to_strings(archs)
+    spaced = text.replace(",", ", ") + "\n"
+    np.testing.assert_array_equal(space.from_strings([spaced]), archs)
+    np.testing.assert_array_equal(space.from_strings(np.array([text])), archs)
+    depths, rest = text.split(":", 1)
+    for bad in ("٣,1,1", "+3,1,1", "0_3,1,1", "3.0,1,1", "9" * 5000 + ",1,1", "1,1", "1,1,1,1"):
+        with pytest.raises(InvalidInputError, match="row 0: ") as caught:
+            space.from_strings([f"{bad}:{rest}"])
+        assert len(str(caught.value)) < 300
+    assert depths.count(",") == 2
+    for bad in ("1,٢", "1,9999999999", "1,99", "1", "1,1,1", ",", ""):
+        with pytest.raises(InvalidInputError, match="row 0"):
+            mine.from_strings([bad])
+
+
+# --- definitions ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def bounded_memory(n_bytes=300_000_000):
+    """Let whatever asks for more address space than this fail with a `MemoryError`."""
+    resource = pytest.importorskip("resource")
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        pytest.skip("the size of the process is not known here")
+    used = int(statm.read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "message"),
+    [
+        ((), "spaces", "'spaces'.*did you mean 'space'"),
+        (("space",), "stage", "'stage'.*did you mean 'stages'"),
+        (("space", "stages", 0), "min_dept", "stage 0.*'min_dept'.*did you mean 'min_depth'"),
+        (("space", "stages", 0, "slots", 0), "factor", "slot 0.*'factor'.*did you mean 'factors'"),
+        (("space",), "nasbench201", "only one of"),
+        (("space",), "mobilenetv3", "only one of"),
+    ],
+)
+def test_unknown_fields_of_a_space_are_refused(tmp_path, where, key, message):
+    document = json.loads(json.dumps(USER_SPACE))
+    inner = document
+    for step in where:
+        inner = inner[step]
+    inner[key] = 1
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(FileFormatError, match=message):
+        pf.spaces.load(path)
+
+
+def test_unknown_fields_of_a_network_are_refused():
+    definition = pf.spaces.get("ofa-mbv3").definition
+    for change, message in [
+        (lambda d: d.update(min_dept=1), "'min_dept'.*did you mean 'min_depth'"),
+        (lambda d: d["mobilenetv3"].update(kernel=[3]), "'kernel'.*did you mean 'kernels'"),
+        (lambda d: d.pop("min_depth"), "needs the field 'min_depth'"),
+        (lambda d: d.update(stages=[]), "only one of"),
+    ]:
+        changed = json.loads(json.dumps(definition))
+        change(changed)
+        with pytest.raises(FileFormatError, match=message):
+            pf.spaces.from_definition(changed)
+    with pytest.raises(FileFormatError, match="named 'nasbench201'"):
+        pf.spaces.from_definition({"name": "mine", "nasbench201": {}})
+    with pytest.raises(FileFormatError, match="no settings"):
+        pf.spaces.from_definition({"name": "nasbench201", "nasbench201": {"edges": 7}})
+
+
+HUGE = 10**9
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_depth": HUGE},
+        {"max_depth": 500},
+        {"max_depth": 2.0},
+        {"max_depth": True},
+        {"strides": [2.5] * 5},
+        {"strides": "22212"},
+        {"strides": [0] * 5},
+        {"strides": [2] * 4},
+        {"strides": [2] * 2000},
+        {"kernels": [3, 5, 5]},
+        {"kernels": [4]},
+        {"kernels": [HUGE + 1]},
+        {"kernels": list(range(1, 199, 2))},
+        {"kernels": "357"},
+        {"kernels": {}},
+        {"expand_ratios": [0]},
+        {"expand_ratios": [HUGE]},
+        {"expand_ratios": [3, 3.0]},
+        {"expand_ratios": [True]},
+        {"activations": ["relu"] * 4 + ["h_swich"]},
+        {"activations": "relu"},
+        {"squeeze_excite": [0, 1, 0, 1, 1]},
+        {"channels": [HUGE] * 6},
+        {"channels": [16.5] * 6},
+        {"channels": [-16] * 6},
+        {"expand_channels": HUGE},
+        {"feature_channels": "1280"},
+        {"stem_stride": 0},
+        {"classes": HUGE},
+        {"classes": 1000.0},
+        {"image_channels": HUGE},
+        {"width": "1"},
+        {"width": HUGE},
+    ],
+    ids=lambda change: "-".join(f"{k}={v}"[:40] for k, v in change.items()),
+)
+def test_fields_of_a_network_are_checked_before_anything_is_made(change):
+    definition = json.loads(json.dumps(pf.spaces.get("ofa-mbv3").definition))
+    definition["mobilenetv3"].update(change)
+    with (
+        bounded_memory(),
+        pytest.raises(FileFormatError, match=f"{next(iter(change))}|slots|choices"),
+    ):
+        pf.spaces.from_definition(definition)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"min_depth": 5},
+        {"min_depth": 1.0},
+        {"resolutions": list(range(8, 4000))},
+        {"resolutions": [224.0]},
+        {"resolutions": "224"},
+        {"resolutions": {}},
+        {"resolutions": HUGE},
+        {"compound": "fixt"},
+        {"compound": True},
+        {"compound": 1},
+        {"name": ""},
+        {"name": "a\x1b[31m"},
+        {"name": "x" * 1000},
+        {"name": " x"},
+        {"name": None},
+    ],
+    ids=lambda change: "-".join(f"{k}={v}"[:40] for k, v in change.items()),
+)
+def test_fields_of_a_space_are_checked_before_anything_is_made(change):
+    definition = json.loads(json.dumps(pf.spaces.get("ofa-mbv3").definition))
+    definition.update(change)
+    with bounded_memory(), pytest.raises(FileFormatError) as caught:
+        pf.spaces.from_definition(definition)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+
+
+def test_sizes_of_spaces_are_bounded():
+    def slots(n, choices=(1, 2)):
+        return [{"choices": list(choices)} for _ in range(n)]
+
+    rows = [[1 + i % 2] for i in range(2)]
+    for stages, message in [
+        ([{"slots": slots(1025)}], "1025 slots"),
+        ([{"slots": slots(1)} for _ in range(1025)], "1025 slots"),
+        ([{"slots": slots(1, range(255))}], "255 choices"),
+        (
+            [{"slots": [{"factors": [["a", list(range(16))], ["b", list(range(16))]]}]}],
+            "256 choices",
+        ),
+        ([{"slots": [{"factors": [[f"f{i}", [0]] for i in range(33)]}]}], "1 to 32"),
+        ([{"slots": slots(1), "rows": rows * 600_000}], "1200000 listed rows"),
+        ([{"slots": slots(8, range(254))}], r"2\^62"),
+        ([{"slots": slots(1), "min_depth": 10**400}], "'min_depth'"),
+        ([{"slots": slots(1, [10**30])}], "finite number"),
+        ([{"slots": slots(1, [float("nan")])}], "finite number"),
+        ([{"slots": slots(1, ["a\nb"])}], "printable"),
+        ([{"slots": slots(1, [[1]])}], "printable"),
+        ([{"slots": slots(1, [1, True])}], "distinct"),
+        ([{"slots": [{"choices": [1], "factors": [["a", [1]]]}]}], "either"),
+        ([{"slots": [{"name": "a"}]}], "either"),
+        ([{"slots": slots(1), "name": 3}], "'name'"),
+        ([{"slots": slots(1), "rows": [[True]]}], "row"),
+        ([{"slots": slots(1), "rows": [[255]]}], "row"),
+    ]:
+        with bounded_memory(), pytest.raises(FileFormatError, match=message):
+            pf.spaces.from_definition({"name": "x", "stages": stages})
+    with pytest.raises(InvalidInputError, match="cost table would have"):
+        mobilenetv3.mobilenetv3_space(
+            "x",
+            pf.spaces.MobileNetV3(max_depth=200),
+            min_depth=1,
+            resolutions=list(range(8, 262)),
+        )
+    stages = [{"slots": [{"name": f"s{i}", "choices": list(range(254))}]} for i in range(1024)]
+    largest = pf.spaces.from_definition({"name": "x", "stages": stages})
+    assert largest.n_architectures == 254**1024
+    assert len(repr(largest)) < 100
+    with pytest.raises(InvalidInputError, match=r"has 3.55e\+2462 architectures"):
+        largest.enumerate()
+
+
+def with_depth(definition, depth=1_000_000_000):
+    changed = json.loads(json.dumps(definition))
+    changed["mobilenetv3"]["max_depth"] = depth
+    return changed
+
+
+def test_a_small_file_takes_no_memory(tmp_path, tiny, tiny_table):
+    body = {"space": with_depth(tiny.definition)}
+    files.write_json(tmp_path / "space.json", "pnag-space", 1, body)
+    tiny_table.save(tmp_path / "table.json")
+    document = json.loads((tmp_path / "table.json").read_text()) | body
+    header = (document.pop("format"), document.pop("version"))
+    for written in ("provenance", "sha256"):
+        document.pop(written, None)
+    files.write_json(tmp_path / "table.json", *header, document)
+    for load, name in [(pf.spaces.load, "space.json"), (pf.CostTable.load, "table.json")]:
+        with bounded_memory(), pytest.raises(FileFormatError, match="'max_depth'"):
+            load(tmp_path / name)
+
+
+def test_a_generator_that_asks_for_memory_is_refused(tmp_path, tiny_generator_path):
+    tensors, body = files.read_safetensors(tiny_generator_path, "pnag-generator", 99)
+    header = (body.pop("format"), body.pop("version"))
+    for place in (body, body["tables"][0], body["model"]):
+        good, place["space"] = place["space"], with_depth(place["space"])
+        files.write_safetensors(tmp_path / "huge", *header, tensors, body)
+        with bounded_memory(), pytest.raises(FileFormatError, match="'max_depth'"):
+            pf.Generator.load(tmp_path / "huge")
+        place["space"] = good
+
+
+def mutated(definition, rng):
+    """Change one thing somewhere in a definition: a value, a key, or the length of a list."""
+    changed = json.loads(json.dumps(definition))
+    places = []
+
+    def walk(inner):
+        for key in inner if isinstance(inner, dict) else range(len(inner)):
+            places.append((inner, key))
+            if isinstance(inner[key], (dict, list)):
+                walk(inner[key])
+
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        places.clear()
+        walk(changed)
+        if not places:
+            break
+        inner, key = rng.choice(places)
+        odd = (None, True, -1, 0, 1, 2, 3, 255, 10**9, 10**400, 1.5, -1e300, float("nan"), "", "x")
+        odd += ([], {}, [1], [[]], "a" * 300, "\x1b[2J", [0] * 3000, list(range(3000)), {"a": {}})
+        kind = rng.randrange(4)
+        if kind == 0:
+            inner[key] = rng.choice(odd)
+        elif kind == 1:
+            inner[key] = copy.deepcopy(rng.choice(places)[0])
+        elif kind == 2 and isinstance(inner, dict):
+            inner[rng.choice(("stages", "mobilenetv3", "nasbench201", "name", "x" * 9))] = inner[
+                key
+            ]
+        elif isinstance(inner, list):
+            inner[:] = inner[:6] * rng.choice((0, 2, 500))
+        else:
+            inner[f"{key}x"] = inner.pop(key, None)
+    return changed
+
+
+@pytest.mark.parametrize("name", ["nasbench201", "mbv3-tiny", "compound", "mine"])
+def test_damaged_definitions_are_refused_or_harmless(name):
+    if name == "mine":
+        definition = USER_SPACE["space"]
+    elif name == "compound":
+        definition = pf.spaces.get(
+            "compofa-mbv3", kernel="elastic", resolutions=(160, 224)
+        ).definition
+    else:
+        definition = pf.spaces.get(name).definition
+    rng = random.Random(0)
+    accepted = 0
+    for _ in range(200):
+        changed = mutated(definition, rng)
+        with bounded_memory():
+            message = refusal(pf.spaces.from_definition, changed, "file", error=FileFormatError)
+            if message:
+                assert message.startswith("file")
+                assert message.isprintable()
+                assert len(message) < 1000
+                continue
+            accepted += 1
+            space = pf.spaces.from_definition(changed, "file")
+            archs = space.sample(3, seed=0)
+            np.testing.assert_array_equal(space.from_strings(space.to_strings(archs)), archs)
+            assert pickle.loads(pickle.dumps(space)) == space
+    assert accepted < 190
+
+
+# --- identity, copies, processes ------------------------------------------------------------------
+
+
+def test_the_name_of_a_space_says_nothing():
+    definition = json.loads(json.dumps(USER_SPACE))["space"]
+    for name in pf.spaces.names():
+        space = pf.spaces.from_definition(definition | {"name": name})
+        assert space != pf.spaces.get(name)
+        assert space.fingerprint != pf.spaces.get(name).fingerprint
+        with pytest.raises(UnsupportedSpaceError):
+            pf.costs.macs(space)
+        with pytest.raises(UnsupportedSpaceError):
+            pf.costs.parameters(space)
+        assert pickle.loads(pickle.dumps(space)) == space
+
+
+def test_spaces_are_equal_however_they_are_written():
+    short = {"name": "x", "stages": [{"slots": [{"choices": [1, 2]}]}]}
+    long = {
+        "stages": [
+            {
+                "min_depth": 1,
+                "name": "stage1",
+                "slots": [{"factors": [["choice", [1, 2]]], "name": "stage1.slot1"}],
+            }
+        ],
+        "name": "x",
+    }
+    one, other = (pf.spaces.from_definition(d) for d in (short, long))
+    assert one == other
+    assert hash(one) == hash(other)
+    short["stages"][0]["slots"][0]["choices"] = [True, 2]  # equal for Python, another choice
+    assert pf.spaces.from_definition(short) != one
+    assert pickle.loads(pickle.dumps(one)) == other  # what was built does not follow its source
+    whole, real = (
+        pf.spaces.get("mbv3-tiny", width=w, classes=c) for w, c in ((1, np.int64(10)), (1.0, 10))
+    )
+    assert whole == real
+    assert whole.fingerprint == real.fingerprint
+    assert pf.spaces.get("ofa-mbv3") != pf.spaces.get("compofa-mbv3")
+    deeper = pf.spaces.from_definition(pf.spaces.get("ofa-mbv3").definition | {"min_depth": 1})
+    assert deeper != pf.spaces.get("ofa-mbv3")
+    assert deeper.fingerprint == pf.spaces.get("ofa-mbv3").fingerprint
+
+
+def test_fingerprints_stay_as_they_were():
+    assert pf.spaces.get("ofa-mbv3").fingerprint == "8478c50fd5e660b0"
+    assert pf.spaces.get("nasbench201").fingerprint == "4d426b6e76a3d287"
+    assert pf.spaces.get("mbv3-tiny", resolutions=(24, 32)).fingerprint == "52c30db5914f0650"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [copy.copy, copy.deepcopy]
+    + [
+        lambda s, p=p: pickle.loads(pickle.dumps(s, p))
+        for p in range(2, pickle.HIGHEST_PROTOCOL + 1)
+    ],
+    ids=lambda make: getattr(make, "__name__", ""),
+)
+def test_spaces_are_copied_whole(space, make):
+    if space.n_architectures < 10**15:
+        space.sample(1, within=(random_table(space), -np.inf, np.inf))
+    again = make(space)
+    assert again == space
+    assert hash(again) == hash(space)
+    assert again.fingerprint == space.fingerprint
+    assert (again.resolutions, again.network) == (space.resolutions, space.network)
+    assert repr(again) == repr(space)
+    archs = space.sample(50, seed=3)
+    np.testing.assert_array_equal(again.sample(50, seed=3), archs)
+    assert again.to_strings(archs) == space.to_strings(archs)
+    assert len(pickle.dumps(space)) < 3000  # neither kernels nor windows
+    kept = pf.spaces.get("mbv3-tiny", width=0.5, resolutions=(24, 32), classes=7)
+    assert make(kept).network == kept.network
+    assert make(kept).resolutions == (24, 32)
+
+
+def test_a_users_space_is_copied_whole():
+    space = pf.spaces.from_definition(json.loads(json.dumps(USER_SPACE))["space"])
+    again = pickle.loads(pickle.dumps(space))
+    assert again == space
+    np.testing.assert_array_equal(again.enumerate(), space.enumerate())
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_spaces_work_in_process_pools(method):
+    space = pf.spaces.get("mbv3-tiny", resolutions=(24, 32))
+    context = multiprocessing.get_context(method)
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        archs = pool.submit(space.sample, 20, seed=1, threads=1).result(timeout=120)
+    np.testing.assert_array_equal(archs, space.sample(20, seed=1))
+
+
+def test_representations_fit_on_a_line(space):
+    assert len(repr(space)) < 100
+    assert "\n" not in repr(space)
+
+
+def test_names_are_guessed():
+    with pytest.raises(InvalidInputError, match="did you mean 'nasbench201'"):
+        pf.spaces.get("nasbench-201")
+    with pytest.raises(InvalidInputError, match="did you mean 'resolutions'"):
+        pf.spaces.get("ofa-mbv3", resolution=(224,))
+    with pytest.raises(InvalidInputError, match="did you mean 'ofa-mbv3'"):
+        pf.spaces.find("ofa_mbv3")
+
+
+def test_an_architecture_without_a_resolution_has_none():
+    space = pf.spaces.get("mbv3-tiny", resolutions=(24, 32))
+    arch = space.sample(1)[0]
+    arch[-1] = 0
+    with pytest.raises(InvalidInputError, match="code 0 of slot 'resolution'"):
+        space.resolution_of(arch)

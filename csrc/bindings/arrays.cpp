@@ -7,6 +7,16 @@
 #include "pnag/errors.hpp"
 
 namespace pnag::python {
+namespace {
+
+// A subclass may say more than its numbers, as masked arrays and quantities do: which ones do is
+// written down once, in Python. Plain arrays, nearly all, cost one comparison.
+void require_plain(const py::object& array, const char* name) {
+    if (Py_TYPE(array.ptr()) == py::detail::npy_api::get().PyArray_Type_) return;
+    py::module_::import("pnag_fast.arguments").attr("require_plain")(array, name);
+}
+
+}  // namespace
 
 py::array checked_array(const py::object& object, const char* name, const py::dtype& dtype,
                         py::ssize_t n_dims) {
@@ -20,6 +30,7 @@ py::array checked_array(const py::object& object, const char* name, const py::dt
                           std::string(py::str(py::type::of(object).attr("__name__"))) +
                           "; it must be a C-contiguous " + wanted());
     }
+    require_plain(object, name);
     auto array = py::reinterpret_borrow<py::array>(object);
     if (!array.dtype().is(dtype) && !array.dtype().equal(dtype)) {
         throw InvalidType(std::string(name) + " has dtype " + std::string(py::str(array.dtype())) +

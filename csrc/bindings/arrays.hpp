@@ -22,7 +22,8 @@ class InvalidType : public std::invalid_argument {
 };
 
 /// The array behind `object` if it has this dtype and number of dimensions and is C-contiguous and
-/// aligned; else throws InvalidType. Read-only arrays are fine.
+/// aligned; else throws InvalidType. Read-only arrays are fine; masked entries, units and unknown
+/// subclasses are refused, because their numbers alone mean something else.
 py::array checked_array(const py::object& object, const char* name, const py::dtype& dtype,
                         py::ssize_t n_dims);
 

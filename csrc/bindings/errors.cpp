@@ -25,6 +25,17 @@ void register_errors(py::module_&) {
             raise("InvalidInputError", error.what());
         } catch (const InvalidType& error) {
             raise("InvalidTypeError", error.what());
+        } catch (const std::bad_alloc&) {
+            raise("MemoryShortageError",
+                  "memory ran out; pass fewer rows or points at a time, or use fewer threads");
+        } catch (py::error_already_set& error) {
+            // numpy's, from making the array of the result; pnag_fast's own errors pass through.
+            if (Py_TYPE(error.value().ptr())->tp_name !=
+                    std::string_view("numpy._core._exceptions._ArrayMemoryError") &&
+                !error.type().is(py::handle(PyExc_MemoryError))) {
+                throw;
+            }
+            raise("MemoryShortageError", error.what());
         }
     });
 }

@@ -22,7 +22,8 @@ from .errors import InvalidInputError, InvalidTypeError, PnagError
 _FLOAT64 = np.dtype(np.float64)
 _LARGEST_EXACT = 2**53
 _SHOWN = 80
-_PLAIN_NUMBERS = frozenset({int, float})
+_NUMBERS = frozenset({int, float})
+_SEQUENCES = frozenset({list, tuple})
 
 # --- numbers --------------------------------------------------------------------------------------
 
@@ -319,7 +320,7 @@ _PLAIN_ARRAYS = (np.ndarray, np.memmap, np.matrix, np.recarray)
 def _to_float64(values: object, name: str) -> npt.NDArray[np.float64]:
     array = _to_array(values, name)
     kind = array.dtype.kind
-    if kind not in "iuf" or str(array.dtype) == "bfloat16":
+    if kind not in "iuf":
         raise InvalidTypeError(
             f"{name} has dtype {array.dtype}, {_KINDS.get(kind, 'no numbers')}; it must be real "
             "numbers (floating point or integers)" + _REMEDIES.get(kind, "")
@@ -337,7 +338,8 @@ def _to_float64(values: object, name: str) -> npt.NDArray[np.float64]:
         raise InvalidTypeError(
             f"{name} has dtype {array.dtype}; pass float64, extended precision would be lost"
         )
-    return np.require(np.asarray(array), dtype=np.float64, requirements=["C", "A"])
+    array = np.asarray(array, dtype=_FLOAT64, order="C")
+    return array if array.flags.aligned else array.copy()
 
 
 _KINDS = {
@@ -401,18 +403,19 @@ def _plain_leaves(values: Any, name: str) -> Any:
 
     Sequences of numbers come back as they are, at the price of one pass over their types.
     """
+    kinds = set(map(type, values))
     level: Any = values
     for _ in range(8):  # nobody passes more dimensions
-        types = set(map(type, level))
-        if types <= _PLAIN_NUMBERS:
-            return values
-        if not types <= {list, tuple}:
+        if not kinds or not kinds <= _SEQUENCES:
             break
-        level = list(itertools.chain.from_iterable(level))
-    for kind in types - _PLAIN_NUMBERS - {list, tuple, np.ndarray}:
-        if not issubclass(kind, np.generic) or issubclass(kind, np.bool_):
-            break
-    else:
+        # The last level is the long one: it is not kept unless it turns out to hold another.
+        kinds = set(map(type, itertools.chain.from_iterable(level)))
+        if kinds & _SEQUENCES:
+            level = list(itertools.chain.from_iterable(level))
+    if kinds <= _NUMBERS or all(
+        kind is np.ndarray or (issubclass(kind, np.generic) and not issubclass(kind, np.bool_))
+        for kind in kinds - _NUMBERS - _SEQUENCES
+    ):
         return values
     return [
         _plain_leaves(item, name)
@@ -509,9 +512,13 @@ def _is_masked(value: object) -> bool:
 
 
 def _has_shape(array: npt.NDArray[Any], shape: tuple[int | None, ...]) -> bool:
-    return array.ndim == len(shape) and all(
-        wanted is None or wanted == found for wanted, found in zip(shape, array.shape, strict=True)
-    )
+    if array.ndim != len(shape):
+        return False
+    # all() with a generator takes twice as long, and points of a small front are few.
+    for wanted, found in zip(shape, array.shape, strict=True):
+        if wanted is not None and wanted != found:
+            return False
+    return True
 
 
 def _written(shape: tuple[int | None, ...]) -> str:

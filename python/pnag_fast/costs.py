@@ -26,6 +26,7 @@ from .errors import (
 )
 from .spaces import Archs, MobileNetV3, SearchSpace, from_definition
 from .spaces.blocks import Block, Head, Stem
+from .spaces.nasbench201 import is_cell_space
 from .threads import resolve_threads
 
 __all__ = [
@@ -355,14 +356,14 @@ def macs(space: SearchSpace) -> CostTable:
 
     Squeeze-excite and classifier are included, pooling, activations and biases are not.
     """
-    if space.name == "nasbench201":
+    if is_cell_space(space):
         return _nasbench201_table(space, "macs", _CELL_MACS)
     return _closed_form(space, "macs", lambda block: block.macs)
 
 
 def parameters(space: SearchSpace) -> CostTable:
     """Trained parameters, exact; batch norm counts two a channel, biases are included."""
-    if space.name == "nasbench201":
+    if is_cell_space(space):
         return _nasbench201_table(space, "parameters", _CELL_PARAMETERS)
     return _closed_form(space, "parameters", lambda block: block.parameters)
 

@@ -3,8 +3,9 @@
 Every function minimises; negate an objective to maximise it. Rows are points, columns objectives.
 Accepted are arrays and nested sequences of real numbers (float16 to float64, any integers that a
 float64 holds exactly) in any memory layout; whatever is not a C-contiguous float64 array is copied
-into one. Inputs are never changed. NaN is refused, infinities are ordinary values, and -0.0 equals
-0.0.
+into one. What would lose its meaning on the way is refused by name: masked entries, units, missing
+values, sparse matrices, tensors with a gradient or in bfloat16. Inputs are never changed. NaN is
+refused, infinities are ordinary values, and -0.0 equals 0.0.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pnag_fast import _core
-from pnag_fast.errors import InvalidInputError, InvalidTypeError
+from pnag_fast import _core, arguments
 from pnag_fast.threads import resolve_threads
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "non_dominated_sort",
 ]
 
-_LARGEST_EXACT = 2**53
 _FLOAT64 = np.dtype(np.float64)
 
 # Kernels on fewer values end before a second thread has started.
@@ -47,33 +46,8 @@ def _as_float64(values: ArrayLike, name: str, n_dims: int) -> NDArray[np.float64
         and values.flags.aligned
     ):
         return values
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise InvalidInputError(f"{name} is not a rectangular array: {error}") from None
-    kind = array.dtype.kind
-    if kind not in "iuf" and not (array.size == 0 and array.dtype == np.float64):
-        raise InvalidTypeError(
-            f"{name} has dtype {array.dtype}; objectives must be real numbers "
-            "(floating point or integers)"
-        )
-    if array.ndim != n_dims:
-        shape = "(n, m): one row per point" if n_dims == 2 else "(m,): one entry per objective"
-        raise InvalidInputError(f"{name} has shape {array.shape}; it must be {shape}")
-    if kind in "iu" and array.dtype.itemsize == 8 and array.size > 0:
-        # Beyond 2^53 neighbours collapse into one float64, and ties would appear from nowhere.
-        beyond = (array > _LARGEST_EXACT) | (array < -_LARGEST_EXACT)
-        if beyond.any():
-            where = tuple(int(i) for i in np.argwhere(beyond)[0])
-            raise InvalidInputError(
-                f"{name}: entry {where} is {int(array[where])}, which float64 does not hold "
-                "exactly; integers must lie within -2^53 to 2^53"
-            )
-    if kind == "f" and array.dtype.itemsize > 8:
-        raise InvalidTypeError(
-            f"{name} has dtype {array.dtype}; pass float64, extended precision would be lost"
-        )
-    return np.require(array, dtype=np.float64, requirements=["C", "A"])
+    meaning = "(n, m): one row per point" if n_dims == 2 else "(m,): one entry per objective"
+    return arguments.floats(values, name, (None,) * n_dims, meaning=meaning)
 
 
 def non_dominated_sort(points: ArrayLike, /, *, threads: int | None = None) -> NDArray[np.int32]:

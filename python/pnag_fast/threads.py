@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from pnag_fast import arguments
 from pnag_fast.errors import InvalidInputError, InvalidTypeError
 
 
@@ -52,13 +53,14 @@ def resolve_threads(threads: int | None) -> int:
         raise InvalidTypeError("threads is a bool; pass an integer of at least 1, or None")
     try:
         count = operator.index(threads)
-    except TypeError:
+    except Exception:  # whatever somebody's __index__ raises
         raise InvalidTypeError(
             f"threads is a {type(threads).__name__}; pass an integer of at least 1, or None"
         ) from None
     if not 1 <= count <= 1024:
         raise InvalidInputError(
-            f"threads is {count}; it must be 1 to 1024, or None for all usable cores"
+            f"threads is {arguments.shown(count)}; it must be 1 to 1024, or None for all usable "
+            "cores"
         )
     return count
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import files
-from ..errors import FileFormatError, InvalidInputError
+from .. import arguments, files
+from ..errors import FileFormatError, InvalidInputError, InvalidTypeError
 from . import mobilenetv3, nasbench201
 from .blocks import Block, Head, MBConv, Stem
 from .mobilenetv3 import MobileNetV3
@@ -110,6 +111,9 @@ _BUILDERS: dict[str, Callable[..., SearchSpace]] = {
 }
 
 
+_DOCUMENT_FIELDS = ("format", "version", "space", "provenance", "sha256")
+
+
 def names() -> tuple[str, ...]:
     """Names that `get` knows.
 
@@ -145,15 +149,19 @@ def get(name: str, **options: Any) -> SearchSpace:
     >>> get("compofa-mbv3").n_architectures
     243
     """
-    if name not in _BUILDERS:
-        raise InvalidInputError(f"unknown search space {name!r}; known are {', '.join(names())}")
-    builder = _BUILDERS[name]
-    known = set(getattr(builder, "__kwdefaults__", None) or {})
-    unknown = sorted(set(options) - known)
-    if unknown:
+    if not isinstance(name, str) or name not in _BUILDERS:
         raise InvalidInputError(
-            f"space '{name}' has no option {unknown[0]!r}; its options are {sorted(known)}"
+            f"unknown search space {arguments.shown(name)}; known are {', '.join(names())}"
+            + arguments.nearest(name, names())
         )
+    builder = _BUILDERS[name]
+    known = sorted(getattr(builder, "__kwdefaults__", None) or {})
+    for option in options:
+        if option not in known:
+            raise InvalidInputError(
+                f"space '{name}' has no option {arguments.shown(option)}; its options are {known}"
+                + arguments.nearest(option, known)
+            )
     return builder(**options)
 
 
@@ -164,20 +172,30 @@ def load(path: files.StrPath) -> SearchSpace:
     ``docs/spaces.md`` for an example.
     """
     document = files.read_json(path, SPACE_FORMAT, SPACE_VERSION)
+    try:
+        arguments.known_keys(document, _DOCUMENT_FIELDS, f"'{path}'")
+    except InvalidInputError as error:
+        raise FileFormatError(str(error)) from error
     return from_definition(files.require(document, "space", dict, path), f"'{path}'")
 
 
-def find(name: str, **options: Any) -> SearchSpace:
+def find(name: files.StrPath, **options: Any) -> SearchSpace:
     """Return a built-in space by name, or the space in a file by its path.
 
     Options that are None count as not given; a space from a file takes none.
     """
     given = {key: value for key, value in options.items() if value is not None}
-    if name in _BUILDERS:
-        return get(name, **given)
-    if not Path(name).is_file():
+    if not isinstance(name, (str, os.PathLike)):
         raise InvalidInputError(
-            f"'{name}' is neither a search space nor a file; spaces are {', '.join(names())}"
+            f"a search space is named by a string or a path, found {arguments.shown(name)}; spaces "
+            f"are {', '.join(names())}"
+        )
+    if isinstance(name, str) and name in _BUILDERS:
+        return get(name, **given)
+    if not _is_file(name):
+        raise InvalidInputError(
+            f"{arguments.shown(name)} is neither a search space nor a file; spaces are "
+            f"{', '.join(names())}" + arguments.nearest(name, names())
         )
     if given:
         raise InvalidInputError(
@@ -187,14 +205,42 @@ def find(name: str, **options: Any) -> SearchSpace:
 
 
 def from_definition(definition: Mapping[str, Any], source: str = "definition") -> SearchSpace:
-    """Rebuild a space from its ``definition``; `source` names it in error messages."""
-    if "nasbench201" in definition:
-        return nasbench201.nasbench201_space()
-    if "mobilenetv3" in definition:
-        return mobilenetv3.from_definition(definition, source)
-    if "stages" not in definition:
-        raise FileFormatError(f"{source}: a search space needs 'name' and 'stages'")
+    """Rebuild a space from its ``definition``; `source` names it in error messages.
+
+    Raises
+    ------
+    FileFormatError
+        For a field that is missing, unknown, of the wrong type or beyond what any space needs; all
+        is checked before anything is built.
+    """
+    if not isinstance(definition, Mapping):
+        raise FileFormatError(
+            f"{source}: a search space is an object, found {arguments.shown(definition)}"
+        )
+    kinds = [kind for kind in _KINDS if kind in definition]
+    if len(kinds) != 1:
+        raise FileFormatError(
+            f"{source}: a search space needs 'name' and 'stages'"
+            if not kinds
+            else f"{source}: a search space has only one of {', '.join(map(repr, kinds))}"
+        )
     try:
-        return generic_space(definition, source)
-    except InvalidInputError as error:
-        raise FileFormatError(f"{source}: {error}") from error
+        return _KINDS[kinds[0]](definition, source)
+    except (InvalidInputError, InvalidTypeError) as error:
+        text = str(error)
+        raise FileFormatError(text if text.startswith(source) else f"{source}: {text}") from error
+
+
+# What a definition describes is said by the field that describes it, not by its name.
+_KINDS: dict[str, Callable[[Mapping[str, Any], str], SearchSpace]] = {
+    "nasbench201": nasbench201.from_definition,
+    "mobilenetv3": mobilenetv3.from_definition,
+    "stages": generic_space,
+}
+
+
+def _is_file(path: files.StrPath) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False

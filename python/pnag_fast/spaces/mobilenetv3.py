@@ -7,16 +7,28 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from .. import arguments
 from ..errors import FileFormatError, InvalidInputError
 from .blocks import Activation, Block, Head, MBConv, Stem, make_divisible, strided
-from .space import ArchDict, Archs, SearchSpace, Slot, Stage, parse_integers
+from .space import (
+    MAX_CHOICES,
+    MAX_SLOTS,
+    ArchDict,
+    Archs,
+    SearchSpace,
+    Slot,
+    Stage,
+    checked_name,
+    parse_integers,
+    require_size,
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,11 @@ class MobileNetV3:
     Channel counts are those of width 1.0. The first entry of `channels` is the stem and the fixed
     first block; the others are the elastic stages. Layer ``l`` of stage ``s`` is in slot
     ``max_depth * s + l``.
+
+    Raises
+    ------
+    InvalidInputError
+        For a field of the wrong type, or beyond what a network of this kind can be.
     """
 
     channels: tuple[int, ...] = (16, 24, 40, 80, 112, 160)
@@ -41,6 +58,24 @@ class MobileNetV3:
     width: float = 1.0
     classes: int = 1000
     image_channels: int = 3
+
+    def __post_init__(self) -> None:
+        # Numbers become plain ones: 1 and 1.0, and integers of numpy, are the same network.
+        for field in dataclasses.fields(self):
+            value = _FIELDS[field.name](getattr(self, field.name), f"'{field.name}'")
+            object.__setattr__(self, field.name, value)
+        n = len(self.strides)
+        for name, length in (("channels", n + 1), ("activations", n), ("squeeze_excite", n)):
+            if len(getattr(self, name)) != length:
+                raise InvalidInputError(
+                    f"'{name}' should have {length} entries, as there are {n} strides, found "
+                    f"{len(getattr(self, name))}"
+                )
+        require_size(
+            "a MobileNetV3",
+            n_slots=n * self.max_depth,
+            n_choices=len(self.kernels) * len(self.expand_ratios),
+        )
 
     @property
     def n_stages(self) -> int:
@@ -169,20 +204,27 @@ class MobileNetNotation:
         archs = np.zeros((len(rows), space.n_slots), dtype=np.uint8)
         n_layers = network.n_stages * network.max_depth
         for i, row in enumerate(rows):
+            # Once-for-All also writes "wid", for spaces that choose a width, as None.
+            arguments.known_keys(
+                {key: value for key, value in row.items() if key != "wid" or value is not None},
+                ("d", "ks", "e", "r"),
+                f"row {i}: an architecture of '{space.name}'",
+            )
             depths = _integers(row, "d", network.n_stages, i)
             kernels = _integers(row, "ks", n_layers, i)
             ratios = _integers(row, "e", n_layers, i)
             for stage, depth in enumerate(depths):
                 if not 0 <= depth <= network.max_depth:
                     raise InvalidInputError(
-                        f"row {i}: depth {depth} of stage {stage} is not in 0 to "
+                        f"row {i}: depth {arguments.shown(depth)} of stage {stage} is not in 0 to "
                         f"{network.max_depth}"
                     )
                 for slot in range(stage * network.max_depth, stage * network.max_depth + depth):
                     kernel, expand = kernels[slot], ratios[slot]
                     if kernel not in network.kernels or expand not in network.expand_ratios:
                         raise InvalidInputError(
-                            f"row {i}: layer {slot} has kernel {kernel} and expand ratio {expand}; "
+                            f"row {i}: layer {slot} has kernel {arguments.shown(kernel)} and "
+                            f"expand ratio {arguments.shown(expand)}; "
                             f"allowed are {network.kernels} and {network.expand_ratios}"
                         )
                     archs[i, slot] = network.code(kernel, expand)
@@ -203,9 +245,11 @@ class MobileNetNotation:
         n_layers = network.n_stages * network.max_depth
         parsed = []
         for i, text in enumerate(rows):
-            parts = text.split(":") if isinstance(text, str) else []
+            parts = text.split(":", 4)
             if len(parts) not in (3, 4):
-                raise InvalidInputError(f"row {i}: expected 'd:ks:e' or 'd:ks:e:r', found {text!r}")
+                raise InvalidInputError(
+                    f"row {i}: expected 'd:ks:e' or 'd:ks:e:r', found {arguments.shown(text)}"
+                )
             row = {
                 "d": parse_integers(parts[0], row=i, what="depths", length=network.n_stages),
                 "ks": parse_integers(parts[1], row=i, what="kernel sizes", length=n_layers),
@@ -222,11 +266,17 @@ class MobileNetNotation:
     ) -> None:
         if value is None and space.resolution_slot is None:
             return
-        resolution = value[0] if isinstance(value, Sequence) and len(value) == 1 else value
+        try:
+            found = _plain_list(value)
+            resolution = arguments.integer(
+                found[0] if found is not None and len(found) == 1 else value, "r"
+            )
+        except InvalidInputError:
+            resolution = -1
         if resolution not in space.resolutions:
             raise InvalidInputError(
-                f"row {row}: resolution {value!r} is not one of space '{space.name}': "
-                f"{list(space.resolutions)}"
+                f"row {row}: resolution {arguments.shown(value)} is not one of space "
+                f"'{space.name}': {list(space.resolutions)}"
             )
         if space.resolution_slot is not None:
             arch[space.resolution_slot] = 1 + space.resolutions.index(resolution)
@@ -244,12 +294,32 @@ def _n_choices(network: MobileNetV3) -> int:
 
 
 def _integers(row: Mapping[str, Any], key: str, length: int, index: int) -> list[int]:
-    value = row.get(key)
-    if not isinstance(value, Sequence) or len(value) != length:
+    if key not in row:
         raise InvalidInputError(
-            f"row {index}: '{key}' should be a list of {length} integers, found {value!r}"
+            f"row {index}: '{key}' is missing; an architecture needs 'd', 'ks' and 'e'"
         )
-    return [int(v) for v in value]
+    values = _plain_list(row[key])
+    if values is None or len(values) != length:
+        raise InvalidInputError(
+            f"row {index}: '{key}' should be a list of {length} integers, found "
+            f"{arguments.shown(row[key])}"
+        )
+    if set(map(type, values)) == {int}:
+        return values
+    return [
+        arguments.integer(v, f"row {index}: entry {i} of '{key}'") for i, v in enumerate(values)
+    ]
+
+
+def _plain_list(value: Any) -> list[Any] | None:
+    """Return the entries of a list, a tuple or an array of one dimension, else None."""
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    if hasattr(value, "tolist") and len(getattr(value, "shape", ())) == 1:
+        arguments.require_plain(value, "an array of an architecture")
+        found = value.tolist()
+        return found if isinstance(found, list) else None
+    return None
 
 
 # --- construction ------------------------------------------------------------------------------
@@ -275,11 +345,17 @@ def mobilenetv3_space(
     compound : {None, "fixed", "elastic"}
         Couple depth and width as CompOFA does, with the kernel fixed per stage or free per layer.
     """
+    name = checked_name(name, "the name of a space")
     resolutions = _checked_resolutions(name, resolutions)
-    if not 0.1 <= network.width <= 10 or isinstance(network.width, bool):
-        raise InvalidInputError(f"width should be between 0.1 and 10, found {network.width!r}")
-    if isinstance(network.classes, bool) or not 2 <= network.classes <= 1_000_000:
-        raise InvalidInputError(f"classes should be at least 2, found {network.classes!r}")
+    min_depth = arguments.integer(min_depth, "'min_depth'", 0, network.max_depth)
+    require_size(
+        f"space '{name}'",
+        n_slots=network.n_stages * network.max_depth + (len(resolutions) > 1),
+        n_choices=len(network.kernels) * len(network.expand_ratios),
+        n_resolutions=len(resolutions),
+    )
+    if compound is not None:
+        _require_compound(network, compound)
     factors = (("kernel", network.kernels), ("expand", network.expand_ratios))
     stages = []
     for stage in range(network.n_stages):
@@ -314,27 +390,48 @@ def mobilenetv3_space(
 
 def from_definition(definition: Mapping[str, Any], source: str) -> SearchSpace:
     """Rebuild a space from what `mobilenetv3_space` recorded."""
-    try:
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in definition["mobilenetv3"].items()
-        }
-        return mobilenetv3_space(
-            definition["name"],
-            MobileNetV3(**fields),
-            min_depth=definition["min_depth"],
-            resolutions=definition["resolutions"],
-            compound=definition.get("compound"),
+    arguments.known_keys(
+        definition, ("name", "mobilenetv3", "min_depth", "resolutions", "compound"), source
+    )
+    for key in ("name", "min_depth", "resolutions"):
+        if key not in definition:
+            raise FileFormatError(f"{source}: a MobileNetV3 space needs the field '{key}'")
+    fields = definition["mobilenetv3"]
+    if not isinstance(fields, Mapping):
+        raise FileFormatError(
+            f"{source}: 'mobilenetv3' should be an object, found {arguments.shown(fields)}"
         )
-    except InvalidInputError as error:
-        raise FileFormatError(f"{source}: {error}") from error
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise FileFormatError(f"{source}: incomplete MobileNetV3 space ({error!r})") from error
+    arguments.known_keys(fields, tuple(_FIELDS), f"{source}: 'mobilenetv3'")
+    return mobilenetv3_space(
+        definition["name"],
+        MobileNetV3(**fields),
+        min_depth=definition["min_depth"],
+        resolutions=definition["resolutions"],
+        compound=definition.get("compound"),
+    )
+
+
+def _require_compound(network: MobileNetV3, compound: str) -> None:
+    arguments.one_of(compound, "kernel", ("fixed", "elastic"))
+    kernels = set(COMPOUND_KERNELS) if compound == "fixed" else set()
+    depths = COMPOUND_EXPAND
+    if (
+        network.max_depth < max(depths)
+        or network.n_stages > len(COMPOUND_KERNELS)
+        or not set(depths.values()) <= set(network.expand_ratios)
+        or not kernels <= set(network.kernels)
+    ):
+        raise InvalidInputError(
+            f"a compound space needs stages of at least {max(depths)} layers, at most "
+            f"{len(COMPOUND_KERNELS)} of them, expand ratios {sorted(depths.values())}"
+            + (f" and kernels {sorted(kernels)}" if kernels else "")
+        )
+    if compound == "elastic":
+        n_rows = sum(len(network.kernels) ** depth for depth in depths)
+        require_size("a compound space", n_rows=network.n_stages * n_rows)
 
 
 def _compound_rows(network: MobileNetV3, stage: int, compound: str) -> tuple[tuple[int, ...], ...]:
-    if compound not in ("fixed", "elastic"):
-        raise InvalidInputError(f"kernel should be 'fixed' or 'elastic', found {compound!r}")
     rows = []
     for depth, expand in COMPOUND_EXPAND.items():
         kernels = (COMPOUND_KERNELS[stage],) if compound == "fixed" else network.kernels
@@ -345,15 +442,94 @@ def _compound_rows(network: MobileNetV3, stage: int, compound: str) -> tuple[tup
     return tuple(rows)
 
 
-def _checked_resolutions(name: str, resolutions: Sequence[int]) -> tuple[int, ...]:
-    values = tuple(resolutions)
-    good = all(isinstance(r, int) and not isinstance(r, bool) and 8 <= r <= 4096 for r in values)
-    if not values or not good or len(set(values)) != len(values):
+def _checked_resolutions(name: str, resolutions: object) -> tuple[int, ...]:
+    what = f"resolutions of space '{name}'"
+    listed = _plain_list(resolutions)
+    try:
+        if listed is None or not 1 <= len(listed) <= MAX_CHOICES:
+            raise InvalidInputError
+        values = tuple(arguments.integer(r, what, 8, 4096) for r in listed)
+        if len(set(values)) != len(values):
+            raise InvalidInputError
+    except InvalidInputError:
         raise InvalidInputError(
-            f"resolutions of space '{name}' should be distinct integers from 8 to 4096, "
-            f"found {list(values)!r}"
-        )
+            f"{what} should be a list of distinct integers from 8 to 4096, 1 to {MAX_CHOICES} of "
+            f"them, found {arguments.shown(resolutions)}"
+        ) from None
     return values
+
+
+# --- fields of a network -------------------------------------------------------------------------
+
+_Check = Callable[[Any, str], Any]
+
+# Wider or longer than any published network by far; a file may not ask for more.
+_MAX_CHANNELS = 2**16
+_MAX_STAGES = 64
+
+
+def _integer(low: int, high: int) -> _Check:
+    return lambda value, name: arguments.integer(value, name, low, high)
+
+
+def _tuple(check: _Check, most: int, *, distinct: bool = False) -> _Check:
+    """Check every entry of a list or tuple."""
+
+    def checked(value: Any, name: str) -> tuple[Any, ...]:
+        listed = _plain_list(value)
+        if listed is None or not 1 <= len(listed) <= most:
+            raise InvalidInputError(
+                f"{name} should be a list of 1 to {most} entries, found {arguments.shown(value)}"
+            )
+        found = tuple(check(entry, f"entry {i} of {name}") for i, entry in enumerate(listed))
+        if distinct and len(set(found)) != len(found):
+            raise InvalidInputError(
+                f"{name} should have distinct entries, found {arguments.shown(value)}"
+            )
+        return found
+
+    return checked
+
+
+def _kernel(value: Any, name: str) -> int:
+    kernel = arguments.integer(value, name, 1, 99)
+    if kernel % 2 == 0:  # a layer pads by half its kernel on either side
+        raise InvalidInputError(f"{name} should be odd, found {kernel}")
+    return kernel
+
+
+def _ratio(value: Any, name: str) -> int:
+    # Strings and dictionaries write ratios as integers; older files may hold 3.0 for 3.
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return arguments.integer(value, name, 1, 100)
+
+
+def _activation(value: Any, name: str) -> str:
+    return arguments.one_of(value, name, get_args(Activation))
+
+
+def _flag(value: Any, name: str) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidInputError(f"{name} should be true or false, found {arguments.shown(value)}")
+    return bool(value)
+
+
+_FIELDS: dict[str, _Check] = {
+    "channels": _tuple(_integer(1, _MAX_CHANNELS), _MAX_STAGES + 1),
+    "strides": _tuple(_integer(1, 16), _MAX_STAGES),
+    "activations": _tuple(_activation, _MAX_STAGES),
+    "squeeze_excite": _tuple(_flag, _MAX_STAGES),
+    "expand_channels": _integer(1, _MAX_CHANNELS),
+    "feature_channels": _integer(1, _MAX_CHANNELS),
+    "stem_stride": _integer(1, 16),
+    "max_depth": _integer(1, MAX_SLOTS),
+    "kernels": _tuple(_kernel, MAX_CHOICES, distinct=True),
+    "expand_ratios": _tuple(_ratio, MAX_CHOICES, distinct=True),
+    "width": lambda value, name: arguments.number(value, name.strip("'"), 0.1, 10),
+    "classes": lambda value, name: arguments.integer(value, name.strip("'"), 2, 1_000_000),
+    "image_channels": _integer(1, 1024),
+}
 
 
 def _lists(value: Any) -> Any:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import arguments
 from ..errors import InvalidInputError
 from .space import ArchDict, Archs, SearchSpace, Slot, Stage
 
+_NAME = "nasbench201"
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 # Node 1 reads node 0; node 2 reads 0 and 1; node 3 reads 0, 1 and 2.
 EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
@@ -36,8 +38,12 @@ class CellNotation:
         names = [slot.name for slot in space.slots]
         archs = np.zeros((len(rows), len(EDGES)), dtype=np.uint8)
         for i, row in enumerate(rows):
-            if set(row) != set(names):
-                raise InvalidInputError(f"row {i}: expected the edges {names}, found {list(row)}")
+            arguments.known_keys(row, names, f"row {i}: a cell")
+            missing = [name for name in names if name not in row]
+            if missing:
+                raise InvalidInputError(
+                    f"row {i}: a cell needs the edge {missing[0]!r}; its edges are {names}"
+                )
             archs[i] = [_operation(row[name], i) for name in names]
         return archs
 
@@ -56,22 +62,26 @@ class CellNotation:
         archs = np.zeros((len(rows), len(EDGES)), dtype=np.uint8)
         for i, text in enumerate(rows):
             edges = []
-            for node, part in enumerate(text.split("+") if isinstance(text, str) else [], start=1):
+            for node, part in enumerate(text.strip().split("+"), start=1):
                 for edge in part.strip("|").split("|"):
                     operation, _, source = edge.partition("~")
                     edges.append((node, source, operation))
             if [(node, source) for node, source, _ in edges] != [(n, str(s)) for n, s in EDGES]:
                 raise InvalidInputError(
-                    f"row {i}: expected '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|', found {text!r}"
+                    f"row {i}: expected '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|', found "
+                    f"{arguments.shown(text)}"
                 )
             archs[i] = [_operation(operation, i) for _, _, operation in edges]
         return archs
 
 
 def _operation(name: object, row: int) -> int:
-    if name not in OPERATIONS:
-        raise InvalidInputError(f"row {row}: unknown operation {name!r}; known are {OPERATIONS}")
-    return 1 + OPERATIONS.index(str(name))
+    if not isinstance(name, str) or name not in OPERATIONS:
+        raise InvalidInputError(
+            f"row {row}: unknown operation {arguments.shown(name)}; known are {OPERATIONS}"
+            + arguments.nearest(name, OPERATIONS)
+        )
+    return 1 + OPERATIONS.index(name)
 
 
 def effective_cells(archs: Archs) -> Archs:
@@ -132,13 +142,29 @@ def cell_features(archs: Archs) -> npt.NDArray[np.float32]:
     return np.concatenate(columns, axis=1).astype(np.float32)
 
 
+def from_definition(definition: Mapping[str, Any], source: str) -> SearchSpace:
+    """Rebuild the space from what `nasbench201_space` recorded; there is only the one."""
+    arguments.known_keys(definition, ("name", "nasbench201"), source)
+    if definition.get("name") != _NAME or definition["nasbench201"] != {}:
+        raise InvalidInputError(
+            f"{source}: the space of 'nasbench201' is named {_NAME!r} and has no settings, found "
+            f"{arguments.shown(dict(definition))}"
+        )
+    return nasbench201_space()
+
+
+def is_cell_space(space: SearchSpace) -> bool:
+    """Whether the slots of a space are the edges of NAS-Bench-201, whatever its name."""
+    return "nasbench201" in space.definition
+
+
 def nasbench201_space() -> SearchSpace:
     """Build the space: six edges, five operations each."""
     slots = tuple(Slot(f"{n}<-{s}", (("operation", OPERATIONS),)) for n, s in EDGES)
     return SearchSpace(
-        "nasbench201",
+        _NAME,
         [Stage("cell", slots, len(EDGES))],
-        definition={"name": "nasbench201", "nasbench201": {}},
+        definition={"name": _NAME, "nasbench201": {}},
         notation=CellNotation(),
         features=cell_features,
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
 import math
-import os
+import re
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,14 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .. import _core, files
-from ..errors import FileFormatError, InvalidInputError, UnsupportedSpaceError
+from .. import _core, arguments, files
+from ..errors import (
+    FileFormatError,
+    InvalidInputError,
+    InvalidTypeError,
+    UnsupportedSpaceError,
+)
+from ..memory import require_memory
 from ..threads import resolve_threads
 from .blocks import Block
 
@@ -30,6 +37,16 @@ SPACE_VERSION = 1
 
 # A million rows of 20 slots are 20 MB; beyond that nobody wants a whole space in memory.
 ENUMERATION_LIMIT = 20_000_000
+
+# Bounds of what a file may describe, far above any space that was ever published. A few bytes of a
+# file must not ask for more memory than they take themselves.
+MAX_SLOTS = 1024
+MAX_CHOICES = 254
+MAX_FACTORS = 32
+MAX_ROWS = 1_000_000
+MAX_NAME = 200
+# Of a cost table: one entry for each resolution, slot and code.
+MAX_ENTRIES = 2**22
 
 
 @dataclass(frozen=True)
@@ -184,7 +201,8 @@ class SearchSpace:
         self.name = name
         self.stages = tuple(stages)
         self.slots = tuple(slot for stage in self.stages for slot in stage.slots)
-        self.definition = dict(definition)
+        # Its own copy: a caller who goes on with his dictionary would change what is pickled.
+        self.definition: dict[str, Any] = copy.deepcopy(dict(definition))
         self.network = network
         self.resolutions = resolutions
         self.resolution_slot = resolution_slot
@@ -208,14 +226,21 @@ class SearchSpace:
 
     def __repr__(self) -> str:
         return (
-            f"<SearchSpace {self.name!r}: {self.n_slots} slots, {self.n_architectures:.3g} archs>"
+            f"<SearchSpace {self.name!r}: {self.n_slots} slots, "
+            f"{_rounded(self.n_architectures)} archs>"
         )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SearchSpace) and self.definition == other.definition
+        if self is other:
+            return True
+        return isinstance(other, SearchSpace) and self._identity == other._identity
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
+
+    def __reduce__(self) -> tuple[Callable[..., SearchSpace], tuple[dict[str, Any]]]:
+        # The definition says everything; kernels and windows are made again where they are needed.
+        return _rebuilt, (self.definition,)
 
     # --- size and identity -------------------------------------------------------------------
 
@@ -249,6 +274,17 @@ class SearchSpace:
         text = json.dumps(identity, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @cached_property
+    def _identity(self) -> str:
+        """Everything that two spaces share if they are the same, however they were written."""
+        stages = [
+            # With rows the smallest depth says nothing.
+            [stage.name, len(stage.slots), stage.rows or stage.min_depth]
+            for stage in self.stages
+        ]
+        kind = type(self._notation).__name__
+        return json.dumps([self.fingerprint, self.name, kind, self.resolution_slot, stages])
+
     def save(self, path: files.StrPath) -> None:
         """Write the space as JSON, to be read by `pnag_fast.spaces.load`."""
         files.write_json(path, SPACE_FORMAT, SPACE_VERSION, {"space": self.definition})
@@ -280,7 +316,8 @@ class SearchSpace:
         within : (table, low, high), optional
             Only architectures with ``low <= table(arch) <= high``, all equally likely, whatever
             share of the space they are: nothing is drawn from outside and thrown away but near the
-            ends of the window. The table must add up over slots and be for this space.
+            ends of the window. The table must add up over slots and be for this space. An end of
+            ``-inf`` or ``inf`` leaves that side open.
         threads : int, optional
             Default: all cores that the process may use.
         out : ndarray of uint8, shape (n, n_slots), optional
@@ -297,6 +334,8 @@ class SearchSpace:
         InvalidInputError
             If no architecture costs `low` to `high`: names the costs that can be reached. If the
             window is so nearly empty that 2^20 candidates in a row were outside it.
+        MemoryShortageError
+            If the rows do not fit into memory.
 
         Examples
         --------
@@ -308,21 +347,19 @@ class SearchSpace:
         >>> bool(costs.min() >= 230e6 and costs.max() <= 231e6)
         True
         """
-        if distribution not in ("architectures", "decisions"):
-            raise InvalidInputError(
-                f"unknown distribution {distribution!r}; choose 'architectures' or 'decisions'"
-            )
+        n, seed = arguments.integer(n, "n", 0), arguments.seed(seed)
+        arguments.one_of(distribution, "distribution", ("architectures", "decisions"))
+        if out is None or n >= 2**62:
+            self._require_memory(n, "draw fewer at a time")
         if within is not None:
             if distribution != "architectures":
                 raise InvalidInputError(
                     "within= draws uniformly over architectures; leave distribution= out"
                 )
             sampler, low, high = self._window(within)
-            return sampler.sample(
-                _count(n, "n"), low, high, _seed(seed), resolve_threads(threads), out
-            )
+            return sampler.sample(n, low, high, seed, resolve_threads(threads), out)
         return self._core.sample(
-            _count(n, "n"), _seed(seed), distribution == "decisions", resolve_threads(threads), out
+            n, seed, distribution == "decisions", resolve_threads(threads), out
         )
 
     def count(self, *, within: Window, threads: int | None = None) -> WindowCount:
@@ -331,7 +368,7 @@ class SearchSpace:
         Parameters
         ----------
         within : (table, low, high)
-            Those with ``low <= table(arch) <= high``.
+            Those with ``low <= table(arch) <= high``; ``-inf`` and ``inf`` leave a side open.
         threads : int, optional
             Default: all cores that the process may use.
 
@@ -352,10 +389,30 @@ class SearchSpace:
         sampler, low, high = self._window(within)
         return WindowCount(*sampler.count(low, high, resolve_threads(threads)))
 
+    def _require_memory(self, n: int, remedy: str) -> None:
+        what = f"{arguments.shown(n)} architectures"
+        require_memory(n * self.n_slots, f"{what} of {self.n_slots} slots", remedy)
+
     def _window(self, within: Window) -> tuple[_core.WindowSampler, float, float]:
-        if not isinstance(within, tuple) or len(within) != 3:
-            raise InvalidInputError(f"within= takes (table, low, high), found {within!r}")
+        if not isinstance(within, (tuple, list)) or len(within) != 3:
+            raise InvalidInputError(
+                f"within= takes (table, low, high), found {arguments.shown(within)}"
+            )
         table, low, high = within
+        if not isinstance(getattr(table, "space", None), SearchSpace) or not hasattr(
+            table, "reduce"
+        ):
+            raise InvalidInputError(
+                "within= takes (table, low, high) with a cost table, as pnag_fast.CostTable, found "
+                f"{arguments.shown(table)}"
+            )
+        low = arguments.number(low, "the low end of within=", finite=False)
+        high = arguments.number(high, "the high end of within=", finite=False)
+        if low == math.inf or high == -math.inf:
+            raise InvalidInputError(
+                f"no architecture costs {low:g} to {high:g}; an open window has -inf as its low "
+                "end or inf as its high end"
+            )
         if table.reduce != "sum":
             raise InvalidInputError(
                 "within= needs a table that adds up over slots; this one has "
@@ -375,12 +432,19 @@ class SearchSpace:
                 -1 if self.resolution_slot is None else self.resolution_slot,
                 list(self.n_codes),
             )
-        try:
-            return sampler, float(low), float(high)
-        except (TypeError, ValueError):
-            raise InvalidInputError(
-                f"a window reaches from one cost to another, found {low!r} to {high!r}"
-            ) from None
+        if math.isinf(low) or math.isinf(high):
+            # The kernel counts in bins of the window: an open side ends beyond any cost.
+            beyond = self._beyond(table)
+            low, high = max(low, -beyond), min(high, beyond)
+        return sampler, low, high
+
+    def _beyond(self, table: AdditiveCost) -> float:
+        """Return a cost whose magnitude no architecture reaches, rounding included."""
+        codes = np.arange(table.entries.shape[2]) < np.array(self.n_codes)[:, None]
+        entries = np.where(codes, np.abs(table.entries), 0.0)
+        return 1.0 + 2.0 * float(
+            np.abs(table.constants).max() + entries.max(axis=2).sum(axis=1).max()
+        )
 
     def mutate(
         self,
@@ -402,7 +466,8 @@ class SearchSpace:
             A new array, or `out` as in `sample`, which must not share memory with `archs`: they
             are not changed.
         """
-        return self._core.mutate(archs, float(rate), _seed(seed), resolve_threads(threads), out)
+        rate, seed = arguments.fraction(rate, "rate"), arguments.seed(seed)
+        return self._core.mutate(archs, rate, seed, resolve_threads(threads), out)
 
     def crossover(
         self,
@@ -417,7 +482,7 @@ class SearchSpace:
 
         `out` is as in `mutate`: where to write, apart from both parents.
         """
-        return self._core.crossover(a, b, _seed(seed), resolve_threads(threads), out)
+        return self._core.crossover(a, b, arguments.seed(seed), resolve_threads(threads), out)
 
     def neighbors(self, arch: npt.NDArray[np.uint8]) -> Archs:
         """Return all architectures that are one decision away from `arch`, shape ``(n_slots,)``."""
@@ -427,9 +492,10 @@ class SearchSpace:
         """Return every architecture; an error for spaces of more than twenty million."""
         if self.n_architectures > ENUMERATION_LIMIT:
             raise InvalidInputError(
-                f"space '{self.name}' has {self.n_architectures} architectures; enumerate() "
-                f"stops at {ENUMERATION_LIMIT}: use sample() instead"
+                f"space '{self.name}' has {_rounded(self.n_architectures)} architectures; "
+                f"enumerate() stops at {ENUMERATION_LIMIT}: use sample() instead"
             )
+        self._require_memory(self.n_architectures, "use sample() instead")
         return self._core.enumerate(0, self.n_architectures, resolve_threads(threads))
 
     def validate(self, archs: Archs, *, threads: int | None = None) -> None:
@@ -469,8 +535,12 @@ class SearchSpace:
         return self._notation.to_dicts(self, archs)
 
     def from_dicts(self, rows: Sequence[Mapping[str, Any]]) -> Archs:
-        """Encode dictionaries; `InvalidInputError` names the first bad row."""
-        archs = self._notation.from_dicts(self, rows)
+        """Encode dictionaries; `InvalidInputError` names the first bad row.
+
+        Values may be numbers, lists and arrays of Python or numpy. Nothing is rounded: a depth of
+        2.9 is an error.
+        """
+        archs = self._notation.from_dicts(self, _dicts(rows))
         self.validate(archs)
         return archs
 
@@ -481,9 +551,7 @@ class SearchSpace:
 
     def from_strings(self, rows: Sequence[str]) -> Archs:
         """Parse strings; `InvalidInputError` names the first bad row."""
-        if isinstance(rows, str):
-            raise InvalidInputError("from_strings takes a sequence of strings, found one string")
-        archs = self._notation.from_strings(self, rows)
+        archs = self._notation.from_strings(self, _strings(rows))
         self.validate(archs)
         return archs
 
@@ -504,15 +572,33 @@ class SearchSpace:
             raise UnsupportedSpaceError(f"space '{self.name}' has no input resolution")
         if self.resolution_slot is None:
             return self.resolutions[0]
-        return self.resolutions[int(arch[self.resolution_slot]) - 1]
+        try:
+            code = int(arch[self.resolution_slot])
+        except (TypeError, ValueError, LookupError):
+            raise InvalidInputError(
+                f"an architecture of space '{self.name}' is one row of {self.n_slots} codes, found "
+                f"{arguments.shown(arch)}"
+            ) from None
+        if not 1 <= code <= len(self.resolutions):  # code 0 would be the last of the list
+            raise InvalidInputError(
+                f"code {code} of slot 'resolution' of space '{self.name}' is not in 1 to "
+                f"{len(self.resolutions)}"
+            )
+        return self.resolutions[code - 1]
 
     def with_classes(self, classes: int) -> SearchSpace:
         """Return the same space with the network's classifier for another number of classes."""
+        classes = arguments.integer(classes, "classes", 2, 1_000_000)
         return self.require_network("a classifier").with_classes(self, classes)
 
     def layers(self, arch: npt.NDArray[np.uint8]) -> list[Block]:
         """List the blocks of one architecture, shape ``(n_slots,)``, in the order they run."""
         network = self.require_network("layers()")
+        if not isinstance(arch, np.ndarray) or arch.ndim != 1:
+            raise InvalidTypeError(
+                f"arch should be one row, a uint8 array of shape ({self.n_slots},), found "
+                f"{arguments.shown(arch)}"
+            )
         self.validate(arch.reshape(1, -1))
         return network.layers(arch, self.resolution_of(arch))
 
@@ -537,25 +623,13 @@ class CodeNotation:
     def from_dicts(self, space: SearchSpace, rows: Sequence[Mapping[str, Any]]) -> Archs:
         """Encode what `to_dicts` wrote; absent slots may be left out."""
         archs = np.zeros((len(rows), space.n_slots), dtype=np.uint8)
-        known = {slot.name for slot in space.slots}
+        known = [slot.name for slot in space.slots]
         for i, row in enumerate(rows):
-            unknown = set(row) - known
-            if unknown:
-                raise InvalidInputError(
-                    f"row {i}: space '{space.name}' has no slot {min(unknown)!r}"
-                )
+            arguments.known_keys(row, known, f"row {i}: an architecture of '{space.name}'")
             for s, slot in enumerate(space.slots):
                 value = row.get(slot.name)
-                if value is None:
-                    continue
-                try:
-                    choice = tuple(value[name] for name, _ in slot.factors)
-                    archs[i, s] = 1 + slot.choices.index(choice)
-                except (KeyError, TypeError, ValueError):
-                    raise InvalidInputError(
-                        f"row {i}: {value!r} is no choice of slot '{slot.name}'; factors are "
-                        f"{dict(slot.factors)}"
-                    ) from None
+                if value is not None:
+                    archs[i, s] = _choice_code(slot, value, i)
         return archs
 
     def to_strings(self, space: SearchSpace, archs: Archs) -> list[str]:  # noqa: ARG002
@@ -571,17 +645,96 @@ class CodeNotation:
         return encode_codes(codes, space.n_slots)
 
 
-def parse_integers(text: str, *, row: int, what: str, length: int) -> list[int]:
-    """Parse `length` integers separated by commas."""
-    try:
-        values = [int(part) for part in text.split(",")]
-    except ValueError:
+def _choice_code(slot: Slot, value: object, row: int) -> int:
+    """Code of the choice that has these factor values."""
+    if not isinstance(value, Mapping):
         raise InvalidInputError(
-            f"row {row}: {what} should be integers separated by commas, found {text!r}"
-        ) from None
+            f"row {row}: slot '{slot.name}' should be a dictionary with "
+            f"{', '.join(name for name, _ in slot.factors)}, or None where it is absent, found "
+            f"{arguments.shown(value)}"
+        )
+    arguments.known_keys(
+        value, [name for name, _ in slot.factors], f"row {row}: slot '{slot.name}'"
+    )
+    code = 0
+    for name, values in slot.factors:
+        wanted = value.get(name)
+        if isinstance(wanted, np.generic):
+            wanted = wanted.item()
+        for position, known in enumerate(values):
+            # 1, 1.0 and True are equal in Python; True is another thing than a number.
+            if (
+                isinstance(wanted, (str, int, float))
+                and isinstance(wanted, bool) == isinstance(known, bool)
+                and wanted == known
+            ):
+                code = code * len(values) + position
+                break
+        else:
+            raise InvalidInputError(
+                f"row {row}: {arguments.shown(wanted)} is no {name} of slot '{slot.name}'; choose "
+                f"one of {arguments.shown(list(values))}"
+            )
+    return 1 + code
+
+
+def _dicts(rows: object) -> Sequence[Mapping[str, Any]]:
+    """Return rows as a sequence of dictionaries, or refuse by number what is none."""
+    listed = _listed(rows, "from_dicts", "dictionaries")
+    for i, row in enumerate(listed):
+        if not isinstance(row, Mapping):
+            raise InvalidInputError(
+                f"row {i} should be a dictionary, found {arguments.shown(row)}; to_dicts() shows "
+                "how architectures of this space are written"
+            )
+    return listed
+
+
+def _strings(rows: object) -> Sequence[str]:
+    """Return rows as a sequence of strings, or refuse by number what is none."""
+    listed = _listed(rows, "from_strings", "strings")
+    for i, row in enumerate(listed):
+        if not isinstance(row, str):
+            raise InvalidInputError(
+                f"row {i} should be a string, found {arguments.shown(row)}; to_strings() shows "
+                "how architectures of this space are written"
+            )
+    return listed
+
+
+def _listed(rows: Any, function: str, what: str) -> Sequence[Any]:
+    if isinstance(rows, (list, tuple)):
+        return rows
+    # Frames of pandas have columns of strings; a string or a dictionary is one row, not a sequence.
+    if hasattr(rows, "tolist") and len(getattr(rows, "shape", ())) == 1:
+        found = rows.tolist()
+        if isinstance(found, list):
+            return found
+    if isinstance(rows, Sequence) and not isinstance(rows, (str, bytes, bytearray, memoryview)):
+        return rows
+    raise InvalidInputError(
+        f"{function} takes a sequence of {what}, found one {type(rows).__name__}; "
+        "pass a list, with one entry for each architecture"
+    )
+
+
+# Up to nine digits, of those 0 to 9: int() also reads digits of all scripts, underscores, and
+# numbers as long as anyone likes.
+_INTEGER = r"[ \t\r\n]*-?[0-9]{1,9}[ \t\r\n]*"
+_INTEGERS = re.compile(f"{_INTEGER}(?:,{_INTEGER})*")
+
+
+def parse_integers(text: str, *, row: int, what: str, length: int) -> list[int]:
+    """Parse `length` integers separated by commas; white space around them is allowed."""
+    if _INTEGERS.fullmatch(text) is None:
+        raise InvalidInputError(
+            f"row {row}: {what} should be integers separated by commas, found "
+            f"{arguments.shown(text)}"
+        )
+    values = [int(part) for part in text.split(",")]
     if len(values) != length:
         raise InvalidInputError(
-            f"row {row}: expected {length} {what}, found {len(values)} in {text!r}"
+            f"row {row}: expected {length} {what}, found {len(values)} in {arguments.shown(text)}"
         )
     return values
 
@@ -598,94 +751,165 @@ def encode_codes(rows: Sequence[Sequence[int]], n_slots: int) -> Archs:
 
 def generic_space(definition: Mapping[str, Any], source: str) -> SearchSpace:
     """Build a space from the ``stages`` of a user's JSON; `source` names it in errors."""
-    name = definition.get("name")
-    if not isinstance(name, str) or not name:
-        raise FileFormatError(f"{source}: 'name' should be a non-empty string, found {name!r}")
+    arguments.known_keys(definition, ("name", "stages"), source)
+    name = checked_name(definition.get("name"), f"{source}: 'name'")
     listed = definition.get("stages")
     if not isinstance(listed, list) or not listed:
         raise FileFormatError(f"{source}: 'stages' should be a non-empty list")
+    n_slots = n_rows = 0
     stages = []
     for i, entry in enumerate(listed):
-        where = f"{source}: stage {i}"
-        if not isinstance(entry, dict) or not isinstance(entry.get("slots"), list):
-            raise FileFormatError(f"{where} should be an object with a list 'slots'")
-        stage_name = str(entry.get("name", f"stage{i + 1}"))
-        slots = tuple(
-            _generic_slot(slot, f"{where}, slot {j}", f"{stage_name}.slot{j + 1}")
-            for j, slot in enumerate(entry["slots"])
-        )
-        min_depth = entry.get("min_depth", len(slots))
-        if not isinstance(min_depth, int) or isinstance(min_depth, bool):
-            raise FileFormatError(f"{where}: 'min_depth' should be an integer, found {min_depth!r}")
-        rows = entry.get("rows")
-        if rows is not None:
-            rows = _generic_rows(rows, len(slots), where)
-        stages.append(Stage(stage_name, slots, min_depth, rows))
-    names = [slot.name for stage in stages for slot in stage.slots]
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise FileFormatError(f"{source}: slot name {twice[0]!r} is used more than once")
+        stage = _generic_stage(entry, i, f"{source}: stage {i}")
+        n_slots += len(stage.slots)
+        n_rows += len(stage.rows or ())
+        require_size(source, n_slots=n_slots, n_rows=n_rows)
+        stages.append(stage)
+    seen: set[str] = set()
+    for slot in (slot for stage in stages for slot in stage.slots):
+        if slot.name in seen:
+            raise FileFormatError(f"{source}: slot name {slot.name!r} is used more than once")
+        seen.add(slot.name)
     return SearchSpace(name, stages, definition=definition, notation=CodeNotation())
+
+
+def require_size(
+    where: str,
+    *,
+    n_slots: int = 0,
+    n_rows: int = 0,
+    n_choices: int = 0,
+    n_resolutions: int = 1,
+) -> None:
+    """Refuse sizes that no search space has, before anything of that size is made."""
+    for found, most, what in (
+        (n_slots, MAX_SLOTS, "slots"),
+        (n_rows, MAX_ROWS, "listed rows"),
+        (n_choices, MAX_CHOICES, "choices in a slot"),
+    ):
+        if found > most:
+            raise InvalidInputError(
+                f"{where} asks for {arguments.shown(found)} {what}; at most {most} are possible"
+            )
+    entries = n_resolutions * n_slots * (1 + max(n_choices, n_resolutions))
+    if entries > MAX_ENTRIES:
+        raise InvalidInputError(
+            f"{where} asks for {n_resolutions} resolutions of {n_slots} slots; a cost table would "
+            f"have {entries} entries, and at most {MAX_ENTRIES} are possible: list fewer of them"
+        )
+
+
+def checked_name(name: object, what: str) -> str:
+    """Return a name that can be printed anywhere: names of files reach terminals and reports."""
+    if (
+        not isinstance(name, str)
+        or not 1 <= len(name) <= MAX_NAME
+        or not name.isprintable()
+        or name != name.strip()
+    ):
+        raise InvalidInputError(
+            f"{what} should be a string of 1 to {MAX_NAME} printable characters without spaces "
+            f"around it, found {arguments.shown(name)}"
+        )
+    return name
+
+
+def _generic_stage(entry: object, index: int, where: str) -> Stage:
+    if not isinstance(entry, dict) or not isinstance(entry.get("slots"), list):
+        raise FileFormatError(f"{where} should be an object with a list 'slots'")
+    if not entry["slots"]:
+        raise FileFormatError(f"{where} has no slots; it needs at least one")
+    arguments.known_keys(entry, ("name", "slots", "min_depth", "rows"), where)
+    require_size(where, n_slots=len(entry["slots"]))
+    name = checked_name(entry.get("name", f"stage{index + 1}"), f"{where}: 'name'")
+    slots = tuple(
+        _generic_slot(slot, f"{where}, slot {j}", f"{name}.slot{j + 1}"[:MAX_NAME])
+        for j, slot in enumerate(entry["slots"])
+    )
+    min_depth = arguments.integer(
+        entry.get("min_depth", len(slots)), f"{where}: 'min_depth'", 0, len(slots)
+    )
+    rows = entry.get("rows")
+    if rows is not None:
+        rows = _generic_rows(rows, slots, where)
+    return Stage(name, slots, min_depth, rows)
 
 
 def _generic_slot(slot: object, where: str, default_name: str) -> Slot:
     if not isinstance(slot, dict):
         raise FileFormatError(f"{where} should be an object")
-    name = slot.get("name", default_name)
-    factors = slot.get("factors")
-    if factors is None and isinstance(slot.get("choices"), list):
-        factors = [["choice", slot["choices"]]]
-    if not isinstance(name, str) or not isinstance(factors, list) or not factors:
+    arguments.known_keys(slot, ("name", "choices", "factors"), where)
+    name = checked_name(slot.get("name", default_name), f"{where}: 'name'")
+    if ("choices" in slot) == ("factors" in slot):
         raise FileFormatError(
-            f"{where} needs 'choices' (a list) or 'factors' (a list of [name, values])"
+            f"{where} needs either 'choices' (a list) or 'factors' (a list of [name, values])"
         )
-    parsed = []
+    factors = slot["factors"] if "factors" in slot else [["choice", slot["choices"]]]
+    if not isinstance(factors, list) or not 1 <= len(factors) <= MAX_FACTORS:
+        raise FileFormatError(
+            f"{where}: 'factors' should be a list of 1 to {MAX_FACTORS} pairs [name, values], "
+            f"found {arguments.shown(factors)}"
+        )
+    parsed: dict[str, tuple[Any, ...]] = {}
     for factor in factors:
-        if (
-            not isinstance(factor, list)
-            or len(factor) != 2
-            or not isinstance(factor[0], str)
-            or not isinstance(factor[1], list)
-            or not factor[1]
-            or not all(isinstance(v, (str, int, float)) for v in factor[1])
-            or len(set(factor[1])) != len(factor[1])
-        ):
+        if not isinstance(factor, list) or len(factor) != 2 or not isinstance(factor[1], list):
             raise FileFormatError(
-                f"{where}: a factor is [name, [distinct values]], found {factor!r}"
+                f"{where}: a factor is [name, [distinct values]], found {arguments.shown(factor)}"
             )
-        parsed.append((factor[0], tuple(factor[1])))
-    if len({factor_name for factor_name, _ in parsed}) != len(parsed):
-        raise FileFormatError(f"{where}: two factors have the same name")
-    return Slot(name, tuple(parsed))
+        factor_name = checked_name(factor[0], f"{where}: the name of a factor")
+        if factor_name in parsed:
+            raise FileFormatError(f"{where}: two factors have the same name {factor_name!r}")
+        parsed[factor_name] = _factor_values(factor[1], f"{where}, factor {factor_name!r}")
+    require_size(where, n_choices=math.prod(map(len, parsed.values())))
+    return Slot(name, tuple(parsed.items()))
 
 
-def _generic_rows(rows: object, n_slots: int, where: str) -> tuple[tuple[int, ...], ...]:
+def _factor_values(values: list[Any], where: str) -> tuple[Any, ...]:
+    require_size(where, n_choices=len(values))
+    for value in values:
+        good = isinstance(value, (str, int, float))
+        if isinstance(value, str):
+            good = len(value) <= MAX_NAME and value.isprintable()
+        elif good:
+            good = math.isfinite(value) if isinstance(value, float) else abs(value) < 2**63
+        if not good:
+            raise FileFormatError(
+                f"{where}: a value should be a string of at most {MAX_NAME} printable characters, "
+                f"a finite number, true or false, found {arguments.shown(value)}"
+            )
+    if not values or len(set(values)) != len(values):
+        raise FileFormatError(
+            f"{where} should have distinct values, at least one, found {arguments.shown(values)}"
+        )
+    return tuple(values)
+
+
+def _generic_rows(rows: object, slots: Sequence[Slot], where: str) -> tuple[tuple[int, ...], ...]:
     if not isinstance(rows, list) or not rows:
         raise FileFormatError(f"{where}: 'rows' should be a non-empty list of rows of codes")
+    require_size(where, n_rows=len(rows))
     for row in rows:
         if (
             not isinstance(row, list)
-            or len(row) != n_slots
-            or not all(isinstance(c, int) and not isinstance(c, bool) and 0 <= c < 256 for c in row)
+            or len(row) != len(slots)
+            or not all(type(c) is int and 0 <= c <= MAX_CHOICES for c in row)
         ):
-            raise FileFormatError(f"{where}: row {row!r} should be {n_slots} codes from 0 to 255")
+            raise FileFormatError(
+                f"{where}: row {arguments.shown(row)} should be {len(slots)} codes, 0 (absent) to "
+                "the number of choices of each slot"
+            )
     return tuple(tuple(row) for row in rows)
 
 
-def _count(n: int, what: str) -> int:
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise InvalidInputError(f"{what} should be an integer, found {n!r}")
-    if n < 0:
-        raise InvalidInputError(f"{what} should be at least 0, found {n}")
-    return int(n)
+def _rounded(n: int) -> str:
+    """Write a number of any size with three digits."""
+    if n < 10**300:
+        return f"{n:.3g}"
+    exponent = len(str(n)) - 1
+    return f"{n / 10**exponent:.3g}e+{exponent}"
 
 
-def _seed(seed: int) -> int:
-    if isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= int(seed) < 2**64:
-        raise InvalidInputError(f"seed should be an integer from 0 to 2**64 - 1, found {seed!r}")
-    return int(seed)
+def _rebuilt(definition: dict[str, Any]) -> SearchSpace:
+    """Make a space again from the definition that it was pickled as."""
+    from . import from_definition
 
-
-def describe_path(path: files.StrPath) -> str:
-    """Name a path in an error message."""
-    return f"'{os.fspath(path)}'"
+    return from_definition(definition, "a pickled search space")
