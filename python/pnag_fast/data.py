@@ -7,24 +7,30 @@ the supernet in torch, its ONNX export and its TVM build therefore take the very
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
+import math
+import operator
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import files
-from .errors import DataError, FileAccessError, InvalidInputError, MissingDependencyError
+from . import files, npz, pictures
+from .errors import (
+    DataError,
+    FileAccessError,
+    InvalidInputError,
+    InvalidTypeError,
+    MemoryShortageError,
+    MissingDependencyError,
+)
+from .pictures import UnreadableImageError
 from .threads import resolve_threads
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -35,6 +41,14 @@ DEFAULT_FRACTIONS: Fractions = (0.5, 0.25, 0.25)
 
 # Of the training images of shards, which bring their own test images.
 _SHARD_VALIDATION = 0.1
+
+# How images of any size become images of one: `pnag_fast.pictures.scaled`.
+BILINEAR = "bilinear"
+
+# What the arrays of one file may unpack to, as images of three channels, whatever its own size.
+_UNPACKED_BYTES = 2 << 30
+# A file that was not packed has one byte for each grey pixel, which takes four with its colours.
+_UNPACKED_TIMES = 4
 
 _SPLITS = ("train", "validation", "test")
 _FILES_NAMED_IN_AN_ERROR = 5
@@ -57,6 +71,23 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the images and labels, in their order, in hexadecimal."""
+        digest = hashlib.sha256()
+        _digest(digest, self)
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        return f"<Split: {len(self)} images of shape {self.images.shape[1:]}>"
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Pickled arrays come back writable, and a write would make the fingerprint a lie.
+        frozen = {key: state[key].view() for key in ("images", "labels")}
+        for array in frozen.values():
+            array.setflags(write=False)
+        self.__dict__.update(state | frozen)
+
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
@@ -74,6 +105,10 @@ class ImageData:
         Names of the classes, by label.
     name : str
         Where the images come from, for reports.
+    seed, fractions : int and (float, float, float), optional
+        How they were split, where they were split here; `load` with the same makes the same split.
+    resize : str, optional
+        How they got their size: `BILINEAR` where they were scaled here.
     """
 
     train: Split
@@ -81,6 +116,9 @@ class ImageData:
     test: Split
     classes: tuple[str, ...]
     name: str
+    seed: int | None = None
+    fractions: Fractions | None = None
+    resize: str | None = None
 
     @property
     def resolution(self) -> int:
@@ -92,10 +130,7 @@ class ImageData:
         """SHA-256 of all images, labels and class names, in hexadecimal."""
         digest = hashlib.sha256(repr(self.classes).encode())
         for name in _SPLITS:
-            split: Split = getattr(self, name)
-            digest.update(repr(split.images.shape).encode())
-            digest.update(np.ascontiguousarray(split.images).data)
-            digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
+            _digest(digest, getattr(self, name))
         return digest.hexdigest()
 
     def __repr__(self) -> str:
@@ -104,6 +139,12 @@ class ImageData:
             f"<ImageData {self.name!r}: {len(self.classes)} classes, "
             f"{self.resolution} px, {sizes} train/validation/test images>"
         )
+
+
+def _digest(digest: Any, split: Split) -> None:
+    digest.update(repr(split.images.shape).encode())
+    digest.update(np.ascontiguousarray(split.images).data)
+    digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
 
 
 def normalize(images: Images) -> npt.NDArray[np.float32]:
@@ -123,6 +164,11 @@ def normalize(images: Images) -> npt.NDArray[np.float32]:
     >>> normalize(np.full((1, 1, 1, 3), 255, dtype=np.uint8)).ravel().tolist()
     [1.0, 1.0, 1.0]
     """
+    if not isinstance(images, np.ndarray):
+        raise InvalidTypeError(
+            "images should be a numpy array of uint8, shape (n, h, w, channels), found "
+            f"{type(images).__name__}"
+        )
     if images.dtype != np.uint8 or images.ndim != 4:
         raise InvalidInputError(
             "images should be uint8 of shape (n, h, w, channels), "
@@ -163,9 +209,9 @@ def load_digits(
     # Their pixels count ink in 4x4 cells: 0 to 16.
     images = np.round(np.asarray(bunch.images) * (255 / 16)).astype(np.uint8)
     labels = np.asarray(bunch.target, dtype=np.int64)
-    resized = _resize(_three_channels(images), resolution)
-    return split(
-        resized, labels, [str(d) for d in range(10)], name="digits", fractions=fractions, seed=seed
+    resized = _resize(images, resolution, "digits")
+    return _split(
+        resized, labels, [str(d) for d in range(10)], "digits", fractions, seed, resize=BILINEAR
     )
 
 
@@ -175,8 +221,15 @@ def load(
     *,
     fractions: Fractions | None = None,
     seed: int = 0,
+    max_bytes: int | None = None,
+    max_pixels: int | None = None,
 ) -> ImageData:
     """Load a user's images and split them.
+
+    Image files are read in any format that Pillow knows but Postscript. A photo is turned as its
+    orientation (EXIF) says; what is transparent shows white; palettes, grey and CMYK become RGB; of
+    an animation the first frame counts; more than 8 bits a channel are refused where Pillow would
+    clip them.
 
     Parameters
     ----------
@@ -184,9 +237,9 @@ def load(
         A folder with one sub-folder of image files per class, or an ``.npz`` file with ``images``
         ((n, h, w) or (n, h, w, 1 or 3); uint8, or floating point from 0 to 1), ``labels``
         ((n,) integers from 0) and optionally ``classes`` (names), or a folder of *shards*
-        ``train*.npz`` and ``test*.npz``, each with ``labels`` and either ``images`` or encoded
-        images: ``jpeg`` (bytes, one file after the other) and ``offsets`` ((n + 1,)). Hidden files
-        are passed over; pickled arrays are refused.
+        ``train*.npz`` and ``test*.npz``, each with ``labels``, optionally ``classes``, and either
+        ``images`` or encoded images: ``jpeg`` (bytes, one file after the other) and ``offsets``
+        ((n + 1,)). Hidden files are passed over; pickled arrays, pipes and devices are refused.
     resolution : int
         Height and width to scale to, in pixels; the aspect ratio is not kept.
     fractions : (float, float, float), optional
@@ -195,37 +248,51 @@ def load(
         shares say otherwise.
     seed : int
         Of the split.
+    max_bytes : int, optional
+        Most that the arrays of one ``.npz`` may unpack to, in three channels. Default: the variable
+        ``PNAG_MAX_IMAGE_BYTES``, else 2 GiB, or four times the file's own size if that is more.
+    max_pixels : int, optional
+        Most pixels of one image. Default: the variable ``PNAG_MAX_IMAGE_PIXELS``, else 89,478,485.
 
     Raises
     ------
     DataError
         If there is less than two classes, a class with less than three images, a file that is no
-        image, or an array that does not fit; the message names it.
+        image, an array that does not fit, or a bound is exceeded; the message names it. Sizes are
+        read from headers, before anything is unpacked.
     FileAccessError
         If the path cannot be read.
+    MemoryShortageError
+        If the scaled images are more than this machine's memory.
     MissingDependencyError
         If Pillow is not installed.
     """
-    source = Path(path)
+    try:
+        source = Path(path)
+    except TypeError as error:
+        raise InvalidTypeError(f"path should be a path, found {type(path).__name__}") from error
     _check_resolution(resolution)
+    bounds = _Bounds(resolution, max_bytes, max_pixels)
     if source.is_dir():
         if any(source.glob("train*.npz")):
-            return _load_shards(source, resolution, fractions, seed)
-        images, labels, classes = _load_folder(source, resolution)
+            return _load_shards(source, bounds, fractions, seed)
+        with pictures.allowing(bounds.pixels):
+            images, labels, classes = _load_folder(source, bounds)
     elif not source.exists():
         raise FileAccessError(
             f"cannot read '{source}': no such file or folder; expected a folder of images by "
             "class, or an .npz with 'images' and 'labels'"
         )
     elif source.suffix.lower() == ".npz":
-        images, labels, classes = _load_npz(source, resolution)
+        images, labels, names = _load_npz(source, bounds)
+        classes = names or _numbered(int(labels.max()) + 1)
     else:
         raise DataError(
             f"'{source}' is neither a folder of images by class nor an .npz file; "
             "put each class into a sub-folder of its own, or save 'images' and 'labels' as .npz"
         )
     shares = DEFAULT_FRACTIONS if fractions is None else fractions
-    return split(images, labels, classes, name=str(source), fractions=shares, seed=seed)
+    return _split(images, labels, classes, str(source), shares, seed, resize=BILINEAR)
 
 
 def from_dataset(
@@ -243,8 +310,9 @@ def from_dataset(
     ----------
     dataset : sequence of (image, label)
         Images are Pillow images, uint8 arrays (h, w) or (h, w, 1 or 3), or tensors (1 or 3, h, w)
-        of floating point from 0 to 1 as torchvision's ``ToTensor`` makes them. Random transforms
-        belong into training (`pnag_fast.supernet.train`): each image is read once.
+        of floating point from 0 to 1 as torchvision's ``ToTensor`` makes them. Pillow images are
+        treated as by `load`. Random transforms belong into training (`pnag_fast.supernet.train`):
+        each image is read once.
     resolution : int
         Height and width to scale to, in pixels.
     classes : sequence of str, optional
@@ -260,35 +328,60 @@ def from_dataset(
         If an item is no image with a label, or labels are out of range; the message names it.
     """
     _check_resolution(resolution)
-    pillow = _pillow()
-    images = np.empty((len(dataset), resolution, resolution, 3), dtype=np.uint8)
-    labels = np.empty(len(dataset), dtype=np.int64)
-    for i in range(len(dataset)):
+    pillow = pictures.pillow()
+    try:
+        n = len(dataset)
+    except TypeError as error:
+        raise InvalidTypeError(
+            f"'{name}' has no length ({error}); pass a sequence, for instance list(dataset)"
+        ) from error
+    images = _Bounds(resolution).room(n, name)
+    labels = np.empty(n, dtype=np.int64)
+    for i in range(n):
         try:
             image, label = dataset[i]
-            labels[i] = int(label)
+            labels[i] = operator.index(label)
             if not isinstance(image, pillow.Image):
                 image = pillow.fromarray(_pixels(np.asarray(image)))
-            images[i] = _resize_one(image.convert("RGB"), resolution)
-        except (TypeError, ValueError, IndexError) as error:  # noqa: PERF203 - reading costs more
-            raise DataError(f"item {i} of '{name}' is no image with a label: {error}") from error
+            images[i] = pictures.resized(image, resolution)
+        except Exception as error:  # noqa: PERF203 - the dataset's own code may raise anything
+            raise DataError(
+                f"item {i} of '{name}' is no image with a label: {npz.reason(error)}"
+            ) from error
     names = classes or getattr(dataset, "classes", None)
     if names is None:
-        names = [str(label) for label in range(max(int(labels.max(initial=0)), 0) + 1)]
-    return split(images, labels, [str(c) for c in names], name=name, fractions=fractions, seed=seed)
+        high = int(labels.max(initial=0))
+        if high >= max(n, 1):
+            raise DataError(
+                f"labels of '{name}' go up to {high}, but there are {n} images; every class from 0 "
+                "should have some"
+            )
+        names = _numbered(high + 1)
+    named = [str(c) for c in names]
+    return _split(images, labels, named, name, fractions, seed, resize=BILINEAR)
 
 
 def _pixels(image: npt.NDArray[Any]) -> Images:
-    """Turn one array of any accepted kind into uint8, (h, w) or (h, w, channels)."""
-    if image.dtype == np.uint8:
-        return image if image.ndim == 2 or image.shape[-1] == 3 else image[..., 0]
-    if not np.issubdtype(image.dtype, np.floating) or image.ndim != 3:
-        raise ValueError(f"{image.dtype} of shape {image.shape}")
-    # Written so that NaN is refused as well.
-    if not (image.min() >= 0 and image.max() <= 1):
-        raise ValueError(f"values from {image.min():g} to {image.max():g}, not 0 to 1")
-    planes: Images = np.round(image * 255).astype(np.uint8).transpose(1, 2, 0)
-    return planes if planes.shape[2] == 3 else planes[..., 0]
+    """Turn one array of any accepted kind into uint8, (h, w) or (h, w, 3)."""
+    floating = np.issubdtype(image.dtype, np.floating)
+    planes = image.transpose(1, 2, 0) if floating and image.ndim == 3 else image
+    if (
+        0 in image.shape
+        or not (floating or image.dtype == np.uint8)
+        or not (
+            (planes.ndim == 2 and not floating) or (planes.ndim == 3 and planes.shape[2] in (1, 3))
+        )
+    ):
+        raise ValueError(
+            f"{image.dtype} of shape {image.shape}; expected uint8 of shape (h, w), (h, w, 1) or "
+            "(h, w, 3), or floating point of shape (1, h, w) or (3, h, w)"
+        )
+    if floating:
+        # Written so that NaN is refused as well.
+        if not (image.min() >= 0 and image.max() <= 1):
+            raise ValueError(f"values from {image.min():g} to {image.max():g}, not 0 to 1")
+        planes = np.round(planes * 255).astype(np.uint8)
+    return planes[..., 0] if planes.ndim == 3 and planes.shape[2] == 1 else planes
 
 
 def split(
@@ -314,7 +407,44 @@ def split(
         each split.
     seed : int
         Same seed, same split.
+
+    Raises
+    ------
+    InvalidInputError
+        If the arrays are not of these types and shapes, or an option is out of range.
+    DataError
+        If a class has less than three images.
     """
+    for array, what, expected in (
+        (images, "images", "uint8 of shape (n, h, w, 3)"),
+        (labels, "labels", "integers of shape (n,)"),
+    ):
+        if not isinstance(array, np.ndarray):
+            raise InvalidTypeError(
+                f"{what} should be a numpy array, {expected}, found {type(array).__name__}"
+            )
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise InvalidInputError(
+            "images should be uint8 of shape (n, h, w, 3), found "
+            f"{images.dtype} of shape {images.shape}"
+        )
+    if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
+        raise InvalidInputError(
+            f"labels should be integers of shape (n,), found {labels.dtype} of shape {labels.shape}"
+        )
+    return _split(images, labels.astype(np.int64), classes, name, fractions, seed)
+
+
+def _split(
+    images: Images,
+    labels: Labels,
+    classes: Sequence[str],
+    name: str,
+    fractions: Fractions,
+    seed: int,
+    *,
+    resize: str | None = None,
+) -> ImageData:
     shares = _checked_shares(fractions)
     _check_labels(labels, len(images), classes, name)
     rng = np.random.default_rng(_seed(seed))
@@ -331,30 +461,106 @@ def split(
     # Shuffled, so that any first part of a split has all classes in it.
     chosen = [rng.permutation(np.concatenate(part)) for part in parts]
     train, validation, test = (Split(_frozen(images[i]), _frozen(labels[i])) for i in chosen)
-    return ImageData(train, validation, test, tuple(classes), name)
+    low, middle, high = shares.tolist()
+    return ImageData(
+        train, validation, test, tuple(classes), name, int(seed), (low, middle, high), resize
+    )
 
 
 # --- reading ------------------------------------------------------------------------------------
 
 
-def _load_folder(folder: Path, resolution: int) -> tuple[Images, Labels, list[str]]:
+class _Bounds:
+    """How much may be made of what is read."""
+
+    def __init__(
+        self, resolution: int, max_bytes: int | None = None, max_pixels: int | None = None
+    ) -> None:
+        self.resolution = resolution
+        self.pixels = _bound("pixels", max_pixels) or pictures.MAX_PIXELS
+        self._bytes = _bound("bytes", max_bytes)
+        self._scaled = 0
+
+    def unpacked(self, path: Path) -> int:
+        """Return how many bytes the arrays of a file may take."""
+        if self._bytes is not None:
+            return self._bytes
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise FileAccessError(f"cannot read '{path}': {error.strerror or error}") from error
+        return max(_UNPACKED_BYTES, _UNPACKED_TIMES * size)
+
+    def room(self, n: int, name: object) -> Images:
+        """Allocate `n` scaled images, if they fit into memory with those before."""
+        size = n * self.resolution**2 * 3
+        self._scaled += size
+        memory = _physical_memory()
+        shortage = MemoryShortageError(
+            f"{self._scaled / 2**30:.1f} GiB of images of {self.resolution} px are more than this "
+            f"machine's memory, {memory / 2**30:.1f} GiB; load fewer of '{name}', or smaller ones"
+        )
+        if self._scaled > memory:
+            raise shortage
+        try:
+            return np.empty((n, self.resolution, self.resolution, 3), dtype=np.uint8)
+        except MemoryError as error:
+            raise shortage from error
+
+
+def _bound(what: str, given: int | None) -> int | None:
+    """Return a bound that was given as an argument or in the environment."""
+    name = f"max_{what}"
+    value: object = given
+    if given is None:
+        name = f"PNAG_MAX_IMAGE_{what.upper()}"
+        text = os.environ.get(name, "")
+        if not text:
+            return None
+        value = int(text) if text.isdecimal() and len(text) < 20 else text
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise InvalidInputError(f"{name} should be an integer of at least 1, found {value!r}")
+    return int(value)
+
+
+def _physical_memory() -> int:
     try:
-        classes = sorted(p for p in folder.iterdir() if p.is_dir() and not _hidden(p))
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not every system tells
+        return 1 << 62
+
+
+def _numbered(n: int) -> list[str]:
+    return [str(label) for label in range(n)]
+
+
+def _load_folder(folder: Path, bounds: _Bounds) -> tuple[Images, Labels, list[str]]:
+    try:
+        entries = sorted(p for p in folder.iterdir() if not _hidden(p))
+        classes = [p for p in entries if p.is_dir()]
         members = [sorted(p for p in c.iterdir() if not _hidden(p)) for c in classes]
     except OSError as error:
         raise FileAccessError(f"cannot read '{folder}': {error.strerror or error}") from error
+    lost = [p.name for p in entries if p.is_symlink() and not p.exists()]
+    if lost:
+        raise DataError(
+            f"'{folder}' has the link {lost[0]!r}, which leads nowhere: if it is a class, its "
+            "images would be left out; mend or remove it"
+        )
     if len(classes) < 2:
         raise DataError(
             f"'{folder}' has {len(classes)} sub-folder(s) and so {len(classes)} class(es); at "
             "least 2 are needed: put the images of each class into a sub-folder of their own"
         )
-    images, labels, broken = [], [], []
+    images = bounds.room(sum(map(len, members)), folder)
+    labels: list[int] = []
+    broken: list[str] = []
     for label, paths in enumerate(members):
         for path in paths:
             try:
-                images.append(_read_image(path, resolution))
+                images[len(labels)] = pictures.read(path, bounds.resolution, bounds.pixels)
                 labels.append(label)
-            except _UnreadableImageError as error:  # noqa: PERF203 - decoding costs far more
+            except UnreadableImageError as error:  # noqa: PERF203 - decoding costs far more
                 broken.append(f"{path.relative_to(folder)} ({error})")
     if broken:
         named = "; ".join(broken[:_FILES_NAMED_IN_AN_ERROR])
@@ -364,87 +570,54 @@ def _load_folder(folder: Path, resolution: int) -> tuple[Images, Labels, list[st
             + (f"; and {rest} more" if rest > 0 else "")
             + "; remove or replace them"
         )
-    stacked = np.stack(images) if images else np.zeros((0, resolution, resolution, 3), np.uint8)
-    return stacked, np.array(labels, dtype=np.int64), [c.name for c in classes]
+    return images, np.array(labels, dtype=np.int64), [c.name for c in classes]
 
 
-class _UnreadableImageError(Exception):
-    """Why a file is no image that can be trained on; collected, then raised as `DataError`."""
-
-
-def _read_image(path: Path, resolution: int) -> Images:
-    try:
-        return _decode(path.read_bytes(), resolution)
-    except OSError as error:
-        raise _UnreadableImageError(error.strerror) from error
-
-
-def _decode(raw: bytes, resolution: int) -> Images:
-    pillow = _pillow()
-    try:
-        with pillow.open(io.BytesIO(raw)) as image:
-            # Pillow would clip these to 8 bits, which turns most of them white.
-            if image.mode.startswith(("I", "F")):
-                raise _UnreadableImageError("more than 8 bits a channel; convert it to 8 bits")
-            return _resize_one(image.convert("RGB"), resolution)
-    except OSError as error:
-        reason = "not an image, or truncated" if error.errno is None else error.strerror
-        raise _UnreadableImageError(reason) from error
-    except (ValueError, SyntaxError, pillow.DecompressionBombError) as error:
-        # What Pillow's decoders raise for broken files, SyntaxError included.
-        raise _UnreadableImageError(str(error) or type(error).__name__) from error
-
-
-def _read_npz(path: Path, keys: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    try:
-        # Opened here, because numpy leaves a file open that turns out to be broken.
-        with open(path, "rb") as stream:
-            archive = np.load(stream, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it holds one array without a name")
-            for key in keys:
-                if key in archive:
-                    arrays[key] = archive[key]
-    except (ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"'{path}' cannot be read as .npz ({error}); save it with numpy.savez(path, "
-            "images=..., labels=...) and arrays of numbers"
-        ) from error
-    except OSError as error:
-        raise FileAccessError(f"cannot read '{path}': {error.strerror or error}") from error
-    return arrays
-
-
-def _load_npz(path: Path, resolution: int) -> tuple[Images, Labels, list[str]]:
-    arrays = _read_npz(path, ("images", "labels", "classes"))
+def _load_npz(path: Path, bounds: _Bounds) -> tuple[Images, Labels, list[str] | None]:
+    """Read images, labels and, where there are any, class names."""
+    limit = bounds.unpacked(path)
+    arrays = npz.read_arrays(path, ("images", "labels", "classes"), limit, made_of=_three_channels)
     missing = [key for key in ("images", "labels") if key not in arrays]
     if missing:
         raise DataError(
             f"'{path}' has no array named {' and '.join(map(repr, missing))}; save it with "
             "numpy.savez(path, images=..., labels=...)"
         )
-    labels = arrays["labels"]
+    images, labels = arrays["images"], arrays["labels"]
     _check_label_array(labels, path)
-    if len(arrays["images"]) != len(labels):
+    _check_image_array(images, path)
+    if len(images) != len(labels):
         raise DataError(
-            f"'{path}' has {len(arrays['images'])} images and {len(labels)} labels; "
+            f"'{path}' has {len(images)} images and {len(labels)} labels; "
             "there should be one label per image"
         )
+    classes = _class_names(arrays, path)
+    return _resize(images, bounds.resolution, path, bounds), labels.astype(np.int64), classes
+
+
+def _three_channels(key: str, shape: tuple[int, ...]) -> int:
+    """Return how many bytes images of this shape take in RGB."""
+    if key != "images" or len(shape) not in (3, 4):
+        return 0
+    return 3 * math.prod(shape[:3])
+
+
+def _class_names(arrays: dict[str, npt.NDArray[Any]], path: Path) -> list[str] | None:
+    if "classes" not in arrays:
+        return None
+    names, labels = arrays["classes"], arrays["labels"]
     high = int(labels.max())
-    classes = [str(label) for label in range(high + 1)]
-    if "classes" in arrays:
-        classes = [str(c) for c in np.atleast_1d(arrays["classes"]).ravel().tolist()]
-        if high >= len(classes):
-            raise DataError(
-                f"'{path}' names {len(classes)} classes, but its labels go up to {high}; "
-                "labels count from 0"
-            )
-    images = _three_channels(_as_bytes(arrays["images"], path))
-    return _resize(images, resolution), labels.astype(np.int64), classes
+    if high >= names.size:
+        raise DataError(
+            f"'{path}' names {names.size} classes, but its labels go up to {high}; "
+            "labels count from 0"
+        )
+    if names.size > 1 << 20:
+        raise DataError(f"'{path}' names {names.size:,} classes; at most 1,048,576 are read")
+    return [str(c) for c in names.ravel().tolist()]
 
 
-def _as_bytes(images: npt.NDArray[Any], path: Path) -> Images:
+def _check_image_array(images: npt.NDArray[Any], path: Path) -> None:
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
         raise DataError(
             f"'images' of '{path}' should have shape (n, h, w), (n, h, w, 1) or (n, h, w, 3), "
@@ -453,87 +626,93 @@ def _as_bytes(images: npt.NDArray[Any], path: Path) -> Images:
     if 0 in images.shape:
         raise DataError(f"'images' of '{path}' are empty: their shape is {images.shape}")
     if images.dtype == np.uint8:
-        return images
+        return
     if not np.issubdtype(images.dtype, np.floating):
         raise DataError(
             f"'images' of '{path}' should be uint8 (0 to 255) or floating point (0 to 1), "
             f"found {images.dtype}"
         )
-    flat = images.reshape(len(images), -1)
-    bad = ~np.isfinite(flat).all(axis=1)
-    if bad.any():
-        raise DataError(
-            f"image {int(np.argmax(bad))} of '{path}' has values that are not numbers (NaN or "
-            "infinite); remove it or repair it"
-        )
-    low, high = float(flat.min()), float(flat.max())
+    low, high = np.inf, -np.inf
+    for i, image in enumerate(images):
+        if not np.isfinite(image).all():
+            raise DataError(
+                f"image {i} of '{path}' has values that are not numbers (NaN or infinite); remove "
+                "it or repair it"
+            )
+        low, high = min(low, float(image.min())), max(high, float(image.max()))
     if low < 0 or high > 1:
         raise DataError(
             f"'images' of '{path}' run from {low:g} to {high:g}; floating point images should "
             "lie between 0 and 1: divide by 255, or save them as uint8"
         )
-    return np.round(images * 255).astype(np.uint8)
 
 
-def _three_channels(images: Images) -> Images:
-    planes = images[..., np.newaxis] if images.ndim == 3 else images
-    return planes if planes.shape[3] == 3 else np.repeat(planes, 3, axis=3)
-
-
-def _resize(images: Images, resolution: int) -> Images:
+def _resize(
+    images: npt.NDArray[Any], resolution: int, name: object, bounds: _Bounds | None = None
+) -> Images:
+    """Scale images of any accepted kind, one after the other, to squares of RGB."""
     _check_resolution(resolution)
-    if images.shape[1:3] == (resolution, resolution):
+    same_size = images.shape[1:3] == (resolution, resolution)
+    if same_size and images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3:
         return images
-    pillow = _pillow()
-    return np.stack([_resize_one(pillow.fromarray(image), resolution) for image in images])
-
-
-def _resize_one(image: Image.Image, resolution: int) -> Images:
-    # Pillow's bilinear filter averages over all pixels when it shrinks, so nothing aliases.
-    return np.asarray(image.resize((resolution, resolution), _pillow().Resampling.BILINEAR))
-
-
-def _pillow() -> Any:
-    try:
-        from PIL import Image
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("pillow", "train", "reading images") from error
-    return Image
+    pillow = pictures.pillow()
+    found = (bounds or _Bounds(resolution)).room(len(images), name)
+    for i, image in enumerate(images):
+        pixels = image if images.dtype == np.uint8 else np.round(image * 255).astype(np.uint8)
+        planes = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+        if not same_size:
+            coloured = np.ascontiguousarray(np.broadcast_to(planes, (*planes.shape[:2], 3)))
+            planes = pictures.scaled(pillow.fromarray(coloured), resolution)
+        found[i] = planes
+    return found
 
 
 def _load_shards(
-    folder: Path, resolution: int, fractions: Fractions | None, seed: int
+    folder: Path, bounds: _Bounds, fractions: Fractions | None, seed: int
 ) -> ImageData:
     parts = []
+    given: list[str] | None = None
     for part in ("train", "test"):
-        shards = [_read_shard(p, resolution) for p in sorted(folder.glob(f"{part}*.npz"))]
+        shards = []
+        for path in sorted(folder.glob(f"{part}*.npz")):
+            with pictures.allowing(bounds.pixels):
+                images, labels, names = _read_shard(path, bounds)
+            if names is not None:
+                if given is not None and names != given:
+                    raise DataError(f"'{path}' names other classes than the shards before it")
+                given = names
+            shards.append((images, labels))
         if not shards:
             raise DataError(f"'{folder}' has no {part}*.npz; shards of both kinds are needed")
         parts.append([np.concatenate(arrays) for arrays in zip(*shards, strict=True)])
     (images, labels), (test_images, test_labels) = parts
-    names = [str(label) for label in range(max(int(labels.max()), int(test_labels.max())) + 1)]
+    high = max(int(labels.max()), int(test_labels.max()))
+    classes = given or _numbered(high + 1)
+    if high >= len(classes):
+        raise DataError(f"'{folder}' names {len(classes)} classes, but its labels go up to {high}")
     validation = _SHARD_VALIDATION
     if fractions is not None:
         shares = _checked_shares(fractions)
         validation = float(shares[1] / (shares[0] + shares[1]))
     # The images at hand have no test part: what `split` would put there stays for training.
     rest = (1 - validation) / 2
-    held_out = split(
-        images, labels, names, name=str(folder), fractions=(rest, validation, rest), seed=seed
-    )
+    held_out = _split(images, labels, classes, str(folder), (rest, validation, rest), seed)
     train = Split(
         _frozen(np.concatenate([held_out.train.images, held_out.test.images])),
         _frozen(np.concatenate([held_out.train.labels, held_out.test.labels])),
     )
     test = Split(_frozen(test_images), _frozen(test_labels))
-    return ImageData(train, held_out.validation, test, tuple(names), str(folder))
+    kept = None if fractions is None else fractions
+    return ImageData(
+        train, held_out.validation, test, tuple(classes), str(folder), int(seed), kept, BILINEAR
+    )
 
 
-def _read_shard(path: Path, resolution: int) -> tuple[Images, Labels]:
-    arrays = _read_npz(path, ("images", "jpeg", "offsets", "labels"))
+def _read_shard(path: Path, bounds: _Bounds) -> tuple[Images, Labels, list[str] | None]:
+    limit = bounds.unpacked(path)
+    arrays = npz.read_arrays(path, ("jpeg", "offsets", "labels", "classes"), limit)
     if "jpeg" not in arrays:
-        images, labels, _ = _load_npz(path, resolution)
-        return images, labels
+        return _load_npz(path, bounds)
     missing = [key for key in ("offsets", "labels") if key not in arrays]
     if missing:
         raise DataError(f"'{path}' has no array named {' and '.join(map(repr, missing))}")
@@ -546,24 +725,26 @@ def _read_shard(path: Path, resolution: int) -> tuple[Images, Labels]:
         and len(offsets) == len(labels) + 1
         and offsets[0] >= 0
         and offsets[-1] <= len(encoded)
-        and bool((np.diff(offsets) > 0).all())
+        # Compared, not subtracted: differences of unsigned integers are never negative.
+        and bool((offsets[1:] > offsets[:-1]).all())
     )
     if not whole:
         raise DataError(
             f"'{path}': 'offsets' should be {len(labels) + 1} rising positions in 'jpeg', whose "
             "bytes are uint8"
         )
-    raw = encoded.tobytes()
-    images = np.empty((len(labels), resolution, resolution, 3), dtype=np.uint8)
+    classes = _class_names(arrays, path)
+    images = bounds.room(len(labels), path)
 
     def decode(i: int) -> str | None:
         try:
-            images[i] = _decode(raw[offsets[i] : offsets[i + 1]], resolution)
-        except _UnreadableImageError as error:
+            raw = encoded[offsets[i] : offsets[i + 1]].tobytes()
+            images[i] = pictures.decode(raw, bounds.resolution, bounds.pixels)
+        except UnreadableImageError as error:
             return f"image {i} ({error})"
         return None
 
-    _pillow()  # its absence is told here, not by a thread
+    pictures.pillow()  # its absence is told here, not by a thread
     # Pillow decodes without holding Python's lock.
     with ThreadPoolExecutor(resolve_threads(None)) as pool:
         broken = [
@@ -571,7 +752,7 @@ def _read_shard(path: Path, resolution: int) -> tuple[Images, Labels]:
         ]
     if broken:
         raise DataError(f"'{path}' has {len(broken)} images that cannot be read: {broken[0]}")
-    return images, labels.astype(np.int64)
+    return images, labels.astype(np.int64), classes
 
 
 # --- checks -------------------------------------------------------------------------------------
@@ -595,7 +776,10 @@ def _check_label_array(labels: npt.NDArray[Any], path: Path) -> None:
 
 
 def _checked_shares(fractions: Fractions) -> npt.NDArray[np.float64]:
-    shares = np.asarray(fractions, dtype=np.float64)
+    try:
+        shares = np.asarray(fractions, dtype=np.float64)
+    except (TypeError, ValueError):
+        shares = np.zeros(0)
     if shares.shape != (3,) or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-9:
         raise InvalidInputError(
             "fractions should be three positive shares (training, validation, test) that sum "
