@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import files, npz, pictures
+from . import arguments, files, npz, pictures
+from .disk import raised_limit
 from .errors import (
     DataError,
     FileAccessError,
@@ -249,10 +250,11 @@ def load(
     seed : int
         Of the split.
     max_bytes : int, optional
-        Most that the arrays of one ``.npz`` may unpack to, in three channels. Default: the variable
-        ``PNAG_MAX_IMAGE_BYTES``, else 2 GiB, or four times the file's own size if that is more.
+        Most that the arrays of one ``.npz`` may unpack to, in three channels. Default: the largest
+        of 2 GiB, four times the file's own size, and the environment's ``PNAG_FILE_LIMIT_MB``.
     max_pixels : int, optional
-        Most pixels of one image. Default: the variable ``PNAG_MAX_IMAGE_PIXELS``, else 89,478,485.
+        Most pixels of one image. Default: the environment's ``PNAG_MAX_IMAGE_PIXELS``, else
+        89,478,485.
 
     Raises
     ------
@@ -447,7 +449,7 @@ def _split(
 ) -> ImageData:
     shares = _checked_shares(fractions)
     _check_labels(labels, len(images), classes, name)
-    rng = np.random.default_rng(_seed(seed))
+    rng = np.random.default_rng(arguments.seed(seed))
     parts: tuple[list[npt.NDArray[np.intp]], ...] = ([], [], [])
     for label in range(len(classes)):
         members = rng.permutation(np.flatnonzero(labels == label))
@@ -477,8 +479,8 @@ class _Bounds:
         self, resolution: int, max_bytes: int | None = None, max_pixels: int | None = None
     ) -> None:
         self.resolution = resolution
-        self.pixels = _bound("pixels", max_pixels) or pictures.MAX_PIXELS
-        self._bytes = _bound("bytes", max_bytes)
+        self.pixels = _pixel_bound(max_pixels)
+        self._bytes = None if max_bytes is None else arguments.integer(max_bytes, "max_bytes", 1)
         self._scaled = 0
 
     def unpacked(self, path: Path) -> int:
@@ -489,7 +491,7 @@ class _Bounds:
             size = path.stat().st_size
         except OSError as error:
             raise FileAccessError(f"cannot read '{path}': {error.strerror or error}") from error
-        return max(_UNPACKED_BYTES, _UNPACKED_TIMES * size)
+        return max(_UNPACKED_BYTES, _UNPACKED_TIMES * size, raised_limit())
 
     def room(self, n: int, name: object) -> Images:
         """Allocate `n` scaled images, if they fit into memory with those before."""
@@ -508,19 +510,14 @@ class _Bounds:
             raise shortage from error
 
 
-def _bound(what: str, given: int | None) -> int | None:
-    """Return a bound that was given as an argument or in the environment."""
-    name = f"max_{what}"
-    value: object = given
-    if given is None:
-        name = f"PNAG_MAX_IMAGE_{what.upper()}"
-        text = os.environ.get(name, "")
-        if not text:
-            return None
-        value = int(text) if text.isdecimal() and len(text) < 20 else text
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InvalidInputError(f"{name} should be an integer of at least 1, found {value!r}")
-    return int(value)
+def _pixel_bound(given: int | None) -> int:
+    if given is not None:
+        return arguments.integer(given, "max_pixels", 1)
+    text = os.environ.get(pictures.PIXELS_VARIABLE, "").strip()
+    if not text:
+        return pictures.MAX_PIXELS
+    value = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
+    return arguments.integer(value, f"the environment variable {pictures.PIXELS_VARIABLE}", 1)
 
 
 def _physical_memory() -> int:
@@ -810,20 +807,7 @@ def _check_labels(labels: Labels, n_images: int, classes: Sequence[str], name: s
 
 
 def _check_resolution(resolution: int) -> None:
-    if (
-        isinstance(resolution, bool)
-        or not isinstance(resolution, (int, np.integer))
-        or not 1 <= resolution <= 4096
-    ):
-        raise InvalidInputError(
-            f"resolution should be an integer from 1 to 4096 pixels, found {resolution!r}"
-        )
-
-
-def _seed(seed: int) -> int:
-    if isinstance(seed, bool) or not hasattr(seed, "__index__") or int(seed) < 0:
-        raise InvalidInputError(f"seed should be an integer of at least 0, found {seed!r}")
-    return int(seed)
+    arguments.integer(resolution, "resolution", 1, 4096)
 
 
 def _hidden(path: Path) -> bool:

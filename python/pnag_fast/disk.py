@@ -104,7 +104,7 @@ def require_regular(path: StrPath, found: os.stat_result) -> None:
 
 def _check_size(path: StrPath, size: int, limit: int) -> None:
     # The variable is looked at only by those that need it.
-    if size > limit and size > (allowed := _raised_limit()):
+    if size > limit and size > (allowed := raised_limit()):
         bound = max(limit, allowed)
         raise FileFormatError(
             f"'{path}' has {size / 1e6:,.1f} MB or more; files of this kind are read up to "
@@ -114,7 +114,8 @@ def _check_size(path: StrPath, size: int, limit: int) -> None:
         )
 
 
-def _raised_limit() -> int:
+def raised_limit() -> int:
+    """Return the bound in bytes that the environment sets; 0 where it sets none."""
     text = os.environ.get(LIMIT_VARIABLE, "").strip()
     if not text:
         return 0

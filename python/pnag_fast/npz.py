@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
+import io
 import math
-import os
-import stat
+import sys
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from typing import IO, Any, BinaryIO
+from collections.abc import Callable, Sequence
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from . import files
+from .disk import LIMIT_VARIABLE, StrPath
 from .errors import DataError, FileAccessError, PnagError
-from .files import StrPath
 
 # What numpy writes. Others are slow, rare, and grow without bound.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -60,7 +60,12 @@ def read_arrays(
         If it cannot be read, or is no regular file.
     """
     try:
-        with regular_file(path) as stream, zipfile.ZipFile(stream) as archive:
+        # Its own size is no danger: what it unpacks to is bounded here.
+        with (
+            files.open_regular(path, limit=sys.maxsize) as raw,
+            io.BufferedReader(cast(io.RawIOBase, raw)) as stream,
+            zipfile.ZipFile(stream) as archive,
+        ):
             members = _members(archive, keys)
             size = sum(member.file_size for member in members.values())
             if size <= max_bytes:
@@ -70,7 +75,8 @@ def read_arrays(
             if size > max_bytes:
                 raise DataError(
                     f"'{path}' unpacks to {size:,} bytes, more than the bound of {max_bytes:,}; if "
-                    f"you trust the file, {how_to_raise('BYTES')}"
+                    f"you trust the file, set the environment variable {LIMIT_VARIABLE} to "
+                    f"{-(-size // 1_000_000)} or more (in Python also: max_bytes=)"
                 )
             return {key: _read(archive, member) for key, member in members.items()}
     except PnagError:
@@ -81,45 +87,6 @@ def read_arrays(
         raise _damaged(path, error) from error
     except Exception as error:  # zipfile, zlib and numpy raise whatever they meet
         raise _damaged(path, error) from error
-
-
-def how_to_raise(what: str) -> str:
-    """Say how the bound on "BYTES" or "PIXELS" is raised."""
-    return f"raise the bound with max_{what.lower()}= or the variable PNAG_MAX_IMAGE_{what}"
-
-
-@contextlib.contextmanager
-def regular_file(path: StrPath) -> Iterator[BinaryIO]:
-    """Open a file to read, unless it is a pipe, a device or a folder.
-
-    Raises
-    ------
-    OSError
-        As from `open`.
-    FileAccessError
-        If it is no regular file.
-    """
-    # Asked before it is opened as well: opening a pipe waits, and opening some devices acts.
-    _require_regular(os.stat(path).st_mode, path)
-    with open(path, "rb", opener=_without_waiting) as stream:
-        _require_regular(os.fstat(stream.fileno()).st_mode, path)
-        yield stream
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _require_regular(mode: int, path: StrPath) -> None:
-    for kind, name in (
-        (stat.S_ISDIR, "a folder"),
-        (stat.S_ISFIFO, "a pipe"),
-        (stat.S_ISSOCK, "a socket"),
-    ):
-        if kind(mode):
-            raise FileAccessError(f"cannot read '{path}': it is {name}, not a regular file")
-    if not stat.S_ISREG(mode):
-        raise FileAccessError(f"cannot read '{path}': it is a device, not a regular file")
 
 
 def reason(error: BaseException) -> str:

@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import FileAccessError, MissingDependencyError
-from .npz import how_to_raise, reason, regular_file
+from . import files
+from .errors import FileAccessError, FileFormatError, MissingDependencyError
+from .npz import reason
 
 if TYPE_CHECKING:
     from PIL import Image
 
 # Pillow's own bound, where it warns; one image of it takes 0.25 GiB in RGB.
 MAX_PIXELS = 89_478_485
+
+# Raises it, for those who cannot pass `max_pixels`: who uses the command.
+PIXELS_VARIABLE = "PNAG_MAX_IMAGE_PIXELS"
 
 # An encoded image larger than this is none, or none that fits into the bound on pixels.
 _MAX_ENCODED = 1 << 30
@@ -49,14 +53,11 @@ def pillow() -> Any:
 def read(path: Path, resolution: int, max_pixels: int) -> npt.NDArray[np.uint8]:
     """Read an image file as `decode` does."""
     try:
-        with regular_file(path) as stream:
-            raw = stream.read(_MAX_ENCODED + 1)
+        raw = files.read_bytes(path, limit=_MAX_ENCODED)
     except FileAccessError as error:
         raise UnreadableImageError(str(error).partition(": ")[2]) from error
-    except OSError as error:
-        raise UnreadableImageError(error.strerror or str(error)) from error
-    if len(raw) > _MAX_ENCODED:
-        raise UnreadableImageError(f"a file of more than {_MAX_ENCODED:,} bytes")
+    except FileFormatError as error:
+        raise UnreadableImageError(f"a file of more than {_MAX_ENCODED:,} bytes") from error
     return decode(raw, resolution, max_pixels)
 
 
@@ -128,7 +129,7 @@ def allowing(max_pixels: int) -> Iterator[None]:
 def _too_many(found: str, max_pixels: int) -> str:
     return (
         f"{found} pixels by its header, more than the bound of {max_pixels:,}; if you trust it, "
-        + how_to_raise("PIXELS")
+        f"set the environment variable {PIXELS_VARIABLE} (in Python also: max_pixels=)"
     )
 
 
