@@ -45,6 +45,23 @@ def test_records_resume(records, tmp_path):
     assert calls == [1, 2, 3]
 
 
+def test_records_of_earlier_days_are_kept(records, tmp_path):
+    key = json.dumps({"code": records.code_version(), "seed": 0}, sort_keys=True)
+    line = json.dumps({"key": key, "result": {"value": 1}})
+    (tmp_path / "part.jsonl").write_text("\n" + line + '\n\n{"key": "se')
+    assert records.Records(tmp_path, "part").get(None, seed=0) == {"value": 1}
+    assert records.Records(tmp_path, "part").get(None, seed=0) == {"value": 1}
+
+
+def test_a_damaged_record_is_made_again(records, tmp_path):
+    records.Records(tmp_path, "part").get(lambda: {"value": 1}, seed=0)
+    records.Records(tmp_path, "part").get(lambda: {"value": 2}, seed=1)
+    path = tmp_path / "part.jsonl"
+    path.write_text(path.read_text().replace('"value": 1', '"value": 7'))
+    assert records.Records(tmp_path, "part").get(lambda: {"value": 3}, seed=0)["value"] == 3
+    assert records.Records(tmp_path, "part").get(None, seed=1)["value"] == 2
+
+
 def test_records_of_other_code_are_not_used(records, tmp_path, monkeypatch):
     records.Records(tmp_path, "part").get(lambda: {"value": 1}, seed=0)
     monkeypatch.setattr(records, "code_version", lambda: "other")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,8 +14,14 @@ from typing import Any
 import numpy as np
 
 import pnag_fast as pf
+from pnag_fast import files, journal
 
 Result = dict[str, Any]
+
+FORMAT = "pnag-bench-results"
+VERSION = 1
+
+_RESULT = frozenset({"key", "result"})
 
 
 class Stopwatch:
@@ -56,13 +63,10 @@ class Records:
         self.path = folder / f"{part}.jsonl"
         self._code = code_version()
         self._known: dict[str, Result] = {}
-        if self.path.exists():
-            for line in self.path.read_text().splitlines():
-                try:
-                    entry = json.loads(line)
-                except json.JSONDecodeError:
-                    continue  # the line that was being written when the run was killed
-                self._known[entry["key"]] = entry["result"]
+        self._convert()
+        with self._open() as file:
+            for notice in file.notices:
+                print(f"<!-- {notice} -->", flush=True)
 
     def get(self, run: Callable[..., Result], *arguments: Any, **key: Any) -> Result:
         """Return the result of `key`; ``run(*arguments)`` makes it if it is not there yet."""
@@ -70,16 +74,51 @@ class Records:
         if name not in self._known:
             with Stopwatch() as clock:
                 result = run(*arguments)
-            result = {**result, "run_cpu_s": clock.cpu_s, "run_wall_s": clock.wall_s}
-            with self.path.open("a") as stream:
-                # A line cut off by a kill must not swallow this one.
-                stream.write("\n" + json.dumps({"key": name, "result": result}) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
+            result = _finite({**result, "run_cpu_s": clock.cpu_s, "run_wall_s": clock.wall_s})
+            # Open while it is written only: several parts of the proof may share a file.
+            with self._open() as file:
+                file.append({"key": name, "result": result})
             self._known[name] = result
             shown = ", ".join(f"{k}={v}" for k, v in key.items())
             print(f"<!-- {self.path.stem}: {shown} ({clock.cpu_s:.1f} CPU s) -->", flush=True)
         return self._known[name]
+
+    def _open(self) -> journal.Journal:
+        return journal.Journal(
+            self.path, FORMAT, VERSION, shapes=(_RESULT,), accept=self._accept, sync=True
+        )
+
+    def _accept(self, record: journal.Record) -> None:
+        key, result = record["key"], record["result"]
+        if not isinstance(key, str) or not isinstance(result, dict):
+            raise ValueError("a result that is none")
+        self._known[key] = result
+
+    def _convert(self) -> None:
+        """Give a file of the days without a first line and checksums both."""
+        if not self.path.exists():
+            return
+        lines = files.read_bytes(self.path).splitlines()
+        first = next((line for line in lines if line.strip()), b"")
+        if not first.startswith(b'{"key": '):
+            return
+        records = []
+        for line in lines:
+            # Not the line that was being written when the run was killed.
+            with contextlib.suppress(KeyError, ValueError):
+                record = _finite(json.loads(line))
+                self._accept(record)
+                records.append(record)
+        journal.write(self.path, FORMAT, VERSION, records)
+
+
+def _finite(value: Any) -> Any:
+    """Replace numbers that JSON does not know by None, which the tables show as absent."""
+    if isinstance(value, dict):
+        return {key: _finite(member) for key, member in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(member) for member in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def code_version() -> str:
@@ -87,8 +126,10 @@ def code_version() -> str:
     digest = hashlib.sha256()
     package, bench = Path(pf.__file__).parent, Path(__file__).parent
     parts = ("accuracy", "generator", "search", "spaces")
-    files = [p for part in parts for p in (package / part).rglob("*.py")]
-    for path in sorted([*files, package / "costs.py", package / "pareto.py", *bench.glob("*.py")]):
+    modules = [p for part in parts for p in (package / part).rglob("*.py")]
+    for path in sorted(
+        [*modules, package / "costs.py", package / "pareto.py", *bench.glob("*.py")]
+    ):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 

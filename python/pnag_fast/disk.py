@@ -50,18 +50,24 @@ def read_bytes(path: StrPath, *, limit: int = READ_LIMIT) -> bytes:
     """
     try:
         with open_regular(path, limit=limit) as stream:
-            handle = stream.fileno()
-            # One byte more than there should be: files of /proc have no size, others may grow.
-            expected = os.fstat(handle).st_size + 1
-            parts, total = [], 0
-            while part := os.read(handle, max(expected - total, 1 << 16)):
-                parts.append(part)
-                total += len(part)
-                _check_size(path, total, limit)
+            return read_handle(stream.fileno(), path, limit)
     except OSError as error:
         if isinstance(error, FileAccessError):
             raise
         raise FileAccessError(f"cannot read '{path}': {error.strerror or error}") from error
+
+
+def read_handle(handle: int, path: StrPath, limit: int) -> bytes:
+    """Read an open file from where it stands, at most `limit` bytes; `path` names it in errors."""
+    size = os.fstat(handle).st_size
+    _check_size(path, size, limit)
+    parts: list[bytes] = []
+    total = 0
+    # One byte more than there should be: files of /proc have no size, others may grow.
+    while part := os.read(handle, max(size + 1 - total, 1 << 16)):
+        parts.append(part)
+        total += len(part)
+        _check_size(path, total, limit)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import errno
 import json
+import math
+import os
+import random
 
 import pytest
 
@@ -93,26 +97,190 @@ def test_a_newer_version_is_refused(tmp_path):
         Journal(path, HERE)
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"not json",
-        b"[1, 2]",
-        b'{"measured": "block", "under": "ID", "pass": 0}',
-        b'{"measured": "block", "under": "ID", "pass": 0, "ms": -1.0, "reference_ms": 1.0}',
-        b'{"measured": "block", "under": "ID", "pass": 0, "ms": NaN, "reference_ms": 1.0}',
-        b'{"measured": "block", "under": "ID", "pass": "x", "ms": 1.0, "reference_ms": 1.0}',
-    ],
-)
-def test_damage_before_the_last_line_is_named(tmp_path, line):
+DAMAGE = [
+    b"not json",
+    b"[1, 2]",
+    b'{"measured": "block", "under": "ID", "pass": 0}',
+    b'{"measured": "block", "under": "ID", "pass": 0, "ms": -1.0, "reference_ms": 1.0}',
+    b'{"measured": "block", "under": "ID", "pass": 0, "ms": 0, "reference_ms": 1.0}',
+    b'{"measured": "block", "under": "ID", "pass": 0, "ms": NaN, "reference_ms": 1.0}',
+    b'{"measured": "block", "under": "ID", "pass": 0, "ms": 1.0, "reference_ms": Infinity}',
+    b'{"measured": "block", "under": "ID", "pass": 0, "ms": 1e999, "reference_ms": 1.0}',
+    b'{"measured": "block", "under": "ID", "pass": Infinity, "ms": 1.0, "reference_ms": 1.0}',
+    b'{"measured": "block", "under": "ID", "pass": "x", "ms": 1.0, "reference_ms": 1.0}',
+    b'{"measured": "block", "under": "ID", "pass": true, "ms": 1.0, "reference_ms": 1.0}',
+    b'{"measured": "block", "under": "ID", "pass": -1, "ms": 1.0, "reference_ms": 1.0}',
+    b'{"measured": "block", "under": "ID", "pass": 0, "ms": "1.0", "reference_ms": 1.0}',
+    b'{"measured": "block", "under": "ID", "pass": 0, "ms": 1.0, "ms": 2.0, "reference_ms": 1.0}',
+    b'{"measured": "block", "under": "ID", "pass": 0, "ms": 1%s, "reference_ms": 1}' % (b"0" * 400),
+    b'{"measured": "block", "under": "ID", "pass": 1%s, "ms": 1, "reference_ms": 1}'
+    % (b"0" * 9000),
+    b'{"measured": ["block"], "under": "ID", "pass": 0, "ms": 1.0, "reference_ms": 1.0}',
+    b'{"measured": "block", "under": 3, "pass": 0, "ms": 1.0, "reference_ms": 1.0}',
+    b'{"failed": "block", "under": "ID", "error": null}',
+    b'{"conditions": "ID", "are": null}',
+    b'{"conditions": [], "are": {}}',
+    b"[" * 100_000,
+    b"\x00" * 40,
+    b"\xff\xfe",
+]
+
+
+@pytest.mark.parametrize("line", DAMAGE, ids=range(len(DAMAGE)))
+def test_damage_in_the_middle_loses_that_record_alone(tmp_path, line):
     path = tmp_path / "journal.jsonl"
-    write(path, n=1)
+    write(path, n=2)
     lines = path.read_bytes().splitlines()
     identity = json.loads(lines[1])["conditions"].encode()
-    lines.insert(2, line.replace(b"ID", identity))
+    lines[2] = line.replace(b"ID", identity)
     path.write_bytes(b"\n".join(lines) + b"\n")
-    with pytest.raises(FileFormatError, match="line 3"):
+    with Journal(path, HERE) as journal:
+        assert journal.samples == {"block": {1: Sample(2.0, 0.5)}}
+        assert journal.failures == {"other": "it broke"}
+        (notice,) = journal.notices
+        assert "1 damaged record" in notice
+        assert "line 3" in notice
+        journal.add_sample("block", 0, Sample(3.0, 0.5))
+    with Journal(path, HERE) as journal:
+        assert journal.samples["block"] == {0: Sample(3.0, 0.5), 1: Sample(2.0, 0.5)}
+
+
+def test_no_flipped_byte_changes_a_measurement(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write(path, n=12)
+    data = path.read_bytes()
+    whole = {i: Sample(1.0 + i, 0.5) for i in range(12)}
+    rng = random.Random(0)
+    first = data.index(b"\n") + 1
+    lost = 0
+    for _ in range(400):
+        damaged = bytearray(data)
+        damaged[rng.randrange(first, len(data) - 1)] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        with Journal(path, HERE) as journal:
+            found = journal.samples.get("block", {})
+            assert found.items() <= whole.items()
+            assert set(journal.samples) <= {"block"}
+            assert journal.failures in ({}, {"other": "it broke"})
+            # A newline that is gone joins two records.
+            assert len(found) >= 10
+            lost += len(found) < 12
+            assert len(found) == 12 or journal.notices
+    assert lost > 300
+
+
+def test_records_of_older_releases_are_read(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write(path, n=2)
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    for line in lines[1:]:
+        del line["check"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with Journal(path, HERE) as journal:
+        assert journal.samples == {"block": {i: Sample(1.0 + i, 0.5) for i in range(2)}}
+        assert journal.failures == {"other": "it broke"}
+        assert journal.notices == []
+
+
+def test_a_damaged_first_line_is_named_with_what_it_should_be(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write(path)
+    data = path.read_bytes()
+    path.write_bytes(b"x" + data)
+    with pytest.raises(FileFormatError, match="make its first line") as raised:
         Journal(path, HERE)
+    assert data.splitlines()[0].decode() in str(raised.value)
+
+
+class Disk:
+    """A disk that takes `room` bytes, at most half of what it is given at once."""
+
+    def __init__(self, monkeypatch, room):
+        self.room, self._write = room, os.write
+        monkeypatch.setattr(os, "write", self.write)
+
+    def write(self, handle, data):
+        taken = min(self.room, max(1, len(data) // 2))
+        if taken == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.room -= taken
+        return self._write(handle, bytes(data)[:taken])
+
+
+def test_short_writes_are_finished(tmp_path, monkeypatch):
+    path = tmp_path / "journal.jsonl"
+    Disk(monkeypatch, 10**6)
+    write(path)
+    with Journal(path, HERE) as journal:
+        assert journal.samples == {"block": {i: Sample(1.0 + i, 0.5) for i in range(3)}}
+        assert journal.notices == []
+
+
+@pytest.mark.parametrize("room", [0, 1, 30, 60])
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_disk_that_fills_and_is_freed_leaves_a_journal_that_goes_on(
+    tmp_path, monkeypatch, room, cut
+):
+    path = tmp_path / "journal.jsonl"
+    write(path, n=1)
+    before = path.read_bytes()
+    with Journal(path, HERE) as journal:
+        disk = Disk(monkeypatch, room)
+        if not cut:
+
+            def refuse(*_):
+                raise OSError(errno.EIO, "Input/output error")
+
+            monkeypatch.setattr(os, "ftruncate", refuse)
+        with pytest.raises(FileAccessError, match="No space left"):
+            journal.add_sample("block", 1, Sample(2.0, 0.5))
+        if cut:
+            assert path.read_bytes() == before
+        disk.room = 10**6
+        journal.add_sample("block", 2, Sample(3.0, 0.5))
+    monkeypatch.undo()
+    with Journal(path, HERE) as journal:
+        assert journal.samples["block"] == {0: Sample(1.0, 0.5), 2: Sample(3.0, 0.5)}
+        assert bool(journal.notices) == (not cut and room > 0)
+
+
+def test_a_limit_on_the_size_of_files_is_a_full_disk(tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "journal.jsonl"
+    write(path, n=1)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Journal(path, HERE) as journal:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 25, limits[1]))
+        try:
+            with pytest.raises(FileAccessError, match="File too large"):
+                journal.add_sample("block", 1, Sample(2.0, 0.5))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.read_bytes() == before
+        journal.add_sample("block", 1, Sample(2.0, 0.5))
+    with Journal(path, HERE) as journal:
+        assert len(journal.samples["block"]) == 2
+        assert journal.notices == []
+
+
+def test_what_is_no_file_is_no_journal(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", "/dev/zero", "/dev/null"):
+        with pytest.raises(FileAccessError, match="folder|pipe|device"):
+            Journal(path, HERE)
+
+
+@pytest.mark.parametrize(
+    "sample", [Sample(math.inf, 1.0), Sample(1.0, math.nan), Sample(-1.0, 1.0)]
+)
+def test_a_time_that_cannot_be_is_not_written(tmp_path, sample):
+    path = tmp_path / "journal.jsonl"
+    with Journal(path, HERE) as journal:
+        before = path.read_bytes()
+        with pytest.raises(FileFormatError, match="ms"):
+            journal.add_sample("block", 0, sample)
+        assert path.read_bytes() == before
 
 
 def test_two_processes_do_not_write_one_journal(tmp_path):

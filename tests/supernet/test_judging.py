@@ -135,6 +135,11 @@ def test_bfloat16_is_near(net, archs, data, alone):
         pf.supernet.evaluate(net, archs, data, precision="float16")
 
 
+def judged(path):
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    return {record["arch"]: record["correct"] for record in records if "arch" in record}
+
+
 def test_a_journal_goes_on_after_an_interruption(net, archs, data, alone, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "_KEPT_TOGETHER", 8)
     path = tmp_path / "journal.json"
@@ -145,7 +150,7 @@ def test_a_journal_goes_on_after_an_interruption(net, archs, data, alone, tmp_pa
 
     with pytest.raises(KeyboardInterrupt):
         pf.supernet.evaluate(net, archs, data, journal=path, progress=stop)
-    kept = json.loads(path.read_text())["correct"]
+    kept = judged(path)
     assert 8 <= len(kept) < 24
     calls = []
     top1 = pf.supernet.evaluate(
@@ -176,6 +181,39 @@ def test_a_journal_of_something_else_is_refused(net, archs, data, tmp_path):
     path.write_text("{}")
     with pytest.raises(FileFormatError, match="pnag-judged"):
         pf.supernet.evaluate(net, archs[:2], data, journal=path)
+
+
+def test_a_judged_journal_loses_damaged_lines_alone(net, archs, data, tmp_path):
+    path = tmp_path / "judged.jsonl"
+    expected = pf.supernet.evaluate(net, archs[:6], data, journal=path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[3] = lines[3].replace(b'"correct": ', b'"correct": 1')
+    # Cut off in the middle of a line, as by a kill.
+    path.write_bytes(b"".join(lines)[:-10])
+    with pytest.warns(UserWarning, match="torn last line|1 damaged record"):
+        top1 = pf.supernet.evaluate(net, archs[:6], data, journal=path)
+    np.testing.assert_array_equal(top1, expected)
+
+
+def test_a_judged_journal_of_the_first_version_is_read(net, archs, data, tmp_path, monkeypatch):
+    path = tmp_path / "judged.json"
+    expected = pf.supernet.evaluate(net, archs[:6], data, journal=path)
+    correct = judged(path)
+    identity = json.loads(path.read_text().splitlines()[1])["are"]
+    document = {"format": "pnag-judged", "version": 1, "of": identity, "correct": correct}
+    path.write_text(json.dumps(document, indent=1))
+    monkeypatch.setattr(evaluation, "Judge", None)
+    np.testing.assert_array_equal(
+        pf.supernet.evaluate(net, archs[:6], data, journal=path), expected
+    )
+    assert judged(path) == correct
+    for bad in (-1, True, 1.5, 10**9, None):
+        document["correct"] = {**correct, next(iter(correct)): bad}
+        path.write_text(json.dumps(document, indent=1))
+        before = path.read_bytes()
+        with pytest.raises(FileFormatError, match="count"):
+            pf.supernet.evaluate(net, archs[:6], data, journal=path)
+        assert path.read_bytes() == before
 
 
 def test_memory_that_runs_out_is_one_clear_error(net, archs, data, monkeypatch):
@@ -227,10 +265,7 @@ def test_two_processes_share_the_work(net, archs, data, tmp_path):
     for rank in range(2):
         np.testing.assert_array_equal(np.load(tmp_path / f"top1.{rank}.npy"), expected)
     # Each judged about half.
-    kept = [
-        json.loads((tmp_path / name).read_text())["correct"]
-        for name in ("journal.json", "journal.json.1")
-    ]
+    kept = [judged(tmp_path / name) for name in ("journal.json", "journal.json.1")]
     assert min(len(part) for part in kept) >= len(np.unique(archs, axis=0)) // 3
     assert len({**kept[0], **kept[1]}) == len(np.unique(archs, axis=0))
 

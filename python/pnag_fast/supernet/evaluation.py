@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator
 from dataclasses import astuple
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from pnag_fast import files
 from pnag_fast.data import ImageData, Images, Split, normalize
-from pnag_fast.errors import DataError, FileFormatError, InvalidInputError, MemoryShortageError
+from pnag_fast.errors import DataError, InvalidInputError, MemoryShortageError
 from pnag_fast.progress import ProgressCallback, ignore_progress
 from pnag_fast.spaces import Archs
 
 from .checkpoint import weight_arrays
+from .judged import JudgedJournal
 from .judging import Judge
 from .model import PLAIN_INPUT, InputScale, StaticNetwork, Supernet
 
@@ -31,9 +32,6 @@ _CPU_BATCH = 64
 
 # Architectures whose results are written to a journal together; neighbours among them share layers.
 _KEPT_TOGETHER = 64
-
-JOURNAL_FORMAT = "pnag-judged"
-JOURNAL_VERSION = 1
 
 SplitName = Literal["validation", "test", "train"]
 Precision = Literal["float32", "bfloat16"]
@@ -125,7 +123,10 @@ def evaluate(
             "batch_size": batch_size,
             "precision": precision,
         }
-        kept = _Journal(f"{os.fspath(journal)}.{rank}" if rank else journal, identity)
+        own_journal = f"{os.fspath(journal)}.{rank}" if rank else journal
+        kept = JudgedJournal(own_journal, identity, len(labels))
+        for notice in kept.notices:
+            warnings.warn(notice, stacklevel=2)
     names = net.space.to_strings(archs)
     correct = np.zeros(len(archs), dtype=np.int64)
     unknown = []
@@ -142,54 +143,25 @@ def evaluate(
         classified += images_classified
         progress("judging architectures", classified // len(labels), len(own))
 
-    for resolution in np.unique(resolutions[rest]).tolist():
-        same_size = rest[resolutions[rest] == resolution]
-        with _memory_shortage():
-            judge = Judge(
-                net,
-                _batches(resized(calibration, resolution), batch_size),
-                resized(images, resolution),
-                labels,
-                min(batch_size, _CPU_BATCH) if device.type == "cpu" else batch_size,
-                torch.float32 if precision == "float32" else torch.bfloat16,
-            )
-        for start in range(0, len(same_size), _KEPT_TOGETHER):
-            part = same_size[start : start + _KEPT_TOGETHER]
+    with kept or contextlib.nullcontext():
+        for resolution in np.unique(resolutions[rest]).tolist():
+            same_size = rest[resolutions[rest] == resolution]
             with _memory_shortage():
-                correct[part] = judge.count_correct(archs[part], report)
-            if kept is not None:
-                kept.add({names[i]: int(correct[i]) for i in part})
-    return _sum_over_ranks(correct, n_ranks, device) / len(labels)
-
-
-class _Journal:
-    """How many images each architecture got right, in a file that is rewritten atomically."""
-
-    def __init__(self, path: files.StrPath, identity: Mapping[str, Any]) -> None:
-        self.correct: dict[str, int] = {}
-        self._path = path
-        self._identity = dict(identity)
-        if not Path(path).exists():
-            self.add({})  # a file that cannot be written is found out before the work
-            return
-        document = files.read_json(path, JOURNAL_FORMAT, JOURNAL_VERSION)
-        found = files.require(document, "of", dict, path)
-        for key, value in self._identity.items():
-            if found.get(key) != value:
-                raise FileFormatError(
-                    f"journal '{path}' is of other {key.replace('_', ' ')}; judge what it was "
-                    "made for, give another path, or delete the file"
+                judge = Judge(
+                    net,
+                    _batches(resized(calibration, resolution), batch_size),
+                    resized(images, resolution),
+                    labels,
+                    min(batch_size, _CPU_BATCH) if device.type == "cpu" else batch_size,
+                    torch.float32 if precision == "float32" else torch.bfloat16,
                 )
-        counts = files.require(document, "correct", dict, path)
-        if not all(isinstance(n, int) and n >= 0 for n in counts.values()):
-            raise FileFormatError(f"journal '{path}' holds a count that is none; delete the file")
-        self.correct = counts
-
-    def add(self, correct: Mapping[str, int]) -> None:
-        """Add counts and write them all."""
-        self.correct.update(correct)
-        body = {"of": self._identity, "correct": self.correct}
-        files.write_json(self._path, JOURNAL_FORMAT, JOURNAL_VERSION, body)
+            for start in range(0, len(same_size), _KEPT_TOGETHER):
+                part = same_size[start : start + _KEPT_TOGETHER]
+                with _memory_shortage():
+                    correct[part] = judge.count_correct(archs[part], report)
+                if kept is not None:
+                    kept.add({names[i]: int(correct[i]) for i in part})
+    return _sum_over_ranks(correct, n_ranks, device) / len(labels)
 
 
 def _fingerprint(net: Supernet) -> str:

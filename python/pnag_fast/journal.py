@@ -1,0 +1,349 @@
+"""An append-only file of records that survives being killed, damaged and short of disk.
+
+One JSON object per line. The first line names the format. Every record carries a checksum of
+itself, and the id of the conditions under which it was made, which a line of their own spells out;
+so one file serves several conditions and never mixes them. What a record means is up to its
+reader, one of which is `pnag_fast.latency.journal`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from . import disk, files, strict_json
+from .errors import FileAccessError, FileFormatError
+
+Record = dict[str, Any]
+
+LIMIT = 1 << 30
+
+_CHECK = "check"
+_UNDER = "under"
+_CONDITIONS = frozenset({"conditions", "are"})
+
+# Line numbers that a notice lists.
+_LISTED = 5
+
+
+class Journal:
+    """The records of a file that were made under given conditions; new ones are added at its end.
+
+    Parameters
+    ----------
+    path : path
+        File to read and extend; made if absent.
+    format_name, version
+        As in the first line.
+    shapes : collection of frozenset of str
+        The fields of each kind of record. A record with others is damaged.
+    accept : callable
+        Given each record that was made under `conditions`, in order; raises `ValueError` where it
+        cannot be, and the record counts as damaged.
+    conditions : dict, optional
+        JSON values. Without them records carry no id.
+    otherwise : str
+        What to do with a file that is something else: ``"give another work directory"``.
+    sync : bool
+        Wait for the disk after every `append`; without it a record survives the end of the process,
+        but may not survive that of the machine.
+
+    Attributes
+    ----------
+    notices : list of str
+        What a user should know about the file: lines that were damaged or torn.
+    foreign : dict
+        For each id of other conditions the records made under it; not accepted, only whole.
+    others : dict
+        What other conditions are, by id, where the file says so.
+    named : bool
+        Whether something was made under `conditions` already.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is another format or from a newer version.
+    FileAccessError
+        If it cannot be read or written, is no regular file, or another process holds it.
+    """
+
+    def __init__(
+        self,
+        path: files.StrPath,
+        format_name: str,
+        version: int,
+        *,
+        shapes: Collection[frozenset[str]],
+        accept: Callable[[Record], None],
+        conditions: Mapping[str, Any] | None = None,
+        otherwise: str = "give another path",
+        sync: bool = False,
+        limit: int = LIMIT,
+    ) -> None:
+        self.notices: list[str] = []
+        self.foreign: dict[str, list[Record]] = {}
+        self.others: dict[str, Any] = {}
+        self._path = Path(path)
+        self._format, self._version = format_name, version
+        self._conditions = None if conditions is None else dict(conditions)
+        self._id = None if conditions is None else identify(conditions)
+        self._shapes = {shape if self._id is None else shape | {_UNDER} for shape in shapes}
+        self._accept, self._otherwise, self._sync = accept, otherwise, sync
+        self.named = self._id is None
+        self._torn = False
+        self._handle: int | None = self._open()
+        try:
+            if disk.lock(self._handle) is False:
+                raise FileAccessError(
+                    f"journal '{path}' is in use by another process; wait for it, or {otherwise}"
+                )
+            self._load(self._handle, limit)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Sync and close the file; other processes may use it from then on."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            try:
+                os.fsync(handle)
+            except OSError:  # what was added is with the operating system all the same
+                pass
+            finally:
+                os.close(handle)
+
+    def append(self, *records: Mapping[str, Any]) -> None:
+        """Add records; when this returns they are with the operating system, whole.
+
+        Raises
+        ------
+        FileAccessError
+            If the disk is full or refuses otherwise; the file is as it was before.
+        """
+        stamp = {} if self._id is None else {_UNDER: self._id}
+        lines = [encode({**record, **stamp}) for record in records]
+        if not self.named:
+            lines.insert(0, encode({"conditions": self._id, "are": self._conditions}))
+        self._write(b"".join(lines))
+        self.named = True
+
+    def _open(self) -> int:
+        try:
+            if self._path.exists():
+                disk.require_regular(self._path, os.stat(self._path))
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+            for name in ("O_BINARY", "O_NOCTTY", "O_NONBLOCK"):
+                flags |= getattr(os, name, 0)
+            handle = os.open(self._path, flags, 0o666)
+        except OSError as error:
+            if isinstance(error, FileAccessError):
+                raise
+            raise FileAccessError(
+                f"cannot open journal '{self._path}': {error.strerror or error}"
+            ) from error
+        except ValueError as error:
+            raise FileAccessError(f"cannot open journal {str(self._path)!r}: {error}") from error
+        try:
+            disk.require_regular(self._path, os.fstat(handle))
+        except BaseException:
+            os.close(handle)
+            raise
+        return handle
+
+    def _write(self, lines: bytes) -> None:
+        if self._handle is None:
+            raise FileAccessError(f"cannot write journal '{self._path}': it is closed")
+        start = os.fstat(self._handle).st_size
+        try:
+            # What an earlier failure has left, and could not be cut off, must not swallow this.
+            disk.write_whole(self._handle, b"\n" + lines if self._torn else lines)
+            if self._sync:
+                os.fsync(self._handle)
+            self._torn = False
+        except BaseException as error:
+            # A disk that is full takes part of a line; when space is found again the next one
+            # must not follow that part.
+            try:
+                os.ftruncate(self._handle, start)
+            except OSError:
+                self._torn = True
+            if isinstance(error, OSError):
+                raise FileAccessError(
+                    f"cannot write journal '{self._path}': {error.strerror or error}"
+                ) from error
+            raise
+
+    def _load(self, handle: int, limit: int) -> None:
+        try:
+            data = disk.read_handle(handle, self._path, limit)
+        except OSError as error:
+            raise FileAccessError(
+                f"cannot read journal '{self._path}': {error.strerror or error}"
+            ) from error
+        first = header(self._format, self._version)
+        # Before anything is cut off or appended: is this a journal at all?
+        if b"\n" not in data:
+            if not first.startswith(data):
+                self._refuse(data)
+            os.ftruncate(handle, 0)
+            self._write(first)
+            return
+        top, _, rest = data.partition(b"\n")
+        self._check_header(top, rest)
+        whole, newline, torn = rest.rpartition(b"\n")
+        if torn:
+            os.ftruncate(handle, len(data) - len(torn))
+            self.notices.append(
+                f"dropped the torn last line of '{self._path}': what was being written when the "
+                "process ended is made again"
+            )
+        damaged: list[int] = []
+        reason = ""
+        for number, line in enumerate(whole.split(b"\n") if newline else (), start=2):
+            if not line.strip():
+                continue
+            try:
+                self._take(decode(line))
+            except (KeyError, TypeError, ValueError) as error:
+                damaged.append(number)
+                reason = reason or str(error)
+        if damaged:
+            listed = ", ".join(map(str, damaged[:_LISTED]))
+            more = f" and {len(damaged) - _LISTED} more" if len(damaged) > _LISTED else ""
+            self.notices.append(
+                f"left out {len(damaged)} damaged record{'s' if len(damaged) > 1 else ''} of "
+                f"'{self._path}' (line{'s' if len(damaged) > 1 else ''} {listed}{more}; the first: "
+                f"{reason}); what is lacking is made again"
+            )
+
+    def _take(self, record: Record) -> None:
+        if record.keys() == _CONDITIONS:
+            if self._id is None or record["conditions"] != identify(record["are"]):
+                raise ValueError("conditions that are not those of their id")
+            self.named = self.named or record["conditions"] == self._id
+            if record["conditions"] != self._id:
+                self.others[record["conditions"]] = record["are"]
+            return
+        if frozenset(record) not in self._shapes:
+            raise ValueError(f"fields {strict_json.shorten(sorted(record))}")
+        under = record.pop(_UNDER, None)
+        if under == self._id:
+            self._accept(record)
+        elif not isinstance(under, str):
+            raise ValueError("an id of conditions that is none")
+        else:
+            self.foreign.setdefault(under, []).append(record)
+
+    def _check_header(self, top: bytes, rest: bytes) -> None:
+        try:
+            found = strict_json.parse(top)
+        except ValueError:
+            found = None
+        if isinstance(found, dict) and found.get("format") == self._format:
+            files.check_header(found, self._path, self._format, self._version)
+            return
+        if any(map(_is_checked, rest.split(b"\n")[:100])):
+            first = header(self._format, self._version).decode().strip()
+            raise FileFormatError(
+                f"the first line of '{self._path}' is damaged; if it is a {self._format} file, "
+                f"make its first line {first}, or {self._otherwise}"
+            )
+        self._refuse(top)
+
+    def _refuse(self, top: bytes) -> None:
+        try:
+            found = strict_json.parse(top)
+        except ValueError:
+            found = None
+        if isinstance(found, dict):
+            files.check_header(found, self._path, self._format, self._version)
+        raise FileFormatError(f"'{self._path}' is not a {self._format} file; {self._otherwise}")
+
+
+def identify(conditions: Mapping[str, Any]) -> str:
+    """Id of conditions: equal exactly when they are."""
+    text = json.dumps(dict(conditions), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def header(format_name: str, version: int) -> bytes:
+    """First line of a journal."""
+    return json.dumps({"format": format_name, "version": version}).encode() + b"\n"
+
+
+def encode(record: Mapping[str, Any]) -> bytes:
+    """Line of a record, with a checksum.
+
+    Raises
+    ------
+    FileFormatError
+        If a value is none of JSON: an infinity, an object.
+    """
+    try:
+        kept = json.loads(json.dumps(dict(record), allow_nan=False))
+        return json.dumps({**kept, _CHECK: _checksum(kept)}).encode() + b"\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FileFormatError(f"cannot keep a record in a journal: {error}") from error
+
+
+def decode(line: bytes) -> Record:
+    """Read what `encode` made, or a line without checksum, as older releases wrote it.
+
+    Raises
+    ------
+    ValueError
+        If it is no record, or is not as it was written.
+    """
+    record = strict_json.parse(line)
+    if not isinstance(record, dict):
+        raise ValueError(f"a {type(record).__name__} instead of a record")
+    written = record.pop(_CHECK, None)
+    if written is not None and written != _checksum(record):
+        raise ValueError("its checksum is another")
+    return record
+
+
+def write(
+    path: files.StrPath,
+    format_name: str,
+    version: int,
+    records: Iterable[Mapping[str, Any]],
+    conditions: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a whole journal atomically; what was kept in another way becomes one."""
+    lines = [header(format_name, version)]
+    stamp = {}
+    if conditions is not None:
+        stamp = {_UNDER: identify(conditions)}
+        lines.append(encode({"conditions": stamp[_UNDER], "are": dict(conditions)}))
+    lines.extend(encode({**record, **stamp}) for record in records)
+    files.write_bytes(path, b"".join(lines))
+
+
+def _checksum(record: Record) -> str:
+    return strict_json.digest(record)[:16]
+
+
+def _is_checked(line: bytes) -> bool:
+    try:
+        record = strict_json.parse(line)
+        return isinstance(record, dict) and record.pop(_CHECK, None) == _checksum(record)
+    except ValueError:
+        return False
