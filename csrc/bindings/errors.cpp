@@ -1,6 +1,8 @@
 #include "pnag/errors.hpp"
 
 #include <exception>
+#include <new>
+#include <string>
 
 #include "arrays.hpp"
 #include "register.hpp"
@@ -29,13 +31,9 @@ void register_errors(py::module_&) {
             raise("MemoryShortageError",
                   "memory ran out; pass fewer rows or points at a time, or use fewer threads");
         } catch (py::error_already_set& error) {
-            // numpy's, from making the array of the result; pnag_fast's own errors pass through.
-            if (Py_TYPE(error.value().ptr())->tp_name !=
-                    std::string_view("numpy._core._exceptions._ArrayMemoryError") &&
-                !error.type().is(py::handle(PyExc_MemoryError))) {
-                throw;
-            }
-            raise("MemoryShortageError", error.what());
+            // numpy's, from making the array of a result.
+            if (!error.matches(PyExc_MemoryError)) throw;
+            raise("MemoryShortageError", std::string(py::str(error.value())).c_str());
         }
     });
 }
