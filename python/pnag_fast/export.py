@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import __version__, files
+from . import __version__, arguments, files
 from .errors import InvalidInputError, MissingDependencyError
 from .spaces.blocks import Activation, Block, Head, MBConv, Stem
 
@@ -68,10 +68,7 @@ def to_onnx(
     from .supernet import folded_weights
 
     size = network.blocks[0].resolution if resolution is None else resolution
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise InvalidInputError(
-            f"resolution should be an integer of at least 1 pixel, found {resolution!r}"
-        )
+    size = arguments.integer(size, "resolution", 1)
     properties = dict(metadata or {})
     if not all(isinstance(item, str) for pair in properties.items() for item in pair):
         raise InvalidInputError(

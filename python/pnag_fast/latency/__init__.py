@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .. import files
+from .. import arguments, files
 from ..costs import CostTable
 from ..errors import FileFormatError, InvalidInputError, InvalidTypeError, MeasurementError
 from ..progress import ProgressCallback, ignore_progress
@@ -148,14 +148,7 @@ def measure(
     """
     _check_space(space)
     space.require_network("measuring latency")
-    if (
-        isinstance(tuning_trials, bool)
-        or not isinstance(tuning_trials, int)
-        or not 0 <= tuning_trials <= _MAX_TRIALS
-    ):
-        raise InvalidInputError(
-            f"tuning_trials should be an integer from 0 to {_MAX_TRIALS}, found {tuning_trials!r}"
-        )
+    tuning_trials = arguments.integer(tuning_trials, "tuning_trials", 0, _MAX_TRIALS)
     protocol = Protocol(passes=passes)
     with contextlib.closing(
         open_fleet(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import costs, files
+from .. import arguments, costs, files
 from ..costs import CostTable
 from ..errors import InvalidInputError, MeasurementError
 from ..progress import ProgressCallback
@@ -490,11 +490,8 @@ def measure_table(
     progress: ProgressCallback,
 ) -> CostTable:
     """Measure blocks and networks of `space`; see `pnag_fast.latency.measure`."""
-    if isinstance(n_networks, bool) or n_networks < MIN_NETWORKS:
-        raise InvalidInputError(
-            f"n_networks should be an integer of at least {MIN_NETWORKS}, found {n_networks!r}: "
-            "the sum of blocks is corrected by whole networks"
-        )
+    # The sum of blocks is corrected by whole networks.
+    n_networks = arguments.integer(n_networks, "n_networks", MIN_NETWORKS)
     blocks = space_blocks(space)
     archs = choose_networks(space, n_networks, seed)
     if len(archs) < MIN_NETWORKS:

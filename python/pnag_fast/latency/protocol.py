@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InvalidInputError, MeasurementError
+from .. import arguments
+from ..errors import MeasurementError
 from .device import Conditions
 from .journal import Sample
 from .kernels import Convolution
@@ -68,11 +69,8 @@ class Protocol:
     spread_limit: float = 0.05
 
     def __post_init__(self) -> None:
-        if isinstance(self.passes, bool) or not 3 <= self.passes <= 1000:
-            raise InvalidInputError(
-                f"passes should be an integer from 3 to 1000, found {self.passes!r}; the median of "
-                "fewer is not robust"
-            )
+        # The median of fewer is not robust.
+        arguments.integer(self.passes, "passes", 3, 1000)
 
     @property
     def conditions(self) -> Conditions:

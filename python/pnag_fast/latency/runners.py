@@ -6,6 +6,7 @@ import os
 import re
 from typing import Any
 
+from .. import arguments
 from ..errors import InvalidInputError, MeasurementError, MissingDependencyError
 from .device import Device
 from .fleet import Fleet
@@ -42,12 +43,11 @@ def open_fleet(
     MeasurementError
         If there is no such device.
     """
-    _check_threads(threads)
+    threads = arguments.integer(threads, "threads", 1, 1024)
     for name, value in (("timeout_s", timeout_s), ("patience_s", patience_s)):
-        if isinstance(value, bool) or not 0 < value < 1e6:
-            raise InvalidInputError(f"{name} should be a positive number, found {value!r}")
-    if max_devices is not None and (isinstance(max_devices, bool) or max_devices < 1):
-        raise InvalidInputError(f"max_devices should be at least 1, found {max_devices!r}")
+        arguments.number(value, name, 0, 1e6, above=True)
+    if max_devices is not None:
+        arguments.integer(max_devices, "max_devices", 1)
     spec = _device_spec(target, runner, threads, patience_s)
     device = WorkerDevice(spec, timeout_s=max(timeout_s, 2 * patience_s))
     device.timeout_s = timeout_s
@@ -61,7 +61,7 @@ def open_fleet(
 
 def open_device(target: str, *, threads: int = 1) -> Device:
     """Open this machine in this process; loads TVM."""
-    _check_threads(threads)
+    threads = arguments.integer(threads, "threads", 1, 1024)
     return load_adapter().LocalDevice(target, threads=threads)  # type: ignore[no-any-return]
 
 
@@ -89,11 +89,6 @@ def local_device(**options: Any) -> Device:
 def rpc_device(**options: Any) -> Device:
     """Make a device behind a tracker, in a child process."""
     return load_adapter().RpcDevice(**options)  # type: ignore[no-any-return]
-
-
-def _check_threads(threads: int) -> None:
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
-        raise InvalidInputError(f"threads should be an integer from 1 to 1024, found {threads!r}")
 
 
 def _device_spec(target: str, runner: str, threads: int, patience_s: float) -> DeviceSpec:

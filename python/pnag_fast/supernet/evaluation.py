@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every torch user knows
 from torch import Tensor, nn
 
-from pnag_fast import files
+from pnag_fast import arguments, files
 from pnag_fast.data import ImageData, Images, Split, normalize
 from pnag_fast.errors import DataError, InvalidInputError, MemoryShortageError
 from pnag_fast.progress import ProgressCallback, ignore_progress
@@ -100,7 +100,7 @@ def evaluate(
     net.space.validate(archs)
     judged = _split(data, split)
     statistics = _recalibration_images(data, recalibration_images)
-    _check_positive(batch_size, "batch_size")
+    batch_size = arguments.integer(batch_size, "batch_size", 1)
     if precision not in ("float32", "bfloat16"):
         raise InvalidInputError(f"unknown precision {precision!r}; choose 'float32' or 'bfloat16'")
     device = next(net.parameters()).device
@@ -228,7 +228,7 @@ def recalibrate(
     StaticNetwork
         The same object.
     """
-    _check_positive(batch_size, "batch_size")
+    batch_size = arguments.integer(batch_size, "batch_size", 1)
     images = _recalibration_images(data, recalibration_images)
     inputs = to_input(images, next(network.parameters()).device, network.input_scale)
     resolution = network.blocks[0].resolution
@@ -352,14 +352,9 @@ def _split(data: ImageData, name: str) -> Split:
 
 
 def _recalibration_images(data: ImageData | Images, n: int) -> Images:
-    _check_positive(n, "recalibration_images")
+    n = arguments.integer(n, "recalibration_images", 1)
     images = data.train.images if isinstance(data, ImageData) else data
     # Splits are shuffled, so the first images are as good a sample as any.
     if len(images) == 0:
         raise InvalidInputError("recalibration needs at least one image, found none")
     return images[:n]
-
-
-def _check_positive(value: int, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InvalidInputError(f"{name} should be an integer of at least 1, found {value!r}")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from pnag_fast import arguments
 from pnag_fast.errors import InvalidInputError, InvalidTypeError, UnsupportedSpaceError
 from pnag_fast.spaces import Archs, MobileNetV3, SearchSpace
 from pnag_fast.spaces.blocks import Block, MBConv
@@ -141,7 +142,7 @@ class Supernet(nn.Module):
         being that of one channel; linear layers are uniform; kernel transforms are identities.
         """
         self.to_empty(device="cpu")
-        generator = torch.Generator().manual_seed(_seed(seed))
+        generator = torch.Generator().manual_seed(arguments.seed(seed))
         with torch.no_grad():
             for module in self.modules():
                 if isinstance(module, nn.Conv2d):
@@ -392,9 +393,3 @@ def require_mobilenet(space: SearchSpace) -> MobileNetV3:
             f"space '{space.name}' is no MobileNetV3 space, which a supernet needs"
         )
     return network
-
-
-def _seed(seed: int) -> int:
-    if isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= int(seed) < 2**64:
-        raise InvalidInputError(f"seed should be an integer from 0 to 2**64 - 1, found {seed!r}")
-    return int(seed)

@@ -7,14 +7,14 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every torch user knows
 from torch import Tensor
 
-from pnag_fast import files
+from pnag_fast import arguments, files
 from pnag_fast.data import ImageData
 from pnag_fast.errors import InvalidInputError, MemoryShortageError, TrainingError
 from pnag_fast.progress import ProgressCallback, ignore_progress
@@ -186,7 +186,7 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
         precision=precision,
         seed=seed,
     )
-    _check_options(options, device, n_processes)
+    options = _checked_options(options, device, n_processes)
     if isinstance(recipe, str):
         _check_schedule(epochs, learning_rate, warmup_epochs, n_random)
         phases = plan(
@@ -201,7 +201,7 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
         phases = tuple(recipe)
         _check_phases(phases)
     if checkpoint_every is not None:
-        _check_integer("checkpoint_every", checkpoint_every, 1)
+        arguments.integer(checkpoint_every, "checkpoint_every", 1)
     check_data(net, data)
     batch_size = min(batch_size, len(data.train) // n_processes * n_processes)
     steps = len(data.train) // batch_size
@@ -368,11 +368,11 @@ def _clear_memory_errors(batch_size: int) -> Iterator[None]:
 def _check_schedule(
     epochs: int, learning_rate: float, warmup_epochs: float, n_random: int | None
 ) -> None:
-    _check_integer("epochs", epochs, 1)
-    _check_number("learning_rate", learning_rate, above=True)
-    _check_number("warmup_epochs", warmup_epochs)
+    arguments.integer(epochs, "epochs", 1)
+    arguments.number(learning_rate, "learning_rate", 0, above=True)
+    arguments.number(warmup_epochs, "warmup_epochs", 0)
     if n_random is not None:
-        _check_integer("n_random", n_random, 0)
+        arguments.integer(n_random, "n_random", 0)
 
 
 def _check_phases(phases: Sequence[Phase]) -> None:
@@ -388,18 +388,20 @@ def _check_phases(phases: Sequence[Phase]) -> None:
         raise InvalidInputError("the first phase has no teacher 'largest'; use 'labels' or 'first'")
 
 
-def _check_options(options: _Options, device: torch.device, n_processes: int) -> None:
-    for name, lowest in (("batch_size", 2), ("max_shift", 0), ("seed", 0)):
-        _check_integer(name, getattr(options, name), lowest)
-    for name in ("weight_decay", "gradient_clip", "distillation"):
-        _check_number(name, getattr(options, name), above=name == "gradient_clip")
-    for name, value in (("label_smoothing", options.label_smoothing), ("ema", options.ema)):
-        if not 0 <= value < 1:
-            raise InvalidInputError(f"{name} should be from 0 to below 1, found {value!r}")
-    if not 0 < options.min_area <= 1:
-        raise InvalidInputError(
-            f"min_area should be above 0 and at most 1, found {options.min_area!r}"
-        )
+def _checked_options(options: _Options, device: torch.device, n_processes: int) -> _Options:
+    """Return the options as plain numbers, which a checkpoint can hold, or refuse one."""
+    options = replace(
+        options,
+        batch_size=arguments.integer(options.batch_size, "batch_size", 2),
+        max_shift=arguments.integer(options.max_shift, "max_shift", 0),
+        seed=arguments.seed(options.seed),
+        weight_decay=arguments.number(options.weight_decay, "weight_decay", 0),
+        gradient_clip=arguments.number(options.gradient_clip, "gradient_clip", 0, above=True),
+        distillation=arguments.number(options.distillation, "distillation", 0),
+        label_smoothing=arguments.fraction(options.label_smoothing, "label_smoothing", below=True),
+        ema=arguments.fraction(options.ema, "ema", below=True),
+        min_area=arguments.fraction(options.min_area, "min_area", above=True),
+    )
     if options.precision not in PRECISIONS:
         raise InvalidInputError(
             f"unknown precision {options.precision!r}; choose one of {', '.join(PRECISIONS)}"
@@ -411,18 +413,4 @@ def _check_options(options: _Options, device: torch.device, n_processes: int) ->
             f"batch_size {options.batch_size} is no multiple of the {n_processes} processes, which "
             "take equal parts"
         )
-
-
-def _check_integer(name: str, value: object, lowest: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-        raise InvalidInputError(
-            f"{name} should be an integer of at least {lowest}, found {value!r}"
-        )
-
-
-def _check_number(name: str, value: float, *, above: bool = False) -> None:
-    if not math.isfinite(value) or value < 0 or (above and value == 0):
-        raise InvalidInputError(
-            f"{name} should be a finite number {'above' if above else 'of at least'} 0, "
-            f"found {value!r}"
-        )
+    return options
