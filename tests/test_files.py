@@ -6,8 +6,9 @@ import stat
 import numpy as np
 import pytest
 
+import pnag_fast as pf
 from pnag_fast import errors, files
-from pnag_fast.errors import FileAccessError, FileFormatError
+from pnag_fast.errors import FileAccessError, FileFormatError, InvalidTypeError
 
 
 def test_write_is_atomic(tmp_path, monkeypatch):
@@ -117,3 +118,19 @@ def test_every_error_is_ours_and_a_builtin():
                 MemoryError,
             )
             assert kind is errors.PnagError or issubclass(kind, builtins)
+
+
+@pytest.mark.parametrize("path", [3, True, None, 1.5, b"x", ["x"], {}, object()])
+def test_what_names_no_file_is_refused(path):
+    for use in (
+        files.read_bytes,
+        files.make_folder,
+        lambda p: files.write_bytes(p, b""),
+        pf.spaces.load,
+        pf.CostTable.load,
+        pf.spaces.get("nasbench201").save,
+    ):
+        with pytest.raises(InvalidTypeError, match="a file is named by a string"):
+            use(path)
+    with pytest.raises(FileAccessError, match="cannot create folder"):
+        files.make_folder("a\0b")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import FileAccessError, FileFormatError, InvalidInputError
+from .errors import FileAccessError, FileFormatError, InvalidInputError, InvalidTypeError
 
 StrPath = str | os.PathLike[str]
 
@@ -48,6 +48,7 @@ def read_bytes(path: StrPath, *, limit: int = READ_LIMIT) -> bytes:
     FileFormatError
         If it is larger than `limit` and than the environment variable PNAG_FILE_LIMIT_MB allows.
     """
+    require_path(path)
     try:
         with open_regular(path, limit=limit) as stream:
             return read_handle(stream.fileno(), path, limit)
@@ -74,6 +75,7 @@ def read_handle(handle: int, path: StrPath, limit: int) -> bytes:
 @contextlib.contextmanager
 def open_regular(path: StrPath, *, limit: int = READ_LIMIT) -> Iterator[BinaryIO]:
     """Open a regular file of at most `limit` bytes for reading; raises what `read_bytes` raises."""
+    require_path(path)
     try:
         # Looked at before it is opened, which alone makes some devices do things.
         require_regular(path, os.stat(path))
@@ -96,6 +98,14 @@ def open_regular(path: StrPath, *, limit: int = READ_LIMIT) -> Iterator[BinaryIO
         require_regular(path, found)
         _check_size(path, found.st_size, limit)
         yield stream
+
+
+def require_path(path: object) -> None:
+    """Refuse what names no file: an integer would be read from as an open file."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise InvalidTypeError(
+            f"a file is named by a string or a pathlib.Path, found {type(path).__name__}"
+        )
 
 
 def require_regular(path: StrPath, found: os.stat_result) -> None:
@@ -149,6 +159,7 @@ def write_bytes(path: StrPath, data: bytes) -> None:
     FileAccessError
         If the folder does not exist or the disk refuses; the old file, if any, is untouched.
     """
+    require_path(path)
     try:
         stream = _stream_of(path)
         if stream is not None:
@@ -165,9 +176,12 @@ def write_bytes(path: StrPath, data: bytes) -> None:
 
 def make_folder(path: StrPath) -> Path:
     """Create a folder and its parents if needed and return it."""
+    require_path(path)
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except ValueError as error:  # a name with a zero byte
+        raise FileAccessError(f"cannot create folder {os.fspath(path)!r}: {error}") from error
     except OSError as error:
         raise FileAccessError(
             f"cannot create folder '{folder}': {error.strerror or error}"

@@ -111,9 +111,6 @@ _BUILDERS: dict[str, Callable[..., SearchSpace]] = {
 }
 
 
-_DOCUMENT_FIELDS = ("format", "version", "space", "provenance", "sha256")
-
-
 def names() -> tuple[str, ...]:
     """Names that `get` knows.
 
@@ -172,10 +169,7 @@ def load(path: files.StrPath) -> SearchSpace:
     ``docs/spaces.md`` for an example.
     """
     document = files.read_json(path, SPACE_FORMAT, SPACE_VERSION)
-    try:
-        arguments.known_keys(document, _DOCUMENT_FIELDS, f"'{path}'")
-    except InvalidInputError as error:
-        raise FileFormatError(str(error)) from error
+    files.check_keys(document, ("space",), path)
     return from_definition(files.require(document, "space", dict, path), f"'{path}'")
 
 

@@ -465,7 +465,8 @@ _Check = Callable[[Any, str], Any]
 
 # Wider or longer than any published network by far; a file may not ask for more.
 _MAX_CHANNELS = 2**16
-_MAX_STAGES = 64
+_MAX_STAGES = 32
+_MAX_KERNELS = 16
 
 
 def _integer(low: int, high: int) -> _Check:
@@ -524,7 +525,7 @@ _FIELDS: dict[str, _Check] = {
     "feature_channels": _integer(1, _MAX_CHANNELS),
     "stem_stride": _integer(1, 16),
     "max_depth": _integer(1, MAX_SLOTS),
-    "kernels": _tuple(_kernel, MAX_CHOICES, distinct=True),
+    "kernels": _tuple(_kernel, _MAX_KERNELS, distinct=True),
     "expand_ratios": _tuple(_ratio, MAX_CHOICES, distinct=True),
     "width": lambda value, name: arguments.number(value, name.strip("'"), 0.1, 10),
     "classes": lambda value, name: arguments.integer(value, name.strip("'"), 2, 1_000_000),

@@ -769,7 +769,11 @@ def generic_space(definition: Mapping[str, Any], source: str) -> SearchSpace:
         if slot.name in seen:
             raise FileFormatError(f"{source}: slot name {slot.name!r} is used more than once")
         seen.add(slot.name)
-    return SearchSpace(name, stages, definition=definition, notation=CodeNotation())
+    try:
+        plain = json.loads(json.dumps(dict(definition)))
+    except (TypeError, ValueError) as error:  # made in Python, of numbers of numpy
+        raise FileFormatError(f"{source}: a definition holds what JSON can hold: {error}") from None
+    return SearchSpace(name, stages, definition=plain, notation=CodeNotation())
 
 
 def require_size(
