@@ -509,7 +509,7 @@ def supernet_train(
 
     \b
     On several GPUs or machines (every process takes a part of every batch):
-      torchrun --nproc-per-node 2 -m pnag_fast supernet train --data photos/ ...
+      torchrun --nproc-per-node 2 --no-python pnag supernet train --data photos/ ...
     """  # noqa: D301
     from . import supernet as library
 

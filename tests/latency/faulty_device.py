@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from pnag_fast.errors import MeasurementError
+from pnag_fast.errors import FileAccessError, MeasurementError
 from pnag_fast.latency.device import DeviceUnavailableError
 from pnag_fast.latency.tiles import Machine
 
@@ -16,9 +16,9 @@ from pnag_fast.latency.tiles import Machine
 class FaultyDevice:
     """Every program takes 10 microseconds, unless `faults` names another fate for it.
 
-    A fault is the name of a signal, "hang", "memory", "abort", "raise", or a number of seconds to
-    report. `once` is a file: where given, faults happen until it exists. The fault of "compile"
-    befalls who compiles a program whose name contains `killer`.
+    A fault is the name of a signal, "hang", "memory", "abort", "raise", "file", or a number of
+    seconds to report. `once` is a file: where given, faults happen until it exists. The fault of
+    "compile" befalls who compiles a program whose name contains `killer`.
     """
 
     name = "faulty"
@@ -69,9 +69,16 @@ class FaultyDevice:
             raise MemoryError
         if fault == "raise":
             raise MeasurementError("no such kernel")
+        if fault == "file":
+            raise FileAccessError("no room")
         if fault == "abort":
             print("LLVM ERROR: cannot select", file=sys.stderr, flush=True)
             os.abort()
         os.kill(os.getpid(), getattr(signal, fault))
         time.sleep(600)
         return 0.0
+
+
+def slow_to_open():
+    """Take as long to open as a machine that loads TVM from a broken disk."""
+    time.sleep(600)

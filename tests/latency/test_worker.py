@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pnag_fast.errors import MeasurementError, MissingDependencyError
-from pnag_fast.latency.device import DeviceLostError
+from pnag_fast.errors import FileAccessError, MeasurementError, MissingDependencyError
+from pnag_fast.latency.device import DeviceClosedError, DeviceLostError
 from pnag_fast.latency.worker import DeviceSpec, WorkerDevice
 from pnag_fast.progress import ignore_progress
 
@@ -37,7 +37,7 @@ def open_worker(monkeypatch):
 
 
 def child_of(device):
-    return device._child._process
+    return device._child._process._process
 
 
 def test_a_worker_does_what_its_device_does(open_worker):
@@ -56,7 +56,8 @@ def test_a_worker_does_what_its_device_does(open_worker):
     ("fault", "text"),
     [
         ("SIGILL", "SIGILL .the target has instructions that this processor lacks"),
-        ("SIGSEGV", "SIGSEGV while 'seconds'"),
+        # Nothing is added to what the process said last, which was nothing.
+        ("SIGSEGV", "SIGSEGV while 'seconds'$"),
         ("SIGKILL", "SIGKILL .killed from outside, perhaps because memory ran out"),
         ("abort", "SIGABRT while 'seconds': LLVM ERROR: cannot select"),
     ],
@@ -123,26 +124,84 @@ def test_a_twin_is_another_process(open_worker):
         twin.close()
 
 
-def test_closing_ends_the_child_and_whoever_waits_for_it(open_worker):
+@pytest.mark.parametrize("moment_s", [0.2, 0.0])
+def test_closing_ends_the_child_and_whoever_waits_for_it(open_worker, moment_s):
     device = open_worker(faults={"a": "hang"})
     loaded = device.compile({"a": None}, {}, ignore_progress)
-    process = child_of(device)
+    process, connection = child_of(device), device._child._connection
+    closers = []
+
+    class Recorded:
+        """The connection, and who closes it."""
+
+        def __getattr__(self, name):
+            return getattr(connection, name)
+
+        def close(self):
+            closers.append(threading.current_thread())
+            connection.close()
+
+    device._child._connection = Recorded()
     errors = []
 
     def wait():
         try:
             loaded.seconds("a", 1)
-        except DeviceLostError as error:
+        except Exception as error:
             errors.append(error)
 
     thread = threading.Thread(target=wait)
     thread.start()
-    time.sleep(0.2)
+    time.sleep(moment_s)
     device.close()
     thread.join(10)
     assert not thread.is_alive()
-    assert len(errors) == 1
+    assert [type(error) for error in errors] == [DeviceClosedError]
     assert process.poll() is not None
+    # Closed once, and by the thread that was using it, if any was.
+    assert len(closers) == 1
+    assert moment_s == 0.0 or closers == [thread]
+
+
+def test_a_closed_device_is_not_opened_again(open_worker):
+    device = open_worker()
+    loaded = device.compile({"a": None}, {}, ignore_progress)
+    twin = device.twin()
+    device.close()
+    device.close()
+    with pytest.raises(DeviceClosedError):
+        loaded.seconds("a", 1)
+    with pytest.raises(DeviceClosedError):
+        device.compile({"a": None}, {}, ignore_progress)
+    # Another device of the same kind is another device.
+    assert twin.compile({"a": None}, {}, ignore_progress).seconds("a", 1) > 0
+    twin.close()
+
+
+def test_closing_leaves_no_descriptor_behind(open_worker):
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("this operating system has no /proc")
+    before = len(os.listdir("/proc/self/fd"))
+    for end in ("close", "die", "fail"):
+        device = open_worker(faults={"a": "SIGKILL", "b": "raise"})
+        loaded = device.compile({"a": None, "b": None}, {}, ignore_progress)
+        if end != "close":
+            with pytest.raises(MeasurementError):
+                loaded.seconds("a" if end == "die" else "b", 1)
+        device.close()
+    with pytest.raises(MeasurementError):
+        WorkerDevice(DeviceSpec("no_such_module:at_all"), timeout_s=5)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_error_about_a_file_in_the_child_is_not_taken_for_its_death(open_worker):
+    # Its base is OSError, as is that of a broken connection.
+    device = open_worker(faults={"a": "file"})
+    loaded = device.compile({"a": None}, {}, ignore_progress)
+    process = child_of(device)
+    with pytest.raises(FileAccessError, match="no room"):
+        loaded.seconds("a", 1)
+    assert process.poll() is None
 
 
 def test_a_hanging_child_ends_with_a_parent_that_was_killed(monkeypatch):

@@ -25,6 +25,10 @@ class DeviceLostError(MeasurementError):
         self.doing = doing
 
 
+class DeviceClosedError(DeviceLostError):
+    """Whoever owns the device has closed it, for good; it is not used again."""
+
+
 class DeviceUnusableError(MeasurementError):
     """The device cannot do the work at all, and trying again will not help."""
 
@@ -90,4 +94,4 @@ class Device(Protocol):
         """
 
     def close(self) -> None:
-        """Give the device back. Using it again opens it again."""
+        """Give the device back; it is not used again. Any thread may do this at any time."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import subprocess
-import sys
 from dataclasses import dataclass
+
+from .. import children
 
 # The ranges of pyproject.toml, from the first version that is tested to the first that is not.
 TESTED = {"apache-tvm": ((0, 27), (0, 28)), "apache-tvm-ffi": ((0, 1, 14), (0, 1, 15))}
@@ -60,24 +60,16 @@ def check_tvm() -> list[Finding]:
 
 def _check_round_trip(remedy: str) -> Finding:
     subject = "TVM module survives JSON"
-    try:
-        child = subprocess.run(  # noqa: S603 - this interpreter, a constant program
-            [sys.executable, "-c", _ROUND_TRIP],
-            capture_output=True,
-            text=True,
-            timeout=_ROUND_TRIP_SECONDS,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
+    ended = children.run(_ROUND_TRIP, timeout_s=_ROUND_TRIP_SECONDS)
+    if ended.code is None:
         return Finding(subject, False, f"no answer in {_ROUND_TRIP_SECONDS} s", remedy)
-    if child.returncode == 0:
+    if ended.code == 0:
         return Finding(subject, True, "yes")
-    if child.returncode < 0:
-        detail = f"the process died of signal {-child.returncode}"
+    if ended.code < 0:
+        detail = f"the process died of signal {-ended.code}"
     else:
-        lines = child.stderr.strip().splitlines()
-        detail = lines[-1] if lines else f"exit code {child.returncode}"
+        lines = ended.output.strip().splitlines()
+        detail = lines[-1] if lines else f"exit code {ended.code}"
     return Finding(subject, False, detail, remedy)
 
 

@@ -13,7 +13,13 @@ from typing import Generic, TypeVar
 
 from ..errors import MeasurementError, PnagError
 from ..progress import ProgressCallback, ignore_progress
-from .device import Device, DeviceLostError, DeviceUnavailableError, DeviceUnusableError
+from .device import (
+    Device,
+    DeviceClosedError,
+    DeviceLostError,
+    DeviceUnavailableError,
+    DeviceUnusableError,
+)
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -24,6 +30,8 @@ ATTEMPTS = 3
 # Losses in a row, with nothing done in between, after which a device is left alone.
 _LOSSES = 6
 _POLL_SECONDS = 0.2
+# How long whoever interrupts a run waits for its threads.
+_LEAVE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ class Fleet:
                 setattr(self.shares, what, spent)
 
     def close(self) -> None:
-        """Close all devices."""
+        """Close all devices, for good."""
         for device in self.devices:
             device.close()
 
@@ -145,13 +153,14 @@ class Fleet:
         try:
             yield from run.results()
         except BaseException:
-            # Threads that wait for a device end when its process does.
+            # Threads that wait for a device end when its process does. One that computes meanwhile
+            # ends at its next use of the device; nobody waits for that.
             run.stop()
             self.close()
+            run.join(_LEAVE_SECONDS)
             raise
-        finally:
-            run.stop()
-            run.join()
+        run.stop()
+        run.join()
 
 
 @dataclass
@@ -237,10 +246,12 @@ class _Run(Generic[Job, Result]):
             self._state.stopped = True
             self._state.lock.notify_all()
 
-    def join(self) -> None:
+    def join(self, seconds: float | None = None) -> None:
+        """Wait for the threads to end, all together for no longer than `seconds`."""
+        deadline = None if seconds is None else time.monotonic() + seconds
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join()
+                thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
     def _next(self) -> _Task[Job] | None:
         """Wait for a task; a task of another device may still come back."""
@@ -262,7 +273,7 @@ class _Run(Generic[Job, Result]):
                     self._put_back(task)
                     if not self._wait_for_device(str(error)):
                         break
-                except DeviceUnusableError as error:
+                except (DeviceClosedError, DeviceUnusableError) as error:
                     self._put_back(task)
                     self._state.gone.append(str(error))
                     break

@@ -18,7 +18,7 @@ from ..errors import InvalidInputError, MeasurementError
 from ..progress import ProgressCallback
 from ..spaces import Archs, Block, SearchSpace
 from .correction import MIN_NETWORKS, fit_correction
-from .device import Device, DeviceLostError, DeviceUnusableError, Loaded
+from .device import Device, DeviceClosedError, DeviceLostError, DeviceUnusableError, Loaded
 from .fleet import Failed, Fleet, Slot
 from .journal import Journal, Sample
 from .networks import (
@@ -350,6 +350,8 @@ class _Loads:
             for group in list(self._groups):
                 try:
                     loaded = device.compile(*programs_of(group), progress)
+                except DeviceClosedError:
+                    raise  # nothing is wrong with the group
                 except DeviceLostError as error:
                     self.clear()
                     if not error.doing.startswith(("compiling", "scheduling")):

@@ -11,29 +11,35 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
 
+from ..children import ChildProcess
 from ..errors import MeasurementError, PnagError
 from ..progress import ProgressCallback, ignore_progress
-from .device import Conditions, DeviceLostError, Loaded
+from .device import Conditions, DeviceClosedError, DeviceLostError, Loaded
 from .networks import Floats, Program
 from .tiles import Machine
 
 # Seconds that a child may take to start: loading TVM from a slow disk for the first time.
 _START_SECONDS = 120.0
-# How often a child looks whether its parent still lives.
-_WATCH_SECONDS = 1.0
+_STEP_SECONDS = 0.2
+# Seconds between the end of a connection and that of the process behind it.
+_LAST_SECONDS = 5.0
 # What a child that dies has to say is at the end of its standard error.
 _LAST_WORDS = 400
+
+_PROGRAM = f"""
+from {__name__} import main
+main(int(sys.argv[1]))
+"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class DeviceSpec:
 class WorkerDevice:
     """A `Device` whose work is done by a child process.
 
+    One thread uses it; any other may close it meanwhile.
+
     Parameters
     ----------
     spec
@@ -58,19 +66,26 @@ class WorkerDevice:
     def __init__(self, spec: DeviceSpec, *, timeout_s: float) -> None:
         self._spec = spec
         self.timeout_s = timeout_s
-        self._child: _Child | None = None
-        # Rises with each child, so that what was loaded in an earlier one is known to be gone.
-        self._generation = 0
+        self._reset()
         with self._started() as child:
             self.name: str = child.call(self.timeout_s, "get", "name")
             self.conditions: Conditions = child.call(self.timeout_s, "get", "conditions")
             self.machine: Machine = child.call(self.timeout_s, "get", "machine")
             self.count: int = child.call(self.timeout_s, "get", "count")
 
+    def _reset(self) -> None:
+        # Guards what follows: which child there is, and whether there may be another.
+        self._lock = threading.Lock()
+        self._child: _Child | None = None
+        # Rises with each child, so that what was loaded in an earlier one is known to be gone.
+        self._generation = 0
+        self._closed = False
+
     def twin(self) -> WorkerDevice:
         """Return another worker for a device of the same kind; its child starts when used."""
         twin = object.__new__(WorkerDevice)
-        twin.__dict__ = {**self.__dict__, "_child": None, "_generation": 0}
+        twin.__dict__.update(self.__dict__)
+        twin._reset()
         return twin
 
     def compile(
@@ -84,33 +99,54 @@ class WorkerDevice:
             handle, failures = child.call(
                 self.timeout_s, "compile", dict(programs), dict(parameters), progress=progress
             )
-        return _WorkerPrograms(self, self._generation, handle, failures)
+            return _WorkerPrograms(self, self._generation, handle, failures)
 
     def close(self) -> None:
-        """End the child. Using the device again starts another."""
-        if self._child is not None:
-            self._child.kill()
-            self._child = None
+        """End the child, for good; whoever waits for it gets a `DeviceClosedError`."""
+        with self._lock:
+            self._closed = True
+            child, self._child = self._child, None
+        if child is not None:
+            child.end()
 
     @contextlib.contextmanager
-    def _started(self) -> Any:
-        if self._child is None:
-            self._child = _Child(self._spec)
-            self._generation += 1
+    def _started(self) -> Iterator[_Child]:
+        child = self._running()
         try:
-            yield self._child
-        except DeviceLostError:
-            self.close()
-            raise
+            if not child.opened:
+                child.open()
+            yield child
         except BaseException as error:
-            # An interrupted conversation cannot be continued; an answered error was the answer.
-            if not isinstance(error, PnagError):
-                self.close()
+            # An answered error was the answer. A conversation that was interrupted, and one with a
+            # device that did not open, cannot be continued.
+            lost = isinstance(error, DeviceLostError) or not isinstance(error, PnagError)
+            if lost or not child.opened:
+                self._drop(child)
             raise
+
+    def _running(self) -> _Child:
+        with self._lock:
+            if self._closed:
+                raise DeviceClosedError("the device was closed")
+            if self._child is None:
+                self._child = _Child(self._spec)
+                self._generation += 1
+            return self._child
+
+    def _drop(self, child: _Child) -> None:
+        with self._lock:
+            if self._child is child:
+                self._child = None
+        child.end()
 
     def call(self, generation: int, method: str, *arguments: Any) -> Any:
         """Call a method on what child number `generation` loaded."""
-        if self._child is None or self._generation != generation:
+        with self._lock:
+            known = self._child is not None and self._generation == generation
+            closed = self._closed
+        if closed:
+            raise DeviceClosedError(f"{self.name} was closed")
+        if not known:
             raise DeviceLostError(f"{self.name} was restarted since its programs were loaded")
         with self._started() as child:
             return child.call(self.timeout_s, method, *arguments)
@@ -142,34 +178,35 @@ class _WorkerPrograms:
 
 
 class _Child:
-    """The process and the connection to it."""
+    """The process and the connection to it.
+
+    One thread talks; the connection and what the process said belong to it while it does. Another
+    may `end` the process at any time. The handles are closed by the last of them, so that neither
+    uses one that is closed, or that belongs to somebody else by then.
+    """
 
     def __init__(self, spec: DeviceSpec) -> None:
+        self._spec = spec
+        self.opened = False
+        self._lock = threading.Lock()
+        self._talking = False
+        self._ended = False
         ours, theirs = socket.socketpair()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 - this interpreter, this module
-                [sys.executable, "-m", __name__, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=self._said,
-                stderr=self._said,
-                env=environment,
-                # Ctrl-C is the parent's to handle.
-                start_new_session=True,
+        with contextlib.ExitStack() as undo:
+            undo.callback(ours.close)
+            undo.callback(theirs.close)
+            self._said = undo.enter_context(tempfile.TemporaryFile())
+            self._process = ChildProcess(
+                _PROGRAM, str(theirs.fileno()), output=self._said, pass_fds=[theirs.fileno()]
             )
-        except OSError as error:
-            ours.close()
-            raise MeasurementError(f"cannot start a measuring process: {error}") from error
-        finally:
             theirs.close()
+            undo.pop_all()
         self._connection = Connection(ours.detach())
-        try:
-            self.call(_START_SECONDS, "open", spec)
-        except BaseException:
-            self.kill()
-            raise
+
+    def open(self) -> None:
+        """Have the child make its device."""
+        self.call(_START_SECONDS, "open", self._spec)
+        self.opened = True
 
     def call(
         self,
@@ -184,32 +221,60 @@ class _Child:
         ------
         DeviceLostError
             If the child dies, or says nothing for `timeout_s`.
+        DeviceClosedError
+            If another thread ended it.
         PnagError
             What the method raised there.
         """
+        with self._lock:
+            if self._ended:
+                raise DeviceClosedError("the measuring process was ended")
+            self._talking = True
+        try:
+            return self._converse(timeout_s, method, arguments, progress)
+        finally:
+            with self._lock:
+                self._talking = False
+                self._release()
+
+    def _converse(
+        self, timeout_s: float, method: str, arguments: Sequence[Any], progress: ProgressCallback
+    ) -> Any:
         doing = method
         try:
             self._connection.send((method, arguments))
             while True:
-                if not self._connection.poll(timeout_s):
-                    self.kill()
+                if not self._speaks(timeout_s):
+                    self._process.kill()
                     raise DeviceLostError(f"no answer for {timeout_s:g} s while '{doing}'", doing)
                 kind, *content = self._connection.recv()
-                if kind == "progress":
-                    progress(*content)
-                    doing = content[0]
-                elif kind == "done":
-                    return content[0]
-                else:
-                    raise content[0]
-        except (EOFError, OSError):  # OSError: another thread has ended the child
+                if kind != "progress":
+                    break
+                progress(*content)
+                doing = content[0]
+        except (EOFError, OSError):
+            with self._lock:
+                ended = self._ended
+            if ended:
+                raise DeviceClosedError(f"the device was closed while '{doing}'") from None
             raise DeviceLostError(self._obituary(doing), doing) from None
+        if kind == "raise":
+            raise content[0]
+        return content[0]
+
+    def _speaks(self, timeout_s: float) -> bool:
+        """Wait for the child to say something; return whether it did."""
+        deadline = time.monotonic() + timeout_s
+        # In steps, since some systems give a signal to any thread and let this one wait.
+        while (left := deadline - time.monotonic()) > 0:
+            if self._connection.poll(min(left, _STEP_SECONDS)):
+                return True
+        return False
 
     def _obituary(self, doing: str) -> str:
         """Say how the process ended, with its last words."""
-        try:
-            code = self._process.wait(5.0)
-        except subprocess.TimeoutExpired:
+        code = self._process.wait(_LAST_SECONDS)
+        if code is None:
             return f"the connection to the measuring process broke while '{doing}'"
         if code < 0:
             try:
@@ -220,20 +285,23 @@ class _Child:
             how = f"the measuring process died of {name}{cause}"
         else:
             how = f"the measuring process ended with exit code {code}"
-        words: list[str] = []
-        with contextlib.suppress(ValueError):  # closed by another thread
-            self._said.seek(0, os.SEEK_END)
-            self._said.seek(max(0, self._said.tell() - _LAST_WORDS))
-            words = self._said.read().decode(errors="replace").strip().splitlines()
+        self._said.seek(0, os.SEEK_END)
+        self._said.seek(max(0, self._said.tell() - _LAST_WORDS))
+        words = self._said.read().decode(errors="replace").strip().splitlines()
         return f"{how} while '{doing}'" + (f": {words[-1]}" if words else "")
 
-    def kill(self) -> None:
+    def end(self) -> None:
         """End the process, whatever it is doing, and everything that it started."""
-        with contextlib.suppress(OSError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._connection.close()
-        self._said.close()
+        with self._lock:
+            self._ended = True
+        self._process.kill()
+        with self._lock:
+            self._release()
+
+    def _release(self) -> None:
+        if self._ended and not self._talking and not self._said.closed:
+            self._connection.close()
+            self._said.close()
 
 
 _CAUSES = {
@@ -300,20 +368,8 @@ class _Server:
         self._connection.send(("progress", description, done, total))
 
 
-def _end_with(parent: int) -> None:
-    """End this process soon after its parent, which may be killed while a device hangs here."""
-    while os.getppid() == parent:
-        time.sleep(_WATCH_SECONDS)
-    os._exit(1)
-
-
-def main() -> None:
-    """Serve the parent over the file descriptor that the command line names."""
-    threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+def main(descriptor: int) -> None:
+    """Serve the parent over a file descriptor."""
     # tvm_ffi imports torch where it can, which takes seconds, and nothing here needs it.
     sys.modules["torch"] = None  # type: ignore[assignment]
-    _Server(Connection(int(sys.argv[1]))).serve()
-
-
-if __name__ == "__main__":
-    main()
+    _Server(Connection(descriptor)).serve()
