@@ -125,11 +125,9 @@ def code_version() -> str:
     """Digest of what results depend on: the package's Python code and this benchmark's."""
     digest = hashlib.sha256()
     package, bench = Path(pf.__file__).parent, Path(__file__).parent
-    parts = ("accuracy", "generator", "search", "spaces")
+    parts = ("accuracy", "costs", "generator", "search", "spaces")
     modules = [p for part in parts for p in (package / part).rglob("*.py")]
-    for path in sorted(
-        [*modules, package / "costs.py", package / "pareto.py", *bench.glob("*.py")]
-    ):
+    for path in sorted([*modules, package / "pareto.py", *bench.glob("*.py")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 

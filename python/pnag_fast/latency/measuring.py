@@ -446,7 +446,7 @@ def space_blocks(space: SearchSpace) -> dict[str, Block]:
 
     def remember(block: Block) -> float:
         blocks[block.key] = block
-        return 0.0
+        return 1.0
 
     costs.from_blocks(space, remember, metric="latency", unit="ms", device="none")
     return blocks
@@ -535,9 +535,9 @@ def measure_table(
             entries=slots[None, :, None] * raw.entries,
         )
 
-    stage_ms = [
-        scaled(0.0 * raw.constants, 1.0 * (stages == k))(archs) for k in range(len(space.stages))
-    ]
+    contexts = 0 if space.resolution_slot is None else archs[:, [space.resolution_slot]] - 1
+    slot_ms = raw.entries[contexts, np.arange(space.n_slots), archs]
+    stage_ms = [slot_ms[:, stages == k].sum(axis=1) for k in range(len(space.stages))]
     correction = fit_correction(sum_ms, measured_ms, np.stack(stage_ms, axis=1))
     table = scaled(
         correction.offset_ms + correction.scale * raw.constants,

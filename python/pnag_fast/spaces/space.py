@@ -425,6 +425,10 @@ class SearchSpace:
             )
         sampler = self._windows.get(table)
         if sampler is None:
+            # A table of another class may know nothing of where its numbers come from.
+            require_determined = getattr(table, "require_determined", None)
+            if require_determined is not None:
+                require_determined(self)
             sampler = self._windows[table] = _core.WindowSampler(
                 self._core,
                 np.ascontiguousarray(table.entries, dtype=np.float64),

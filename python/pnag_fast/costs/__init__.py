@@ -1,0 +1,26 @@
+"""Additive costs of architectures: latency, energy, multiply-adds, parameters.
+
+A cost table is ``constant + sum over slots of entry[slot, code]`` (or the maximum, for peak
+memory). Where a space lets the architecture choose its input resolution, a table has one set of
+entries per resolution, since no cost of a network is additive over its layers and its resolution.
+"""
+
+from __future__ import annotations
+
+from .counts import from_blocks, macs, parameters
+from .fitting import agreement, fit, spearman
+from .once_for_all import from_ofa_yaml
+from .table import CostStack, CostTable, stack
+
+__all__ = [
+    "CostStack",
+    "CostTable",
+    "agreement",
+    "fit",
+    "from_blocks",
+    "from_ofa_yaml",
+    "macs",
+    "parameters",
+    "spearman",
+    "stack",
+]

@@ -1,0 +1,538 @@
+"""Tables from measurements of whole networks: what they determine, what is far off, how well."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import arguments
+from ..errors import InvalidInputError
+from ..spaces import Archs, SearchSpace, hull
+from .table import CostTable, n_contexts, require_text
+
+FloatArray = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+# Beyond this many standard deviations, estimated from the median, a measurement is far off.
+_FAR = 8.0
+# Few that are far off are faults. Many are what the table cannot describe, unless they are off by
+# more than a factor of two, as a machine that was busy with something else makes them.
+_FEW = 0.02
+_MANY = 0.10
+_GROSS = 2.0
+# A table is not blamed for less than this, relative to the median.
+_RESOLUTION = 0.005
+# Where the loss of Huber turns from squares to lines, in standard deviations.
+_HUBER = 1.345
+_ROUNDS = 50
+
+# Below this on networks left out, a table says little of close decisions.
+_GOOD_R2 = 0.9
+# Listed in a table's provenance at most.
+_LISTED = 100
+
+
+def fit(
+    space: SearchSpace,
+    archs: Archs,
+    values: npt.ArrayLike,
+    *,
+    metric: str,
+    unit: str,
+    device: str = "unknown",
+    folds: int = 5,
+    seed: int = 0,
+) -> CostTable:
+    """Fit a table to whole-network measurements by least squares.
+
+    With several resolutions in the space, every entry is linear in the number of pixels, so that
+    measurements at all resolutions are used together.
+
+    An architecture that was measured several times counts once, with the median, and is held out
+    as a whole. Measurements that lie far off while nearly all others agree are left out and named
+    under ``outliers`` in ``provenance``; where there are none, this is plain least squares.
+
+    Parameters
+    ----------
+    archs : ndarray of uint8, shape (n, n_slots)
+    values : array of float, shape (n,)
+        Measured costs in `unit`, positive.
+    folds : int
+        For the error on held-out networks, recorded under ``held_out`` in ``provenance``:
+        ``r2``, ``spearman``, ``mean_error`` and ``worst_error`` (both relative). Outliers off by
+        more than a factor of two are not judged by; all others are.
+    seed : int
+        For the choice of folds.
+
+    Returns
+    -------
+    CostTable
+        Its `domain` is `space`. ``provenance`` has ``networks`` (distinct architectures), ``noise``
+        where some were measured repeatedly (``spread``, the relative standard deviation of one
+        measurement), and ``warnings`` where the table should not be trusted.
+
+    Raises
+    ------
+    InvalidInputError
+        If the architectures leave open what others of the space cost: names codes, or combinations
+        of codes, that should be measured. If the table predicts networks that were left out no
+        better than their mean does, or an architecture would cost less than nothing.
+    """
+    for name, value in (("metric", metric), ("unit", unit), ("device", device)):
+        require_text(value, name)
+    space.validate(archs)
+    target = arguments.floats(
+        values, "values", (len(archs),), meaning=f"({len(archs)},): one per architecture"
+    )
+    folds, seed = arguments.integer(folds, "folds", 2), arguments.seed(seed)
+    bad = np.flatnonzero(~(np.isfinite(target) & (target > 0)))
+    if len(bad):
+        raise InvalidInputError(f"value {target[bad[0]]} of row {bad[0]} is not a positive number")
+    measured = _Measured.of(archs, target)
+    design = _Design.of(space, measured.archs)
+    n, rank = design.basis.shape
+    if folds > n or n * (folds - 1) // folds < rank:
+        raise InvalidInputError(
+            f"{n} measured architectures are too few for a table of space '{space.name}': with "
+            f"{folds} folds it needs at least {math.ceil(rank * folds / (folds - 1))}"
+        )
+    if np.ptp(measured.values) == 0:
+        raise InvalidInputError(
+            f"all {n} architectures measure {measured.values[0]:g} {unit}: there is nothing to fit"
+        )
+    robust = _fit_robust(design, measured.values)
+    held_out, judged = _hold_out(design, measured.values, robust, folds, seed)
+    quality = agreement(held_out[judged], measured.values[judged])
+    _require_skill(quality["r2"], measured, metric)
+    constants, entries = _fit_entries(space, design.back @ robust.solution)
+    try:
+        return CostTable.build(
+            space,
+            metric=metric,
+            unit=unit,
+            device=device,
+            constants=constants,
+            entries=entries,
+            provenance=_fit_provenance(space, measured, robust, quality, unit),
+            domain=space,
+        )
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"{error}. The cheapest network that was measured has {measured.values.min():.4g} "
+            f"{unit}: measure more networks that are cheap"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Distinct architectures, in the order in which they first came, and the median of each."""
+
+    archs: Archs
+    values: FloatArray
+    rows: tuple[npt.NDArray[np.intp], ...]
+    noise: Mapping[str, Any] | None
+
+    @classmethod
+    def of(cls, archs: Archs, target: FloatArray) -> _Measured:
+        _, first, group = np.unique(archs, axis=0, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        group = place[group.reshape(-1)]
+        by_group = np.lexsort((target, group))
+        starts = np.searchsorted(group[by_group], np.arange(len(first)))
+        rows = tuple(np.split(by_group, starts[1:]))
+        counts = np.diff(np.append(starts, len(archs)))
+        ordered = target[by_group]
+        medians = (ordered[starts + (counts - 1) // 2] + ordered[starts + counts // 2]) / 2
+        noise = None
+        if len(first) < len(archs):
+            means = np.add.reduceat(ordered, starts) / counts
+            relative = ordered / np.repeat(means, counts) - 1.0
+            noise = {
+                "networks": int((counts > 1).sum()),
+                "measurements": int(counts[counts > 1].sum()),
+                "spread": float(np.sqrt(np.sum(relative**2) / np.sum(counts - 1))),
+            }
+        return cls(np.ascontiguousarray(archs[first[order]]), medians, rows, noise)
+
+
+@dataclass(frozen=True)
+class _Design:
+    """Features of architectures as orthonormal columns, and the way back to entries.
+
+    Attributes
+    ----------
+    basis : ndarray of float64, shape (n, rank)
+    back : ndarray of float64, shape (n_features, rank)
+        Turns coefficients of the basis into the smallest solution; there are many, since depths
+        make codes depend on each other.
+    """
+
+    basis: FloatArray
+    back: FloatArray
+
+    @classmethod
+    def of(cls, space: SearchSpace, archs: Archs) -> _Design:
+        """Prepare a fit to `archs`.
+
+        Raises
+        ------
+        InvalidInputError
+            If they leave open what other architectures of `space` cost.
+        """
+        _require_all_codes(space, archs)
+        spanning = hull.spanning(space)
+        # The unknowns of the space: fewer than its codes, of which a layer always has one.
+        _, size, right = np.linalg.svd(_indicators(space, spanning.archs), full_matrices=False)
+        unknowns = np.ascontiguousarray(right[size > _OPEN * size[0]].T)
+        features, back = _indicators(space, archs) @ unknowns, unknowns
+        if space.resolution_slot is not None:
+            pixels = _pixels(space)[archs[:, space.resolution_slot] - 1]
+            centre, scale = float(pixels.mean()), float(pixels.std())
+            if scale == 0:
+                resolution = space.resolutions[int(archs[0, space.resolution_slot]) - 1]
+                raise InvalidInputError(
+                    f"all architectures have the input resolution {resolution}, which leaves open "
+                    "what they cost at others: measure some there, or make a space with this "
+                    "resolution alone"
+                )
+            # Centred, sizes that are close to each other do not look like a constant.
+            features = np.hstack([features, features * ((pixels - centre) / scale)[:, None]])
+            back = np.block(
+                [[unknowns, -centre / scale * unknowns], [0 * unknowns, unknowns / scale]]
+            )
+        size, directions = np.linalg.eigh(features.T @ features)
+        dependent = size <= _DEPENDENT * size[-1]
+        if dependent.any():
+            raise _leaves_open(space, archs, spanning, unknowns, directions[:, dependent])
+        first = directions / np.sqrt(size)
+        basis = features @ first
+        # Once more, for what rounding left of the angles.
+        size, directions = np.linalg.eigh(basis.T @ basis)
+        second = directions / np.sqrt(size)
+        return cls(basis @ second, back @ first @ second)
+
+    def solve_without(self, rows: Mask, target: FloatArray) -> tuple[FloatArray, Mask]:
+        """Fit to all but some rows, and say which rows the others determine."""
+        out = self.basis[rows]
+        size, directions = np.linalg.eigh(np.eye(out.shape[1]) - out.T @ out)
+        known = size > _DEPENDENT_ROWS
+        right_side = self.basis.T @ np.where(rows, 0.0, target)
+        seen = directions[:, known]
+        solution = seen @ ((seen.T @ right_side) / size[known])
+        determined = np.ones(len(target), dtype=np.bool_)
+        if not known.all():
+            outside = np.linalg.norm(self.basis @ directions[:, ~known], axis=1)
+            determined = outside <= _OPEN * np.linalg.norm(self.basis, axis=1)
+        return np.asarray(solution, dtype=np.float64), determined
+
+
+# A direction of features that is this much shorter than the longest, squared, is rounding.
+_DEPENDENT = 1e-11
+# The same, for a part of the rows of an orthonormal basis.
+_DEPENDENT_ROWS = 1e-9
+# Features that no combination of measured ones comes nearer to than this are open.
+_OPEN = 1e-6
+# Open costs that an error names.
+_NAMED = 3
+
+
+def _require_all_codes(space: SearchSpace, archs: Archs) -> None:
+    for slot in range(space.n_slots):
+        if slot == space.resolution_slot:
+            continue
+        seen = set(np.unique(archs[:, slot]).tolist())
+        for code in range(1, space.n_codes[slot]):
+            if code not in seen and _code_allowed(space, slot, code):
+                raise InvalidInputError(
+                    f"no architecture has {hull.describe_code(space.slots[slot], code)} in slot "
+                    f"{slot} ('{space.slots[slot].name}'): measure some that do"
+                )
+
+
+def _leaves_open(
+    space: SearchSpace,
+    archs: Archs,
+    spanning: hull.Spanning,
+    unknowns: FloatArray,
+    directions: FloatArray,
+) -> InvalidInputError:
+    """Name some of what a design leaves open: `directions` are those in which it does not reach."""
+    needed, found = directions.shape[0], directions.shape[0] - directions.shape[1]
+    if len(archs) < needed:
+        return InvalidInputError(
+            f"{len(archs)} measured architectures are too few for a table of space "
+            f"'{space.name}', which has {needed} unknowns"
+        )
+    features = _indicators(space, spanning.archs) @ unknowns
+    # What each changes of the first; where all changes are known, so is the first.
+    features -= features[0]
+    # With several resolutions a cost has two parts, one that grows with the pixels.
+    parts = np.split(directions, needed // unknowns.shape[1])
+    outside = [np.abs(features @ part).max(axis=1) > _OPEN for part in parts]
+    rows = np.flatnonzero(np.any(outside, axis=0))
+    named = list(
+        dict.fromkeys(_open_cost(space, archs, *spanning.changes[row]) for row in rows.tolist())
+    )
+    more = f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    example = ",".join(map(str, spanning.archs[rows[0]].tolist()))
+    return InvalidInputError(
+        f"these {len(archs)} architectures determine {found} of {needed} unknowns of a table for "
+        f"'{space.name}', and leave open: {'; '.join(named[:_NAMED])}{more}. Measure networks that "
+        f"tell these apart, for example that with the codes {example}"
+    )
+
+
+def _open_cost(space: SearchSpace, archs: Archs, slot: int, code: int) -> str:
+    """Say why the cost of a code is open."""
+    where = f"slot {slot} ('{space.slots[slot].name}')"
+    if archs[:, slot].all() and _code_allowed(space, slot, 0):
+        return f"{where} is never absent"
+    what = f"{hull.describe_code(space.slots[slot], code)} of {where}"
+    has = archs[:, slot] == code
+    for other in range(space.n_slots):
+        for companion in np.unique(archs[has, other]).tolist():
+            if other != slot and np.array_equal(archs[:, other] == companion, has):
+                name = hull.describe_code(space.slots[other], companion)
+                return f"{what}, which occurs only together with {name} of slot {other}"
+    return f"{what}, which occurs only in combinations with others"
+
+
+@dataclass(frozen=True)
+class _Robust:
+    """Least squares without what is far off.
+
+    Attributes
+    ----------
+    solution, fitted : ndarray of float64, shapes (rank,) and (n,)
+    left_out, gross : ndarray of bool, shape (n,)
+        What was not fitted to; which of that is off by more than a factor of two.
+    far : float
+        Share that is far off, left out or not.
+    """
+
+    solution: FloatArray
+    fitted: FloatArray
+    left_out: Mask
+    gross: Mask
+    far: float
+
+
+def _fit_robust(design: _Design, target: FloatArray) -> _Robust:
+    """Fit by least squares; where some are far off, by Huber's loss, and again without those.
+
+    Where none is, this is plain least squares.
+    """
+    basis = design.basis
+    n, rank = basis.shape
+    # A row that nearly alone determines something is never off.
+    shrinks = np.sqrt(np.maximum(1.0 - np.sum(basis**2, axis=1), 1e-3))
+    freedom = math.sqrt(n / max(n - rank, 1))
+    floor = _RESOLUTION * float(np.median(target))
+
+    def deviations(fitted: FloatArray) -> FloatArray:
+        """How far off each measurement is, in standard deviations."""
+        residual = np.abs(target - fitted)
+        scale = max(float(np.median(residual)) / 0.6745 * freedom, floor)
+        return np.asarray(residual / (scale * shrinks))
+
+    none = np.zeros(n, dtype=np.bool_)
+    solution = basis.T @ target
+    # Several that are far off hide each other from least squares, but not that something is.
+    if (deviations(basis @ solution) <= _FAR / 2).all():
+        return _Robust(solution, basis @ solution, none, none, 0.0)
+    robust = solution
+    for _ in range(_ROUNDS):
+        fitted = basis @ robust
+        weighted = basis / np.maximum(deviations(fitted) / _HUBER, 1.0)[:, None]
+        robust = np.linalg.solve(weighted.T @ basis, weighted.T @ target)
+        if np.abs(basis @ robust - fitted).max() < floor:
+            break
+    left_out, gross, far = none, none, none
+    for _ in range(_ROUNDS):
+        fitted = basis @ robust
+        far = deviations(fitted) > _FAR
+        gross = far & ((target > _GROSS * fitted) | (_GROSS * target < fitted))
+        chosen = far if far.sum() <= max(1, _FEW * n) else gross
+        if chosen.sum() > max(1, _MANY * n):
+            chosen = none
+        _, determined = design.solve_without(chosen, target)
+        # What nothing else determines has to stay.
+        chosen = chosen & determined
+        if np.array_equal(chosen, left_out):
+            break
+        left_out = chosen
+        robust = design.solve_without(left_out, target)[0]
+    if not left_out.any():
+        robust = solution
+    return _Robust(robust, basis @ robust, left_out, gross & left_out, float(far.mean()))
+
+
+def _hold_out(
+    design: _Design, target: FloatArray, robust: _Robust, folds: int, seed: int
+) -> tuple[FloatArray, Mask]:
+    """Predict each architecture by a fit to those of other folds, and say which to judge by.
+
+    An architecture whose cost the others leave open cannot be predicted, only measured.
+    """
+    held_out = np.empty_like(target)
+    judged = ~robust.gross
+    fold = np.random.default_rng(seed).permutation(len(target)) % folds
+    for k in range(folds):
+        inside = fold == k
+        solution, determined = design.solve_without(inside | robust.left_out, target)
+        held_out[inside] = design.basis[inside] @ solution
+        judged &= ~inside | determined
+    if judged.sum() < 2:
+        raise InvalidInputError(
+            f"no measured architecture can be predicted from the others ({len(target)} in "
+            f"{folds} folds): measure more"
+        )
+    return held_out, judged
+
+
+def _require_skill(r2: float, measured: _Measured, metric: str) -> None:
+    if r2 > 0:
+        return
+    noise = ""
+    if measured.noise is not None:
+        noise = f"; repeated measurements differ by {measured.noise['spread']:.1%} of their mean"
+    raise InvalidInputError(
+        f"a table fitted to these {len(measured.values)} networks predicts those left out no "
+        f"better than their mean does (R2 {r2:.2g}{noise}): the values are noise, belong to other "
+        "rows, or are no sum over slots; check that values and archs are in the same order, and "
+        f"measure the {metric} longer or of more networks"
+    )
+
+
+def _fit_provenance(
+    space: SearchSpace, measured: _Measured, robust: _Robust, quality: dict[str, float], unit: str
+) -> dict[str, Any]:
+    n = len(measured.values)
+    provenance: dict[str, Any] = {
+        "source": "least squares on whole networks",
+        "networks": n,
+        "held_out": quality,
+    }
+    warnings = []
+    if quality["r2"] < _GOOD_R2:
+        warnings.append(
+            f"the table explains {quality['r2']:.0%} of how networks that were left out differ "
+            f"(R2, good is {_GOOD_R2} or more): do not trust close decisions; measure more "
+            f"networks than these {n}, more steadily, or in larger batches"
+        )
+    if measured.noise is not None:
+        provenance["noise"] = dict(measured.noise)
+    out = np.flatnonzero(robust.left_out)
+    if len(out):
+        worst = out[
+            np.argsort(
+                -np.abs(np.log(measured.values[out] / np.maximum(robust.fitted[out], 1e-300)))
+            )
+        ]
+        names = space.to_strings(np.ascontiguousarray(measured.archs[worst[:_LISTED]]))
+        provenance["outliers"] = {
+            "networks": len(out),
+            "rows": [
+                {
+                    "row": int(measured.rows[index].min()),
+                    "arch": name,
+                    "measured": float(measured.values[index]),
+                    "fitted": float(robust.fitted[index]),
+                }
+                for index, name in zip(worst.tolist(), names, strict=False)
+            ],
+        }
+        first = provenance["outliers"]["rows"][0]
+        warnings.append(
+            f"{len(out)} of {n} networks lie far off and were left out, the farthest in row "
+            f"{first['row']}: {first['measured']:.4g} {unit} measured, {first['fitted']:.4g} by "
+            "the others; measure them again"
+        )
+    elif robust.far > _MANY:
+        warnings.append(
+            f"{robust.far:.0%} of the networks lie far off, too many to be left out: they were "
+            "measured under other conditions, or do not add up over slots"
+        )
+    if warnings:
+        provenance["warnings"] = warnings
+    return provenance
+
+
+def agreement(predicted: FloatArray, measured: FloatArray) -> dict[str, float]:
+    """R², Spearman's rank correlation, and the mean and worst relative error of a prediction."""
+    residual = predicted - measured
+    spread = float(np.sum((measured - measured.mean()) ** 2))
+    relative = np.abs(residual) / measured
+    return {
+        "r2": 1.0 - float(np.sum(residual**2)) / spread if spread > 0 else 0.0,
+        "spearman": spearman(predicted, measured),
+        "mean_error": float(relative.mean()),
+        "worst_error": float(relative.max()),
+    }
+
+
+def spearman(a: FloatArray, b: FloatArray) -> float:
+    """Spearman's rank correlation, with mid-ranks for ties; 0 where one side is constant."""
+    ranks_a, ranks_b = _mid_ranks(a), _mid_ranks(b)
+    scale = float(np.sqrt((ranks_a @ ranks_a) * (ranks_b @ ranks_b)))
+    return float(ranks_a @ ranks_b) / scale if scale > 0 else 0.0
+
+
+def _mid_ranks(values: FloatArray) -> FloatArray:
+    """Ranks around zero; equal values share the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return np.asarray(ranks - ranks.mean(), dtype=np.float64)
+
+
+def _indicators(space: SearchSpace, archs: Archs) -> FloatArray:
+    """One column per present code, and a constant."""
+    columns = [np.ones(len(archs))]
+    for slot in range(space.n_slots):
+        if slot != space.resolution_slot:
+            codes = range(1, space.n_codes[slot])
+            columns += [(archs[:, slot] == code).astype(np.float64) for code in codes]
+    return np.stack(columns, axis=1)
+
+
+def _fit_entries(space: SearchSpace, solution: FloatArray) -> tuple[FloatArray, FloatArray]:
+    constants = np.zeros(n_contexts(space))
+    entries = np.zeros((n_contexts(space), space.n_slots, max(space.n_codes)))
+    parts = np.split(solution, 2) if space.resolution_slot is not None else [solution]
+    scales = [np.ones(n_contexts(space))]
+    if space.resolution_slot is not None:
+        scales.append(_pixels(space))
+    for part, scale in zip(parts, scales, strict=True):
+        constants += scale * part[0]
+        column = 1
+        for slot in range(space.n_slots):
+            if slot == space.resolution_slot:
+                continue
+            n = space.n_codes[slot] - 1
+            entries[:, slot, 1 : n + 1] += scale[:, None] * part[column : column + n]
+            column += n
+    return constants, entries
+
+
+def _pixels(space: SearchSpace) -> FloatArray:
+    """Pixels of each resolution, as a fraction of the largest so that columns stay comparable."""
+    squared = np.square(np.array(space.resolutions, dtype=np.float64))
+    return np.asarray(squared / squared.max())
+
+
+def _code_allowed(space: SearchSpace, slot: int, code: int) -> bool:
+    first = 0
+    for stage in space.stages:
+        if slot < first + len(stage.slots):
+            if stage.rows is not None:
+                return any(row[slot - first] == code for row in stage.rows)
+            return code > 0 or slot - first >= stage.min_depth
+        first += len(stage.slots)
+    return False

@@ -1,0 +1,526 @@
+"""`CostTable`: one additive cost over a search space, its file, and several looked up at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core, arguments, files
+from ..errors import FileFormatError, InvalidInputError, InvalidTypeError
+from ..spaces import Archs, SearchSpace, from_definition, hull
+from ..threads import resolve_threads
+
+FloatArray = npt.NDArray[np.float64]
+
+COST_FORMAT = "pnag-cost-table"
+COST_VERSION = 1
+
+# What a table's file may hold; `files.write_json` adds the rest.
+_FIELDS = (
+    "space",
+    "metric",
+    "unit",
+    "device",
+    "reduce",
+    "constants",
+    "entries",
+    "measured",
+    "determined_by",
+)
+_HEADER = ("format", "version", "provenance", "sha256")
+
+# What a person reads for a metric.
+_METRICS = {"macs": "multiply-adds"}
+# Tables that a stack names when it is printed.
+_SHOWN_TABLES = 3
+
+# Files of the first days count everything in "count".
+COUNTED = {"macs": "MACs", "parameters": "parameters"}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CostTable:
+    """One additive cost over a search space.
+
+    Attributes
+    ----------
+    space : SearchSpace
+        The space whose slots and codes the entries are for.
+    metric, unit, device : str
+        What is counted, for example ``"latency"``, ``"ms"``, ``"pixel7-cpu"``.
+    constants : ndarray of float64, shape (n_contexts,)
+        Cost of what all architectures share, one value per input resolution of the space.
+    entries : ndarray of float64, shape (n_contexts, n_slots, max_codes)
+        Cost of each code in each slot; NaN where a slot has no such code.
+    reduce : {"sum", "max"}
+        How constant and entries combine.
+    provenance : dict
+        Where the numbers come from; JSON. A list of strings under ``warnings`` says why they should
+        not be trusted.
+    domain : SearchSpace, optional
+        The space whose architectures determine the entries, see `require_determined`. None where
+        every entry was measured or counted by itself.
+
+    Examples
+    --------
+    >>> import pnag_fast as pf
+    >>> table = pf.costs.macs(pf.spaces.get("nasbench201"))
+    >>> table(table.space.from_strings(
+    ...     ["|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"]
+    ... ))
+    array([43172480.])
+    >>> table
+    <CostTable of multiply-adds for 'nasbench201'
+     7.783e+06 to 2.201e+08 MACs on any device>
+    """
+
+    space: SearchSpace
+    metric: str
+    unit: str
+    device: str
+    constants: FloatArray
+    entries: FloatArray
+    reduce: Literal["sum", "max"] = "sum"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    domain: SearchSpace | None = None
+
+    @classmethod
+    def build(
+        cls,
+        space: SearchSpace,
+        *,
+        metric: str,
+        unit: str,
+        device: str,
+        constants: Sequence[float] | FloatArray,
+        entries: FloatArray,
+        reduce: Literal["sum", "max"] = "sum",
+        provenance: Mapping[str, Any] | None = None,
+        domain: SearchSpace | None = None,
+    ) -> CostTable:
+        """Check shapes and values and make a table.
+
+        Raises
+        ------
+        InvalidInputError
+            If a shape does not fit the space, an entry of an existing code is not finite, or some
+            architecture would cost nothing or less than nothing; if `domain` leaves open what an
+            architecture of `space` costs.
+        """
+        for name, value in (("metric", metric), ("unit", unit), ("device", device)):
+            require_text(value, name)
+        constants = np.array(arguments.floats(constants, "constants")).reshape(-1)
+        entries = np.array(arguments.floats(entries, "entries"))
+        shape = (n_contexts(space), space.n_slots, max(space.n_codes))
+        if entries.shape != shape or constants.shape != shape[:1]:
+            raise InvalidInputError(
+                f"entries and constants of a table for space '{space.name}' should have shapes "
+                f"{shape} and {shape[:1]}, found {entries.shape} and {constants.shape}"
+            )
+        if reduce not in ("sum", "max"):
+            raise InvalidInputError(f"reduce should be 'sum' or 'max', found {reduce!r}")
+        exists = _code_exists(space)
+        bad = np.argwhere(~np.isfinite(entries) & exists)
+        if len(bad):
+            context, slot, code = bad[0]
+            raise InvalidInputError(
+                f"entry of slot {slot} ('{space.slots[slot].name}'), code {code}"
+                f"{_context_name(space, context)} is {entries[context, slot, code]}; "
+                "every entry must be a finite number"
+            )
+        if not np.isfinite(constants).all():
+            raise InvalidInputError(f"constants should be finite, found {constants.tolist()}")
+        entries = np.where(exists, entries, np.nan)
+        constants.flags.writeable = entries.flags.writeable = False
+        about = dict(provenance or {})
+        table = cls(space, metric, unit, device, constants, entries, reduce, about, domain)
+        table._require_positive()
+        return table if domain is None else table._determined_for(space)
+
+    def _require_positive(self) -> None:
+        """Refuse a table by which some architecture is free: the cheapest tells, exactly."""
+        low, high = self.bounds
+        if low > 0 and math.isfinite(high):
+            return
+        if low > 0 or math.isnan(low):
+            raise InvalidInputError(
+                f"the dearest architecture of '{self.space.name}' costs {high} {self.unit}: the "
+                "entries are too large to add up; choose a larger unit"
+            )
+        arch = self.cheapest()
+        context = 0 if self.space.resolution_slot is None else arch[self.space.resolution_slot] - 1
+        raise InvalidInputError(
+            f"by this {self.metric} table of '{self.device}' the cheapest architecture of "
+            f"'{self.space.name}'{_context_name(self.space, int(context))} costs {low:.4g} "
+            f"{self.unit} (codes {','.join(map(str, arch.tolist()))}); every total must be above "
+            "zero, although single entries need not be: check what was measured, or add what all "
+            "architectures share as constants"
+        )
+
+    def __call__(
+        self, archs: Archs, *, threads: int | None = None, out: FloatArray | None = None
+    ) -> FloatArray:
+        """Cost of each row.
+
+        Parameters
+        ----------
+        archs : ndarray of uint8, shape (n, n_slots)
+        threads : int, optional
+            Default: all cores that the process may use; the result does not depend on it.
+        out : ndarray of float64, shape (n,), optional
+            Where to write, C-contiguous; saves the time of fresh memory in a loop over batches.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+            `out`, if it was given.
+        """
+        if out is None:
+            return self._kernel.lookup(archs, resolve_threads(threads)).reshape(-1)
+        if not isinstance(out, np.ndarray) or out.ndim != 1:
+            raise InvalidTypeError("out should be a float64 array with one dimension")
+        # A view of one column, or, of an array with gaps, one that the kernel refuses.
+        self._kernel.lookup(archs, resolve_threads(threads), out[:, None])
+        return out
+
+    @cached_property
+    def _kernel(self) -> _core.CostTables:
+        return _kernel([self])
+
+    @cached_property
+    def bounds(self) -> tuple[float, float]:
+        """Smallest and largest cost over the space, exact."""
+        return float(self(self.cheapest()[None])[0]), float(self(self.dearest()[None])[0])
+
+    def cheapest(self) -> Archs:
+        """Return an architecture of the smallest cost, shape (n_slots,)."""
+        return self._extreme(1.0)
+
+    def dearest(self) -> Archs:
+        """Return an architecture of the largest cost, shape (n_slots,)."""
+        return self._extreme(-1.0)
+
+    def _extreme(self, sign: float) -> Archs:
+        """Minimise ``sign * cost``: stages are independent, for a sum as for a maximum."""
+        listed = [
+            None if stage.rows is None else np.array(stage.rows) for stage in self.space.stages
+        ]
+        rows = [
+            self._extreme_in_context(sign, context, listed)
+            for context in range(len(self.constants))
+        ]
+        costs = sign * self(np.stack(rows))
+        return rows[int(np.argmin(costs))]
+
+    def _extreme_in_context(
+        self, sign: float, context: int, listed: Sequence[npt.NDArray[np.int_] | None]
+    ) -> Archs:
+        entries = self.entries[context]
+        arch = np.zeros(self.space.n_slots, dtype=np.uint8)
+        first = 0
+        for stage, rows in zip(self.space.stages, listed, strict=True):
+            slots = slice(first, first + len(stage.slots))
+            first = slots.stop
+            if self.space.resolution_slot == slots.start:
+                arch[slots] = context + 1
+                continue
+            candidates = rows
+            if candidates is None:
+                best = [
+                    1 + int(np.argmin(sign * entries[s, 1 : self.space.n_codes[s]]))
+                    for s in range(slots.start, slots.stop)
+                ]
+                depths = range(stage.min_depth, len(best) + 1)
+                candidates = np.array([best[:d] + [0] * (len(best) - d) for d in depths])
+            chosen = entries[np.arange(slots.start, slots.stop), candidates]
+            with np.errstate(over="ignore"):
+                costs = chosen.sum(axis=1) if self.reduce == "sum" else chosen.max(axis=1)
+            arch[slots] = candidates[int(np.argmin(sign * costs))]
+        return arch
+
+    def for_space(self, space: SearchSpace) -> CostTable:
+        """Return the same table for another space over the same slots and network.
+
+        Raises
+        ------
+        InvalidInputError
+            If the slots or the network differ, or the table was fitted to architectures that leave
+            open what others of `space` cost.
+        """
+        if space == self.space:
+            return self
+        if space.fingerprint != self.space.fingerprint:
+            raise InvalidInputError(
+                f"this {self.metric} table of '{self.device}' is for space '{self.space.name}' "
+                f"({self.space.fingerprint}), not for '{space.name}' ({space.fingerprint}): the "
+                "slots, the network's width or classes, or the input resolutions differ; measure "
+                "or load a table for this space"
+            )
+        table = replace(self._determined_for(space), space=space)
+        # A table may have been checked for fewer architectures than this space has.
+        table._require_positive()
+        return table
+
+    def require_determined(self, space: SearchSpace) -> None:
+        """Check that what the table was made from determines the cost of all of `space`.
+
+        A table that is fitted to whole networks knows the sums of entries that occurred in them,
+        and no more: what a code costs that never occurred, or that always came with another one, is
+        open, and the number in its place means nothing.
+
+        Raises
+        ------
+        InvalidInputError
+            Names the first code that is open, and why.
+        """
+        self._determined_for(space)
+
+    def _determined_for(self, space: SearchSpace) -> CostTable:
+        domain = self.domain
+        if domain is None or domain is space:
+            return self
+        if domain.fingerprint != space.fingerprint:
+            raise InvalidInputError(
+                f"this {self.metric} table of '{self.device}' was fitted to networks of "
+                f"'{domain.name}', which has other slots, or another network, than '{space.name}'"
+            )
+        found = hull.first_undetermined(domain, space)
+        if found is not None:
+            slot = space.slots[found.slot]
+            what = hull.describe_code(slot, found.code)
+            raise InvalidInputError(
+                f"this {self.metric} table of '{self.device}' was fitted to networks of "
+                f"'{domain.name}', and does not know what {what} of slot {found.slot} "
+                f"('{slot.name}') costs, which '{space.name}' allows: it {found.reason}. Fit a "
+                f"table to networks of '{space.name}', or use this one for '{domain.name}'"
+            )
+        return self
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why the table should not be trusted, for whoever shows it; mostly nothing."""
+        listed = self.provenance.get("warnings")
+        return tuple(map(str, listed)) if isinstance(listed, list) else ()
+
+    def describe(self) -> str:
+        """Name the table in one line, for messages and reports."""
+        what = self.metric if self.metric == self.unit else f"{self.metric} in {self.unit}"
+        return f"{what} on {self.device}"
+
+    def __repr__(self) -> str:
+        low, high = self.bounds
+        device = "any device" if self.device == "any" else f"'{self.device}'"
+        lines = [
+            f"<CostTable of {_METRICS.get(self.metric, self.metric)} for '{self.space.name}'",
+            f"{low:.4g} to {high:.4g} {self.unit} on {device}",
+        ]
+        if self.domain is not None:
+            held_out = self.provenance.get("held_out")
+            r2 = held_out.get("r2") if isinstance(held_out, dict) else None
+            known = f", held-out R2 {r2:.3f}" if isinstance(r2, float) else ""
+            lines.append(f"fitted to networks of '{self.domain.name}'{known}")
+        if self.warnings:
+            lines.append(f"{len(self.warnings)} warnings: see table.warnings")
+        return "\n ".join(line[:96] for line in lines) + ">"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The kernel is a handle of C++, made anew from the entries where it is missing.
+        return {name: value for name, value in self.__dict__.items() if name != "_kernel"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.constants.flags.writeable = self.entries.flags.writeable = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the table as JSON values; `from_json` reads them back."""
+        document = {
+            "space": self.space.definition,
+            "metric": self.metric,
+            "unit": self.unit,
+            "device": self.device,
+            "reduce": self.reduce,
+            "constants": self.constants.tolist(),
+            # Codes that a slot does not have are left out: JSON knows no NaN.
+            "entries": [
+                [row[:n].tolist() for row, n in zip(context, self.space.n_codes, strict=True)]
+                for context in self.entries
+            ],
+            "measured": dict(self.provenance),
+        }
+        if self.domain is not None:
+            document["determined_by"] = self.domain.definition
+        return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any], path: files.StrPath) -> CostTable:
+        """Read what `to_json` wrote; `path` names the source in error messages."""
+        try:
+            arguments.known_keys(document, (*_FIELDS, *_HEADER), f"'{path}'")
+            space = from_definition(files.require(document, "space", dict, path), f"'{path}'")
+            domain = document.get("determined_by")
+            if domain is not None:
+                where = f"'{path}': determined_by"
+                domain = from_definition(
+                    files.require(document, "determined_by", dict, path), where
+                )
+                domain = space if domain == space else domain
+            metric = files.require(document, "metric", str, path)
+            unit = files.require(document, "unit", str, path)
+            constants = files.require(document, "constants", list, path)
+            return cls.build(
+                space,
+                metric=metric,
+                unit=COUNTED.get(metric, unit) if unit == "count" else unit,
+                device=files.require(document, "device", str, path),
+                constants=[
+                    arguments.number(value, f"constant {context}")
+                    for context, value in enumerate(constants)
+                ],
+                entries=_entries(space, files.require(document, "entries", list, path)),
+                reduce=files.require(document, "reduce", str, path),
+                provenance=files.require(document, "measured", dict, path),
+                domain=domain,
+            )
+        except FileFormatError:
+            raise
+        except (InvalidInputError, InvalidTypeError) as error:
+            raise FileFormatError(f"'{path}' is not a valid cost table: {error}") from error
+
+    def save(self, path: files.StrPath) -> None:
+        """Write the table as versioned JSON, atomically."""
+        files.write_json(path, COST_FORMAT, COST_VERSION, self.to_json())
+
+    @classmethod
+    def load(cls, path: files.StrPath) -> CostTable:
+        """Read a table; `FileFormatError` or `FileAccessError` say what is wrong with the file."""
+        return cls.from_json(files.read_json(path, COST_FORMAT, COST_VERSION), path)
+
+
+def _entries(space: SearchSpace, listed: Sequence[object]) -> FloatArray:
+    """Read entries as a file lists them, one row of numbers for each slot in each context."""
+    shape = (n_contexts(space), space.n_slots, max(space.n_codes))
+    entries = np.full(shape, np.nan)
+    _require_list(listed, shape[0], "entries")
+    for context, rows in enumerate(listed):
+        where = f"entries{_context_name(space, context)}"
+        for slot, row in enumerate(_require_list(rows, shape[1], where)):
+            name = f"slot {slot} ('{space.slots[slot].name}'){_context_name(space, context)}"
+            values = _require_list(row, space.n_codes[slot], name)
+            # Checked at once where all is well; a file of a large space has 100,000 entries.
+            if not set(map(type, values)) <= {int, float} or not all(map(_is_finite, values)):
+                values = [
+                    arguments.number(value, f"entry of {name}, code {code}")
+                    for code, value in enumerate(values)
+                ]
+            entries[context, slot, : len(values)] = values
+    return entries
+
+
+def _require_list(value: object, length: int, what: str) -> list[Any]:
+    if not isinstance(value, list) or len(value) != length:
+        found = f"{len(value)}" if isinstance(value, list) else arguments.shown(value)
+        raise InvalidInputError(f"{what} should be a list of {length}, found {found}")
+    return value
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer of 400 digits
+        return False
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CostStack:
+    """Several cost tables of one space, looked up in one pass over the architectures."""
+
+    tables: tuple[CostTable, ...]
+
+    def __call__(
+        self, archs: Archs, *, threads: int | None = None, out: FloatArray | None = None
+    ) -> FloatArray:
+        """Costs of each row, shape (n, number of tables), float64.
+
+        They are written into `out`, a C-contiguous array of that shape and type, if it is given:
+        beyond a few MB the pages of fresh memory take more time than the lookup.
+        """
+        return self._kernel.lookup(archs, resolve_threads(threads), out)
+
+    def __repr__(self) -> str:
+        lines = [f"<CostStack of {len(self.tables)} for '{self.space.name}'"]
+        for table, (low, high) in zip(self.tables[:_SHOWN_TABLES], self.bounds, strict=False):
+            lines.append(f"{table.describe()[:60]}: {low:.4g} to {high:.4g}")
+        if len(self.tables) > _SHOWN_TABLES:
+            lines.append(f"and {len(self.tables) - _SHOWN_TABLES} more")
+        return "\n ".join(lines) + ">"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_kernel"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    @cached_property
+    def _kernel(self) -> _core.CostTables:
+        return _kernel(self.tables)
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space of all tables."""
+        return self.tables[0].space
+
+    @cached_property
+    def bounds(self) -> FloatArray:
+        """Smallest and largest cost by each table, shape (number of tables, 2)."""
+        return np.array([table.bounds for table in self.tables])
+
+
+def stack(tables: Sequence[CostTable]) -> CostStack:
+    """Combine tables of one space; ``stack(tables)(archs)`` has shape (n, len(tables)).
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no table, or two are for different spaces.
+    """
+    tables = tuple(tables)
+    if not tables:
+        raise InvalidInputError("stack() needs at least one cost table")
+    return CostStack(tuple(table.for_space(tables[0].space) for table in tables))
+
+
+def _kernel(tables: Sequence[CostTable]) -> _core.CostTables:
+    space = tables[0].space
+    return _core.CostTables(
+        np.stack([table.entries for table in tables]),
+        np.stack([table.constants for table in tables]),
+        [table.reduce == "max" for table in tables],
+        -1 if space.resolution_slot is None else space.resolution_slot,
+        list(space.n_codes),
+    )
+
+
+def require_text(value: object, name: str) -> None:
+    """Refuse what is no string."""
+    if not isinstance(value, str):
+        raise InvalidTypeError(f"{name} should be text, found {arguments.shown(value)}")
+
+
+def n_contexts(space: SearchSpace) -> int:
+    """Return how many sets of entries a table has: one for each resolution to choose from."""
+    return 1 if space.resolution_slot is None else len(space.resolutions)
+
+
+def _context_name(space: SearchSpace, context: int) -> str:
+    return "" if space.resolution_slot is None else f" at {space.resolutions[context]} px"
+
+
+def _code_exists(space: SearchSpace) -> npt.NDArray[np.bool_]:
+    codes = np.arange(max(space.n_codes))
+    return codes[None, :] < np.array(space.n_codes)[:, None]
