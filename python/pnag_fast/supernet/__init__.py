@@ -28,6 +28,7 @@ from .once_for_all import load_ofa
 from .published import published, published_accuracies
 from .recipes import RECIPES, Allowed, Phase, compound_architectures, plan
 from .resume import EpochRecord
+from .trained_on import TrainedOn
 from .training import TrainingLog, train
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Phase",
     "StaticNetwork",
     "Supernet",
+    "TrainedOn",
     "TrainingLog",
     "accuracy",
     "build",

@@ -15,21 +15,27 @@ from pnag_fast import files, spaces
 from pnag_fast.errors import FileFormatError, PnagError
 
 from .model import PLAIN_INPUT, InputScale, Supernet
+from .trained_on import CALIBRATION_TENSOR, from_header
 
 SUPERNET_FORMAT = "pnag-supernet"
-SUPERNET_VERSION = 1
+# Version 2 says what the supernet was trained on.
+SUPERNET_VERSION = 2
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def save(net: Supernet, path: files.StrPath) -> None:
-    """Write a supernet, with the definition of its space, atomically.
+def save(net: Supernet, path: files.StrPath, *, calibration: bool = True) -> None:
+    """Write a supernet, its space, and what it was trained on, atomically.
 
     Parameters
     ----------
     net : Supernet
     path : path
         Usually ends in ``.safetensors``.
+    calibration : bool
+        Whether the training images that the supernet carries for batch-norm statistics, at most 256
+        and 8 MiB, go into the file. Without them whoever uses it needs images of its kind; with
+        them whoever gets it can look at them.
 
     Raises
     ------
@@ -37,7 +43,12 @@ def save(net: Supernet, path: files.StrPath) -> None:
         If it cannot be written; an older file is then untouched.
     """
     body = {"space": net.space.definition, "input_scale": asdict(net.input_scale)}
-    files.write_safetensors(path, SUPERNET_FORMAT, SUPERNET_VERSION, weight_arrays(net), body)
+    arrays = weight_arrays(net)
+    if net.trained_on is not None:
+        body["trained_on"] = net.trained_on.header()
+        if calibration and net.trained_on.calibration is not None:
+            arrays[CALIBRATION_TENSOR] = net.trained_on.calibration
+    files.write_safetensors(path, SUPERNET_FORMAT, SUPERNET_VERSION, arrays, body)
 
 
 def load(path: files.StrPath) -> Supernet:
@@ -64,8 +75,12 @@ def load(path: files.StrPath) -> Supernet:
         raise
     except PnagError as error:
         raise FileFormatError(f"'{path}': {error}") from error
+    images = arrays.pop(CALIBRATION_TENSOR, None)
     set_weights(net, arrays, path)
     net.input_scale = _input_scale(header, path)
+    if header.get("trained_on") is not None:  # older files do not know
+        known = files.require(header, "trained_on", dict, path)
+        net.trained_on = from_header(known, images, net.head.block.classes, path)
     return net.eval()
 
 

@@ -47,6 +47,7 @@ def evaluate(
     batch_size: int = 256,
     precision: Precision = "float32",
     journal: files.StrPath | None = None,
+    other_data: bool = False,
     progress: ProgressCallback = ignore_progress,
 ) -> npt.NDArray[np.float64]:
     """Judge architectures with the weights of a supernet.
@@ -65,6 +66,8 @@ def evaluate(
     archs : ndarray of uint8, shape (n, n_slots)
         May be empty. In a space of several resolutions images are scaled to each architecture's.
     data : ImageData
+        Those the supernet was trained on, in the same split: in another one training images are
+        among those that are held out.
     split : {"validation", "test", "train"}
         Which images to judge on.
     recalibration_images : int
@@ -77,6 +80,8 @@ def evaluate(
         What is judged is kept here as it becomes known. Where the file exists, what it holds is not
         judged again; it must come from the same weights, images and options. Every process after
         the first adds its number to the name.
+    other_data : bool
+        Judge on images that the supernet was not trained on, or in another split.
     progress : callable
         Told how many architectures are done.
 
@@ -90,13 +95,16 @@ def evaluate(
     InvalidInputError
         If a row is no architecture of the space, or an option is out of range.
     DataError
-        If images and supernet do not fit together.
+        If images and supernet do not fit together, or it was trained on others; the message says in
+        what they differ.
     FileFormatError
         If `journal` is no journal, or one of other weights, images or options.
     MemoryShortageError
         If memory runs out; what is in the journal is kept.
     """
     check_data(net, data)
+    if net.trained_on is not None and not other_data:
+        net.trained_on.require_same(data)
     net.space.validate(archs)
     judged = _split(data, split)
     statistics = _recalibration_images(data, recalibration_images)
@@ -208,10 +216,11 @@ def _memory_shortage() -> Iterator[None]:
 
 def recalibrate(
     network: StaticNetwork,
-    data: ImageData | Images,
+    data: ImageData | Images | None = None,
     *,
     recalibration_images: int = 256,
     batch_size: int = 256,
+    other_data: bool = False,
 ) -> StaticNetwork:
     """Give an extracted network batch-norm statistics of its own.
 
@@ -219,16 +228,41 @@ def recalibrate(
     ----------
     network : StaticNetwork
         Changed in place, and left in evaluation mode.
-    data : ImageData, or ndarray of uint8, shape (n, h, w, 3)
+    data : ImageData, or ndarray of uint8, shape (n, h, w, 3), optional
         Training images; of an `ImageData` its training split. With the same images, number and
-        batch size, the network is the one that `evaluate` judges.
+        batch size, the network is the one that `evaluate` judges. Default: the first training
+        images, which a trained supernet carries; where the images are small that is the same.
+    recalibration_images : int
+        How many of them, at most.
+    batch_size : int
+        Images per forward pass.
+    other_data : bool
+        Take an `ImageData` that the supernet was not trained on.
 
     Returns
     -------
     StaticNetwork
         The same object.
+
+    Raises
+    ------
+    DataError
+        If the supernet was trained on other images, or carries none and `data` is not given.
+    InvalidInputError
+        If an option is out of range.
     """
     batch_size = arguments.integer(batch_size, "batch_size", 1)
+    known = network.trained_on
+    if data is None:
+        if known is None or known.calibration is None:
+            raise DataError(
+                "this network carries no training images to measure batch-norm statistics on"
+                + (f", as it was trained on '{known.name}' elsewhere" if known else "")
+                + "; pass images of the kind it was trained on"
+            )
+        data = known.calibration
+    elif isinstance(data, ImageData) and known is not None and not other_data:
+        known.require_same(data)
     images = _recalibration_images(data, recalibration_images)
     inputs = to_input(images, next(network.parameters()).device, network.input_scale)
     resolution = network.blocks[0].resolution

@@ -27,6 +27,7 @@ from .modules import (
     Weights,
     make_layer,
 )
+from .trained_on import TrainedOn
 
 Arch = npt.NDArray[np.uint8]
 
@@ -111,6 +112,8 @@ class Supernet(nn.Module):
     space : SearchSpace
     input_scale : InputScale
         What the weights take their pixels to be.
+    trained_on : TrainedOn, optional
+        The images they learned from; None where nobody said. `train` sets it, files keep it.
     stem, first, head : StemLayer, MBConvLayer, HeadLayer
         What all networks share as it is.
     slots : nn.ModuleList of ElasticMBConv
@@ -123,6 +126,7 @@ class Supernet(nn.Module):
         resolution = max(space.resolutions)
         self.space = space
         self.input_scale = PLAIN_INPUT
+        self.trained_on: TrainedOn | None = None
         # On the meta device nothing is allocated or drawn, so a hostile file cannot fill memory
         # and torch's global random state stays as it was.
         with torch.device("meta"):
@@ -226,6 +230,7 @@ class Supernet(nn.Module):
         """
         static = StaticNetwork(self.layers(arch))
         static.input_scale = self.input_scale
+        static.trained_on = self.trained_on
         present = np.flatnonzero(arch[: len(self.slots)]).tolist()
         elastic = [cast(ElasticMBConv, self.slots[slot]) for slot in present]
         path: list[StemLayer | MBConvLayer | ElasticMBConv | HeadLayer]
@@ -257,7 +262,7 @@ class StaticNetwork(nn.Module):
         The description of each layer.
     layers : nn.ModuleList
         One module per block.
-    input_scale : InputScale
+    input_scale, trained_on
         As in the supernet.
     """
 
@@ -265,6 +270,7 @@ class StaticNetwork(nn.Module):
         super().__init__()
         self.blocks = tuple(blocks)
         self.input_scale = PLAIN_INPUT
+        self.trained_on: TrainedOn | None = None
         with torch.device("meta"):
             self.layers = nn.ModuleList(make_layer(block) for block in self.blocks)
 

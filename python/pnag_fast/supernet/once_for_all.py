@@ -21,6 +21,7 @@ from pnag_fast.spaces.mobilenetv3 import mobilenetv3_space
 from .checkpoint import Arrays, check_arrays, set_weights, weight_arrays
 from .model import IMAGENET_INPUT, Supernet, require_mobilenet
 from .modules import ElasticMBConv
+from .trained_on import CENTRE_CROP, TrainedOn
 
 _PUBLISHED = {
     "stem.conv": "first_conv.conv",
@@ -38,6 +39,8 @@ _PUBLISHED = {
     "head.classifier": "classifier.linear",
 }
 
+_IMAGENET_CLASSES = 1000
+
 # Parts of names that only some releases write. Without them every spelling is the same.
 _SPELLINGS = (
     (".mobile_inverted_conv.", ".conv."),
@@ -52,7 +55,8 @@ def load_ofa(path: files.StrPath, space: SearchSpace) -> Supernet:
 
     The file is what ``torch.save`` made of ``{"state_dict": ...}``, under the names of any release
     of Once-for-All. No code in it is run. Its images are normalised as is usual for ImageNet, which
-    the supernet's `input_scale` says, and which `evaluate` and `recalibrate` follow.
+    the supernet's `input_scale` says, and which `evaluate` and `recalibrate` follow. Where it tells
+    1,000 classes apart its `trained_on` is ImageNet; it carries no images of it.
 
     Parameters
     ----------
@@ -180,4 +184,7 @@ def _part(net: Supernet, space: SearchSpace, path: files.StrPath) -> Supernet:
             arrays |= {f"slots.{i}.{n}": t.numpy() for n, t in state.items() if t.ndim}
     set_weights(part, arrays, path)
     part.input_scale = IMAGENET_INPUT
+    if part.head.block.classes == _IMAGENET_CLASSES:
+        resolution = max(space.resolutions)
+        part.trained_on = TrainedOn("ImageNet", None, resolution, resize=CENTRE_CROP)
     return part.eval()

@@ -27,6 +27,7 @@ from .model import Supernet, extremes
 from .recipes import Phase, plan
 from .resume import Checkpoint, EpochRecord, Position, TrainingState
 from .sorting import sort_channels
+from .trained_on import remember
 
 PRECISIONS = {
     "float32": torch.float32,
@@ -111,7 +112,8 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
     Parameters
     ----------
     net : Supernet
-        Changed in place, and left in evaluation mode. It trains on the device it is on.
+        Changed in place, and left in evaluation mode. It trains on the device it is on, and
+        remembers in `trained_on` what it learned from.
     data : ImageData
     recipe : {"sandwich", "single-path", "progressive", "compound", "compound-elastic"} or phases
         See `pnag_fast.supernet.recipes`, whose `plan` spells a name out with `epochs`,
@@ -237,6 +239,8 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
                 )
             distributed.share_state(net)
             context.enter_context(distributed.shared_statistics(net))
+        # Before the first step: whoever interrupts the run has a supernet that saw these images.
+        net.trained_on = remember(data)
         net.train()
         while state.position.phase < len(phases):
             phase, epoch = phases[state.position.phase], state.position.epoch
