@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import builtins
+import io
+import json
 
 import numpy as np
 import pytest
@@ -77,7 +79,9 @@ def test_the_file_says_what_it_is(tmp_path):
     pf.export.to_onnx(net.extract(arch[0]), path, metadata=metadata)
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
-    assert {p.key: p.value for p in model.metadata_props} == metadata
+    found = {p.key: p.value for p in model.metadata_props}
+    assert {key: found[key] for key in metadata} == metadata
+    assert set(found) == {*metadata, "preprocessing"}
     assert model.producer_name == "pnag_fast"
     (entry,), (result,) = model.graph.input, model.graph.output
     assert (entry.name, result.name) == ("images", "logits")
@@ -88,6 +92,99 @@ def test_the_file_says_what_it_is(tmp_path):
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
     used = {name for node in model.graph.node for name in node.input}
     assert {tensor.name for tensor in model.graph.initializer} <= used
+
+
+def photo(seed, orientation=None):
+    """Encode a picture as somebody's phone or drawing program would."""
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (9 + seed % 3, 14, 4), dtype=np.uint8)
+    image = Image.fromarray(pixels).resize((70, 50 + seed))
+    stream = io.BytesIO()
+    if orientation is None:
+        image.save(stream, "png")
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        image.convert("RGB").save(stream, "jpeg", exif=exif)
+    return stream.getvalue()
+
+
+def prepared(raw, how, size):
+    """What the documentation of the metadata says, and nothing of this package."""
+    from PIL import Image, ImageOps
+
+    assert (how["orientation"], how["transparency"]) == ("exif", "white")
+    assert (how["colour"], how["layout"]) == ("RGB", "NCHW")
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(raw))).convert("RGBA")
+    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    resize = how["resize"]
+    assert (resize["filter"], resize["antialias"]) == ("bilinear", True)
+    if "shorter_side" in resize:
+        scale = resize["shorter_side"] / min(image.size)
+        wide, high = (round(scale * n) for n in image.size)
+        height, width = resize["centre_crop"]
+        left, top = (wide - width) // 2, (high - height) // 2
+        image = image.resize((wide, high), Image.Resampling.BILINEAR)
+        image = image.crop((left, top, left + width, top + height))
+    else:
+        assert resize["keep_aspect_ratio"] is False
+        height, width = resize["size"]
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = (np.asarray(image) * how["scale"] - how["mean"]) / how["std"]
+    assert pixels.shape == (size, size, 3)
+    return pixels.transpose(2, 0, 1)[None].astype(np.float32)
+
+
+def metadata_of(path):
+    return {p.key: json.loads(p.value) for p in onnx.load(path).metadata_props}
+
+
+def test_who_has_the_file_alone_gets_the_logits_of_a_raw_image(tmp_path):
+    pytest.importorskip("PIL")
+    names = ("cat", "dög")
+    files = [photo(i, orientation=(None, 6, 3)[i % 3]) for i in range(60)]
+    for i, raw in enumerate(files):
+        folder = tmp_path / "pets" / names[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i:03}.img").write_bytes(raw)
+    data = pf.data.load(tmp_path / "pets", 32)
+    space = pf.spaces.get("mbv3-tiny", classes=2, resolutions=(32,))
+    net = pf.supernet.build(space)
+    pf.supernet.train(net, data, epochs=1, batch_size=8)
+    static = pf.supernet.recalibrate(net.extract(space.sample(1, seed=1)[0]))
+    path = tmp_path / "net.onnx"
+    pf.export.to_onnx(static, path)
+    found = metadata_of(path)
+    assert found["classes"] == list(names)
+    assert found["trained_on"] == {"name": "pets", "train_sha256": data.train.fingerprint}
+    every = {image.tobytes(): image for image in data.train.images}
+    logits = [run(path, prepared(raw, found["preprocessing"], 32)) for raw in files]
+    # Those of the training images as the package itself loads and normalises them.
+    with torch.inference_mode():
+        expected = static(torch.from_numpy(pf.data.normalize(np.stack(list(every.values())))))
+    nearest = (
+        np.abs(np.concatenate(logits)[None] - expected.numpy()[:, None]).max(axis=2).min(axis=1)
+    )
+    assert nearest.max() < 1e-4
+
+
+def test_imported_networks_say_how_imagenet_enters_them(tmp_path):
+    """As in Once-for-All: resize to ceil(size / 0.875), centre crop, mean and std of ImageNet."""
+    net = pf.supernet.build(pf.spaces.get("ofa-mbv3", resolutions=(192,)))
+    net.input_scale = pf.supernet.model.IMAGENET_INPUT
+    net.trained_on = pf.supernet.TrainedOn("ImageNet", None, 192, resize="centre-crop")
+    static = calibrated(net, pf.supernet.extremes(net.space)[0], 192)
+    path = tmp_path / "net.onnx"
+    pf.export.to_onnx(static, path)
+    found = metadata_of(path)
+    assert "classes" not in found
+    assert found["preprocessing"]["resize"]["shorter_side"] == 220
+    raw = photo(1)
+    x = prepared(raw, found["preprocessing"], 192)
+    assert run(path, x).shape == (1, 1000)
+    assert np.abs(x).max() < 2.7
 
 
 def test_another_resolution(tmp_path):

@@ -7,7 +7,10 @@ of seconds per network, the quick one is deprecated, and neither folds batch nor
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,7 +57,8 @@ def to_onnx(
     resolution : int, optional
         Input height and width, in pixels. Default: that of the network's blocks.
     metadata : mapping of str to str, optional
-        Stored with the model, for example ``{"architecture": "2,2,3:..."}``.
+        Stored with the model, for example ``{"architecture": "2,2,3:..."}``, beside what
+        `described` says of the network.
 
     Raises
     ------
@@ -69,10 +73,11 @@ def to_onnx(
 
     size = network.blocks[0].resolution if resolution is None else resolution
     size = arguments.integer(size, "resolution", 1)
-    properties = dict(metadata or {})
+    properties = {**described(network, size), **(metadata or {})}
     if not all(isinstance(item, str) for pair in properties.items() for item in pair):
         raise InvalidInputError(
-            f"metadata should map strings to strings, found {properties!r}; convert with str()"
+            f"metadata should map strings to strings, found {dict(metadata or {})!r}; convert with "
+            "str()"
         )
     model = onnx_model(network.blocks, folded_weights(network), resolution=size)
     import onnx
@@ -80,6 +85,60 @@ def to_onnx(
     onnx.helper.set_model_props(model, properties)
     onnx.checker.check_model(model, full_check=True)
     files.write_bytes(path, model.SerializeToString())
+
+
+def described(network: StaticNetwork, resolution: int) -> dict[str, str]:
+    """Say what whoever runs a network needs to know, as metadata of its ONNX file.
+
+    Parameters
+    ----------
+    network : StaticNetwork
+    resolution : int
+        Of its input, in pixels.
+
+    Returns
+    -------
+    dict of str to str
+        JSON, all of it:
+
+        ``preprocessing``
+            How an image becomes the input: ``orientation`` (turned as its EXIF says),
+            ``transparency`` (what it is laid over), ``colour`` and ``layout``; ``resize``: either
+            ``{"size": [h, w], "keep_aspect_ratio": false, ...}``, or
+            ``{"shorter_side": n, "centre_crop": [h, w], ...}``, or null where nobody said;
+            ``filter`` is bilinear, over all pixels where it shrinks (Pillow's, or ``antialias``).
+            Then, per colour, ``(pixel * scale - mean) / std``.
+        ``classes``
+            Names by label; absent where they have none.
+        ``trained_on``
+            ``name`` of the images, and ``train_sha256`` of their training split where it is known.
+    """
+    known = network.trained_on
+    size = [resolution, resolution]
+    filtering = {"filter": "bilinear", "antialias": True}
+    resize: dict[str, Any] | None = None
+    if known is not None and known.resize == "bilinear":
+        resize = {"size": size, "keep_aspect_ratio": False, **filtering}
+    elif known is not None and known.resize == "centre-crop":
+        shorter = math.ceil(resolution / 0.875)
+        resize = {"shorter_side": shorter, "centre_crop": size, **filtering}
+    preprocessing = {
+        "orientation": "exif",
+        "transparency": "white",
+        "colour": "RGB",
+        "resize": resize,
+        "scale": 1 / 255,
+        "mean": list(network.input_scale.mean),
+        "std": list(network.input_scale.std),
+        "layout": "NCHW",
+    }
+    found: dict[str, Any] = {"preprocessing": preprocessing}
+    if known is not None:
+        # The name may be a path of the machine it was trained on.
+        found["trained_on"] = {"name": Path(known.name).name, "train_sha256": known.train_sha256}
+        if known.classes is not None:
+            found["classes"] = list(known.classes)
+    return {key: json.dumps(value) for key, value in found.items()}
 
 
 def onnx_model(
