@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import hashlib
 import platform
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +57,8 @@ def main() -> None:
     )
     journal = given.supernet.with_suffix(".judged")
     top1 = pf.supernet.evaluate(net, archs, data, split="test", journal=journal)
-    shutil.copyfile(given.supernet, PUBLISHED / f"{name}.safetensors")
+    # Without the training images that it carries.
+    pf.supernet.save(net, PUBLISHED / f"{name}.safetensors", calibration=False)
     pf.accuracy.save_table(PUBLISHED / f"{name}.csv", net.space, archs, top1)
     files.write_json(
         PUBLISHED / f"{name}.json",
@@ -67,7 +67,9 @@ def main() -> None:
         {
             "space": name,
             "command": given.command,
-            "supernet_sha256": hashlib.sha256(given.supernet.read_bytes()).hexdigest(),
+            "supernet_sha256": hashlib.sha256(
+                (PUBLISHED / f"{name}.safetensors").read_bytes()
+            ).hexdigest(),
             "machine": f"{platform.machine()}, torch {torch.__version__}",
             "table_test_images": len(data.test),
             "architectures": len(archs),
