@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 from typing import Any
 
@@ -44,7 +45,7 @@ def local_architecture() -> str:
 
 def check_architecture(name: object, text: str) -> None:
     """Refuse what is not the name of an architecture: TVM would compile for another one."""
-    if not isinstance(name, str) or not name.startswith("sm_") or not name[3:5].isdigit():
+    if not isinstance(name, str) or not re.fullmatch(r"sm_\d{2,3}[af]?", name):
         raise InvalidInputError(
             f"target {text!r}: the architecture should be like sm_80, found {name!r}; "
             f"for example {EXAMPLE}"

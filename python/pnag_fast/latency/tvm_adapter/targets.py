@@ -6,7 +6,6 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import tvm
@@ -14,31 +13,14 @@ import tvm.target.codegen as llvm
 
 from ...errors import InvalidInputError
 from ..tiles import Machine
+from . import llvm_names
 from .cuda import EXAMPLE, check_architecture, local_architecture
+from .llvm_names import architecture, features, lacking_features
 
 SUPPORTED = (
     "supported are 'llvm' or 'cpu' (this processor with all of its instructions), 'llvm' with "
     "-mcpu=, -mattr= or -mtriple=, and 'cuda' (this machine's device) or 'cuda' with -arch="
 )
-
-# LLVM's name of each instruction set that compiled code may contain, and that of Linux.
-_X86_FEATURES = {
-    "sse3": "pni",
-    "ssse3": "ssse3",
-    "sse4.1": "sse4_1",
-    "sse4.2": "sse4_2",
-    "avx": "avx",
-    "avx2": "avx2",
-    "fma": "fma",
-    "f16c": "f16c",
-    "bmi": "bmi1",
-    "bmi2": "bmi2",
-    "avx512f": "avx512f",
-    "avx512bw": "avx512bw",
-    "avx512cd": "avx512cd",
-    "avx512dq": "avx512dq",
-    "avx512vl": "avx512vl",
-}
 
 
 @dataclass(frozen=True)
@@ -61,8 +43,8 @@ def resolve_target(text: str, *, threads: int, remote: bool = False) -> Resolved
     Raises
     ------
     InvalidInputError
-        For a target that this machine cannot run, that TVM does not know, or that says nothing of
-        the processor of a remote device.
+        For a target that this machine cannot run, that names what TVM or LLVM does not know, or
+        that says nothing of the processor of a remote device.
     DeviceUnusableError
         For ``cuda`` without an architecture, if this machine has no device to take it from.
     """
@@ -71,30 +53,50 @@ def resolve_target(text: str, *, threads: int, remote: bool = False) -> Resolved
         return _resolve_cuda(fields, text, threads=threads, remote=remote)
     if fields.get("kind") != "llvm":
         raise InvalidInputError(f"target {text!r} is not supported; {SUPPORTED}")
+    llvm_names.check_names(fields, text)
+    if "host" in fields:
+        _check_host(fields["host"], text, remote=remote)
+    _target(fields, text)
     triple = fields.get("mtriple")
-    here = _architecture(platform.machine())
-    architecture = here if triple is None else _architecture(triple)
+    here = architecture(platform.machine())
     if remote:
         if not {"mcpu", "mtriple", "mattr"} & set(fields):
             raise InvalidInputError(
                 f"target {text!r} does not say what processor the device has; name it, for "
                 "example 'llvm -mtriple=aarch64-linux-gnu -mcpu=cortex-a76 -mattr=+neon'"
             )
-    elif architecture != here:
-        raise InvalidInputError(
-            f"target {text!r} is for {architecture}, and this machine is {here}: the runner "
-            f"'local' cannot run it, 'rpc://HOST:PORT/KEY' can; {SUPPORTED}"
-        )
-    elif "mcpu" not in fields and triple is None:
-        fields["mcpu"] = str(llvm.llvm_get_system_cpu())
-        masked = _masked_features(_features(_target(fields, text)))
-        if masked:
-            fields["mattr"] = [*fields.get("mattr", []), *masked]
+    else:
+        _check_local(fields, here, text)
+        cpu = str(llvm.llvm_get_system_cpu())
+        if triple is None and fields.get("mcpu", cpu) == cpu:
+            fields["mcpu"] = cpu
+            lacking = lacking_features(features(_target(fields, text)), here)
+            # What a user asks for by name is refused below.
+            asked = {name for name in lacking if f"+{name}" in fields.get("mattr", [])}
+            masked = [f"-{name}" for name in lacking if name not in asked]
+            if masked:
+                fields["mattr"] = [*fields.get("mattr", []), *masked]
     target = _target(fields, text)
-    lanes, accumulators = _vector_registers(_features(target), architecture)
+    if not remote:
+        llvm_names.check_runs_here(target, here, text)
+    named = here if triple is None else architecture(triple)
+    lanes, accumulators = _vector_registers(features(target), named)
     return ResolvedTarget(
         target, json.dumps(fields, sort_keys=True), Machine(lanes, accumulators, threads)
     )
+
+
+def _check_local(fields: Mapping[str, Any], here: str, text: str) -> None:
+    """Refuse a target whose code this machine cannot run, whatever its processor."""
+    triple = fields.get("mtriple")
+    if triple is None:
+        return
+    if architecture(triple) != here:
+        raise InvalidInputError(
+            f"target {text!r} is for {architecture(triple)}, and this machine is {here}: the "
+            f"runner 'local' cannot run it, 'rpc://HOST:PORT/KEY' can; {SUPPORTED}"
+        )
+    llvm_names.check_system(triple, text)
 
 
 def _resolve_cuda(
@@ -110,6 +112,8 @@ def _resolve_cuda(
             )
         fields["arch"] = local_architecture()
     check_architecture(fields["arch"], text)
+    if "host" in fields:
+        _check_host(fields["host"], text, remote=remote)
     # Lanes of the widest load, and registers for the sums of a thread.
     machine = Machine(lanes=4, accumulators=32, threads=1, kind="cuda")
     return ResolvedTarget(
@@ -117,59 +121,59 @@ def _resolve_cuda(
     )
 
 
+def _check_host(host: object, text: str, *, remote: bool) -> None:
+    """Check the processor beside a device, for which TVM compiles as well."""
+    fields = _parse(host) if isinstance(host, str) else host
+    if not isinstance(fields, dict) or fields.get("kind") != "llvm":
+        raise InvalidInputError(
+            f"target {text!r}: host should be a target of the kind llvm, found {host!r}"
+        )
+    llvm_names.check_names(fields, text)
+    if not remote:
+        here = architecture(platform.machine())
+        _check_local(fields, here, text)
+        llvm_names.check_runs_here(_target(fields, text), here, text)
+
+
 def _parse(text: str) -> dict[str, Any]:
     if text.lstrip().startswith("{"):
         try:
-            fields = json.loads(text)
+            fields = json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, text))
+        except InvalidInputError:
+            raise
         except (ValueError, RecursionError) as error:
             raise InvalidInputError(f"target {text!r} is not valid JSON: {error}") from None
         return dict(fields)
     kind, *options = text.split() or [""]
-    fields = {"kind": "llvm" if kind == "cpu" else kind}
+    pairs: list[tuple[str, Any]] = [("kind", "llvm" if kind == "cpu" else kind)]
     for option in options:
         name, equals, value = option.lstrip("-").partition("=")
         if not option.startswith("-") or not equals or not value:
             raise InvalidInputError(
                 f"target {text!r}: option {option!r} should read -name=value; {SUPPORTED}"
             )
-        fields[name] = value.split(",") if name == "mattr" else value
+        pairs.append((name, value.split(",") if name == "mattr" else value))
+    return _unique(pairs, text)
+
+
+def _unique(pairs: list[tuple[str, Any]], text: str) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidInputError(f"target {text!r} names '{twice}' twice; which one counts?")
     return fields
 
 
 def _target(fields: Mapping[str, Any], text: str) -> Any:
     try:
-        return tvm.target.Target(dict(fields))
-    except (ValueError, TypeError, RuntimeError, KeyError) as error:
+        target = tvm.target.Target(dict(fields))
+        if target.kind.name == "llvm":
+            features(target)  # LLVM looks at some options no earlier
+        return target
+    except (ValueError, TypeError, RuntimeError, KeyError, OverflowError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise InvalidInputError(f"target {text!r} is not known to TVM: {reason}") from error
-
-
-def _features(target: Any) -> frozenset[str]:
-    return frozenset(str(name) for name in llvm.llvm_get_cpu_features(target))
-
-
-def _architecture(name: str) -> str:
-    """Reduce a triple or a machine name to its architecture."""
-    first = name.partition("-")[0].lower()
-    return {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}.get(first, first)
-
-
-def _masked_features(expected: frozenset[str]) -> list[str]:
-    """List what LLVM expects of this processor and the operating system does not show.
-
-    LLVM goes by the processor's model; a hypervisor may hide instructions of it, and code that
-    uses them dies with SIGILL.
-    """
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    flags = next((set(line.split()) for line in lines if line.startswith("flags")), None)
-    if flags is None:
-        return []
-    return [
-        f"-{name}" for name, flag in _X86_FEATURES.items() if name in expected and flag not in flags
-    ]
 
 
 def _vector_registers(features: frozenset[str], architecture: str) -> tuple[int, int]:
