@@ -130,16 +130,15 @@ def _check_digest(document: dict[str, Any], path: StrPath) -> None:
     """Take the checksum out of a document, and compare."""
     written = document.pop(_DIGEST_KEY, None)
     if written is None:
-        # Damage to the field's name must not turn the check off.
-        for key, value in document.items():
-            if key not in _HEADER_KEYS and (
-                difflib.SequenceMatcher(None, key, _DIGEST_KEY).ratio() > 0.7
-                or (isinstance(value, str) and _is_like_a_digest(value))
-            ):
-                raise FileFormatError(
-                    f"'{path}' is damaged: its field {shorten(key)} looks like the checksum "
-                    f"'{_DIGEST_KEY}'; copy the file again from where it came, or make it again"
-                )
+        # Damage to the field's name, or to its place, must not turn the check off.
+        last = next(reversed(document))
+        like = last if _is_like_a_digest(document[last]) else _misplaced(document)
+        if like is not None:
+            raise FileFormatError(
+                f"'{path}' is damaged, or edited: its field {shorten(like)} looks like the "
+                f"checksum '{_DIGEST_KEY}' of the whole. If you edited it, remove that field; "
+                "otherwise copy the file again from where it came, or make it again"
+            )
         return
     if written != strict_json.digest(document):
         raise FileFormatError(
@@ -149,8 +148,24 @@ def _check_digest(document: dict[str, Any], path: StrPath) -> None:
         )
 
 
-def _is_like_a_digest(value: str) -> bool:
-    return 56 <= len(value) <= 72 and sum(c in "0123456789abcdef" for c in value) > 48
+def _is_like_a_digest(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and 24 <= len(value) <= 96
+        and sum(c in "0123456789abcdef" for c in value) > 0.8 * len(value)
+    )
+
+
+def _misplaced(value: Any) -> str | None:
+    """Return a key, at any depth, that is the checksum's or nearly so."""
+    if isinstance(value, dict):
+        for key in value:
+            if difflib.SequenceMatcher(None, key, _DIGEST_KEY).ratio() > 0.7:
+                return str(key)
+    elif not isinstance(value, list):
+        return None
+    members = value.values() if isinstance(value, dict) else value
+    return next((key for member in members if (key := _misplaced(member)) is not None), None)
 
 
 def check_header(

@@ -82,7 +82,7 @@ def _constant(name: str) -> NoReturn:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > 309 or math.isinf(float(digits)):
+    if len(digits.lstrip("-")) > 309 or math.isinf(float(digits)):
         raise ValueError(f"the number {digits[:12]}… of {len(digits)} digits is too large")
     return int(digits)
 
