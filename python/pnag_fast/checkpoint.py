@@ -28,10 +28,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import files
+from . import files, strict_json
 from .accuracy import AccuracyModel
 from .costs import CostTable
 from .errors import FileFormatError, InvalidInputError
+from .spaces import Archs, SearchSpace
+from .strict_json import shorten
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -41,16 +43,70 @@ Arrays = dict[str, npt.NDArray[Any]]
 CHECKPOINT_FORMAT = "pnag-generator-checkpoint"
 CHECKPOINT_VERSION = 1
 
+_MOST_STEPS = 1 << 53
+
 # Writing a few MB and syncing them takes tens of milliseconds; more often would cost percents.
 WRITE_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a phase was: `step` steps are done, `arrays` is what it carried."""
+    """Where a phase was: `step` steps are done, `arrays` is what it carried.
+
+    What comes from a file is whatever somebody wrote: a phase takes its arrays through `take`.
+    """
 
     step: int
     arrays: Arrays
+    where: str = "the state"
+
+    def take(
+        self, name: str, dtype: npt.DTypeLike, shape: tuple[int | None, ...]
+    ) -> npt.NDArray[Any]:
+        """Return an array, checked for its type, its shape (None: any length) and being finite.
+
+        Raises
+        ------
+        FileFormatError
+            If it is another, or not there.
+        """
+        array = self.arrays.get(name)
+        if array is None:
+            raise FileFormatError(f"{self.where} lacks the array '{name}'; delete the file")
+        fits = array.ndim == len(shape) and all(
+            n is None or n == m for n, m in zip(shape, array.shape, strict=True)
+        )
+        if not fits or array.dtype != dtype:
+            wanted = tuple("any" if n is None else n for n in shape)
+            raise FileFormatError(
+                f"{self.where}: array '{name}' should be {np.dtype(dtype)} of shape {wanted}, "
+                f"found {array.dtype} of shape {array.shape}; delete the file"
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise FileFormatError(
+                f"{self.where}: array '{name}' has values that are not finite; delete the file"
+            )
+        return array
+
+    def take_archs(self, name: str, space: SearchSpace, n: int | None = None) -> Archs:
+        """Return architectures of a space, at least one."""
+        archs: Archs = self.take(name, np.uint8, (n, space.n_slots))
+        try:
+            if len(archs) == 0:
+                raise InvalidInputError("there is none")
+            space.validate(archs)
+        except InvalidInputError as error:
+            raise FileFormatError(
+                f"{self.where}: array '{name}' is no architectures of '{space.name}' ({error}); "
+                "delete the file"
+            ) from error
+        return archs
+
+    def check_step(self, last: int) -> int:
+        """Return how many steps are done, checked to be at most `last`."""
+        if self.step > last:
+            raise FileFormatError(f"{self.where} is at step {self.step} of {last}; delete the file")
+        return self.step
 
 
 class Checkpoint:
@@ -122,6 +178,7 @@ class Checkpoint:
 
     def _read(self, path: files.StrPath) -> None:
         tensors, body = files.read_safetensors(path, CHECKPOINT_FORMAT, CHECKPOINT_VERSION)
+        files.check_keys(body, ("identity", "steps"), path)
         found = files.require(body, "identity", dict, path)
         changed = sorted(
             key for key in {*self._identity, *found} if found.get(key) != self._identity.get(key)
@@ -132,13 +189,13 @@ class Checkpoint:
                 "that run used, choose another checkpoint path, or delete the file"
             )
         for phase, step in files.require(body, "steps", dict, path).items():
-            if isinstance(step, bool) or not isinstance(step, int) or step < 0:
-                raise FileFormatError(f"'{path}': phase '{phase}' has step {step!r}")
-            self._states[phase] = State(step, {})
+            where = f"'{path}': phase {shorten(phase)}"
+            files.integer(step, f"{where}: the step", low=0, high=_MOST_STEPS)
+            self._states[phase] = State(step, {}, where)
         for name, array in tensors.items():
             phase, _, key = name.partition("/")
             if phase not in self._states:
-                raise FileFormatError(f"'{path}': array '{name}' belongs to no phase")
+                raise FileFormatError(f"'{path}': array {shorten(name)} belongs to no phase")
             self._states[phase].arrays[key] = array
 
 
@@ -174,9 +231,16 @@ def random_arrays(rng: np.random.Generator, prefix: str = "random") -> Arrays:
     return {prefix: np.frombuffer(state.encode(), dtype=np.uint8)}
 
 
-def restore_random(rng: np.random.Generator, arrays: Arrays, prefix: str = "random") -> None:
+def restore_random(rng: np.random.Generator, state: State, prefix: str = "random") -> None:
     """Put back what `random_arrays` returned."""
-    rng.bit_generator.state = json.loads(arrays[prefix].tobytes())
+    raw = state.take(prefix, np.uint8, (None,)).tobytes()
+    try:
+        rng.bit_generator.state = strict_json.parse(raw)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise FileFormatError(
+            f"{state.where}: array '{prefix}' is no state of {type(rng.bit_generator).__name__} "
+            f"({error}); delete the file"
+        ) from error
 
 
 def optimiser_arrays(optimiser: Optimizer, prefix: str = "optimiser.") -> Arrays:
@@ -188,14 +252,32 @@ def optimiser_arrays(optimiser: Optimizer, prefix: str = "optimiser.") -> Arrays
     }
 
 
-def restore_optimiser(optimiser: Optimizer, arrays: Arrays, prefix: str = "optimiser.") -> None:
+def restore_optimiser(optimiser: Optimizer, state: State, prefix: str = "optimiser.") -> None:
     """Put back what `optimiser_arrays` returned."""
     import torch
 
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, array in arrays.items():
-        if name.startswith(prefix):
-            index, _, key = name[len(prefix) :].partition(".")
-            state.setdefault(int(index), {})[key] = torch.from_numpy(np.array(array))
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    known = {name for name in state.arrays if name.startswith(prefix)}
+    restored: dict[int, dict[str, torch.Tensor]] = {}
+    for index, weight in enumerate(weights):
+        # A weight that nothing has used yet has no moments.
+        if not any(name.startswith(f"{prefix}{index}.") for name in known):
+            continue
+        moments = {}
+        for key in ("exp_avg", "exp_avg_sq"):
+            moments[key] = state.take(f"{prefix}{index}.{key}", np.float32, tuple(weight.shape))
+        if (moments["exp_avg_sq"] < 0).any():
+            raise FileFormatError(f"{state.where}: a square is negative; delete the file")
+        # A number becomes an array of one axis in a file.
+        axes = (None,) * state.arrays.get(f"{prefix}{index}.step", np.zeros(())).ndim
+        moments["step"] = state.take(f"{prefix}{index}.step", np.float32, axes)
+        if moments["step"].size != 1 or not (moments["step"] >= 1).all():
+            raise FileFormatError(f"{state.where}: the optimiser's step is none; delete the file")
+        known -= {f"{prefix}{index}.{key}" for key in moments}
+        restored[index] = {k: torch.from_numpy(np.array(array)) for k, array in moments.items()}
+    if known:
+        raise FileFormatError(
+            f"{state.where}: array {shorten(min(known))} is none of the optimiser; delete the file"
+        )
     groups = optimiser.state_dict()["param_groups"]
-    optimiser.load_state_dict({"state": state, "param_groups": groups})
+    optimiser.load_state_dict({"state": restored, "param_groups": groups})

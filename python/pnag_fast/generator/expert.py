@@ -121,15 +121,16 @@ def _search(
             "search", 1, lambda: {"archs": found.archs, "top1": found.top1, "took": took}, last=True
         )
         return found
-    archs = state.arrays["archs"]
+    archs = state.take_archs("archs", stack.space)
+    took = state.take("took", np.float64, (2,))
     return Front.of(
         archs,
-        state.arrays["top1"],
+        state.take("top1", np.float64, (len(archs),)),
         cost_tables.stack(stack.tables)(archs),
         stack.tables,
         accuracy_source=model.source,
-        evaluations=int(state.arrays["took"][0]),
-        seconds=float(state.arrays["took"][1]),
+        evaluations=int(took[0]),
+        seconds=float(took[1]),
     )
 
 
@@ -172,15 +173,17 @@ def imitate(
     if state is not None:
         with torch.no_grad():
             for name, tensor in trained.items():
-                tensor.copy_(torch.from_numpy(state.arrays[name]))
-        restore_optimiser(optimiser, state.arrays)
+                array = state.take(name, np.float32, tuple(tensor.shape))
+                tensor.copy_(torch.from_numpy(array))
+        restore_optimiser(optimiser, state)
 
     def kept() -> Arrays:
         arrays = {name: tensor.detach().numpy().copy() for name, tensor in trained.items()}
         return {**arrays, **optimiser_arrays(optimiser)}
 
     policy = IndependentPolicy(choices, nodes, weights)
-    for step in range(0 if state is None else state.step, settings.steps):
+    first = 0 if state is None else state.check_step(settings.steps)
+    for step in range(first, settings.steps):
         rng = np.random.default_rng([seed, step])
         budgets = draw_budgets(archive, settings.batch, rng)
         target = torch.from_numpy(targets[archive.best(budgets)])

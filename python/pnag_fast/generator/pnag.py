@@ -250,7 +250,7 @@ def train_evaluator(
     evaluator = Evaluator(torch, features.shape[1], scale, settings.evaluator_hidden, seed)
     rate, steps = 3e-3, settings.evaluator_steps
     optimiser = torch.optim.AdamW(evaluator.weights.values(), lr=rate, weight_decay=1e-3)
-    start = _restore(torch, checkpoint.restore("evaluator"), evaluator.weights, optimiser)
+    start = _restore(torch, checkpoint.restore("evaluator"), evaluator.weights, optimiser, steps)
     spans = scale.high - scale.low
     top1 = samples.top1
     if settings.reward == "dominance-without-accuracy":
@@ -316,15 +316,18 @@ def _arrays(weights: Mapping[str, Tensor], optimiser: Any) -> dict[str, npt.NDAr
     }
 
 
-def _restore(torch: Any, state: State | None, weights: Mapping[str, Tensor], optimiser: Any) -> int:
+def _restore(
+    torch: Any, state: State | None, weights: Mapping[str, Tensor], optimiser: Any, steps: int
+) -> int:
     """Put back what `_arrays` returned, if anything; return the number of steps done."""
     if state is None:
         return 0
     with torch.no_grad():
         for name, weight in weights.items():
-            weight.copy_(torch.from_numpy(np.array(state.arrays[name])))
-    restore_optimiser(optimiser, state.arrays)
-    return state.step
+            array = state.take(name, np.float32, tuple(weight.shape))
+            weight.copy_(torch.from_numpy(np.array(array)))
+    restore_optimiser(optimiser, state)
+    return state.check_step(steps)
 
 
 class _PolicyNetwork:
@@ -457,8 +460,8 @@ def train_policy(
     rate, steps = settings.learning_rate, settings.steps
     optimiser = torch.optim.Adam(weights, lr=rate)
     state = checkpoint.restore("policy")
-    start = _restore(torch, state, network.weights, optimiser)
-    drawn = [] if state is None else [state.arrays["drawn"]]
+    start = _restore(torch, state, network.weights, optimiser, steps)
+    drawn = [] if state is None else [state.take_archs("drawn", space)]
     group = settings.samples_per_budget
 
     def all_drawn() -> Archs:

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from .. import costs as cost_tables
 from .. import pareto
 from ..accuracy import AccuracyModel
-from ..checkpoint import Arrays
+from ..checkpoint import Arrays, State
 from ..costs import CostTable
-from ..errors import InvalidInputError
+from ..errors import FileFormatError, InvalidInputError
 from ..progress import ProgressCallback
 from ..spaces import Archs, SearchSpace
 from .result import Front, best_within, objectives
@@ -106,11 +106,22 @@ class Evaluations:
         spent = np.array([self.count, self.seconds])
         return {"archs": self.archs, "top1": self.top1, "costs": self.costs, "spent": spent}
 
-    def restore(self, arrays: Arrays) -> None:
+    def restore(self, state: State) -> None:
         """Go on from where `state` was called."""
-        self.archs, self.top1, self.costs = arrays["archs"], arrays["top1"], arrays["costs"]
-        self.count = int(arrays["spent"][0])
-        self.started = time.monotonic() - float(arrays["spent"][1])
+        archs = state.take_archs("archs", self.space)
+        top1 = state.take("top1", np.float64, (len(archs),))
+        costs = state.take("costs", np.float64, (len(archs), len(self.tables)))
+        count, seconds = state.take("spent", np.float64, (2,)).tolist()
+        if not (
+            np.allclose(costs, self.stack(archs)) and 0 <= count <= self.limit and seconds >= 0
+        ):
+            raise FileFormatError(
+                f"{state.where} holds architectures that do not cost what the tables say, or more "
+                "evaluations than were allowed; delete the file"
+            )
+        self.archs, self.top1, self.costs = archs, top1, costs
+        self.count = int(count)
+        self.started = time.monotonic() - seconds
 
     def front(self) -> Front:
         """Return what was kept."""

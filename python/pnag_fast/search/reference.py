@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..accuracy import AccuracyModel
-from ..checkpoint import Arrays, Checkpoint, random_arrays, restore_random
+from ..checkpoint import Arrays, Checkpoint, State, random_arrays, restore_random
 from ..costs import CostTable
 from ..errors import InvalidInputError
 from ..progress import ProgressCallback, ignore_progress
@@ -124,9 +124,9 @@ def _front(
     if state is None:
         _begin(run, jumps, start, seed, kept)
     else:
-        run.restore(state.arrays)
-        restore_random(rng, state.arrays)
-        seen.restore(state.arrays)
+        run.restore(state)
+        restore_random(rng, state)
+        seen.restore(state)
     size = min(_ROUND, max(run.limit // 64, 32))
     while run.left > 0:
         jumped = _jump(run, jumps, seen, size - int(size * _LOCAL), rng)
@@ -190,9 +190,13 @@ def _anneal(run: Evaluations, jumps: Jumps, rng: np.random.Generator, kept: Chec
     }
     state = kept.restore("annealing")
     if state is not None:
-        run.restore(state.arrays)
-        restore_random(rng, state.arrays)
-        chains = {name: state.arrays[name].copy() for name in chains}
+        run.restore(state)
+        restore_random(rng, state)
+        chains = {
+            name: state.take(name, array.dtype, array.shape).copy()
+            for name, array in chains.items()
+        }
+        state.take_archs("chains", run.space)
     current, value = chains["chains"], chains["value"]
     repeated = np.repeat(chains["weights"], _CHAIN_JUMPS, axis=1)
     while run.spent < _ANNEALING_SHARE:
@@ -286,8 +290,9 @@ class _Seen:
     def state(self) -> Arrays:
         return {"seen": np.packbits(self._flags)}
 
-    def restore(self, arrays: Arrays) -> None:
-        self._flags = np.unpackbits(arrays["seen"]).astype(bool)
+    def restore(self, state: State) -> None:
+        packed = state.take("seen", np.uint8, (len(self._flags) // 8,))
+        self._flags = np.unpackbits(packed).astype(bool)
 
     def new(self, archs: Archs) -> npt.NDArray[np.intp]:
         """Rows that were not evaluated before, each once."""

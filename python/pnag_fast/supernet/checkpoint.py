@@ -21,6 +21,15 @@ SUPERNET_FORMAT = "pnag-supernet"
 # Version 2 says what the supernet was trained on.
 SUPERNET_VERSION = 2
 
+# Fields of the header, those of later versions included.
+_KEYS = ("space", "input_scale", "trained_on")
+
+# Any deviation at all.
+_SMALLEST = 1e-30
+
+# Statistics that are squares: one below zero turns into NaN when a root is drawn.
+_SQUARES = ("running_var", "exp_avg_sq.")
+
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -68,6 +77,7 @@ def load(path: files.StrPath) -> Supernet:
         If it cannot be read.
     """
     arrays, header = files.read_safetensors(path, SUPERNET_FORMAT, SUPERNET_VERSION)
+    files.check_keys(header, _KEYS, path)
     definition = files.require(header, "space", dict, path)
     try:
         net = Supernet(spaces.from_definition(definition, f"'{path}'"))
@@ -87,17 +97,18 @@ def load(path: files.StrPath) -> Supernet:
 def _input_scale(header: Mapping[str, Any], path: files.StrPath) -> InputScale:
     if "input_scale" not in header:  # older files know one scale only
         return PLAIN_INPUT
-    try:
-        mean, std = (
-            tuple(float(value) for value in header["input_scale"][key]) for key in ("mean", "std")
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(f"'{path}' has no valid 'input_scale' ({error!r})") from error
-    finite = all(math.isfinite(value) for value in mean + std)
-    if len(mean) != 3 or len(std) != 3 or not finite or min(std) <= 0:
-        raise FileFormatError(
-            f"'{path}': 'input_scale' should be three means and three positive deviations"
-        )
+    found = files.require(header, "input_scale", dict, path)
+    files.check_keys(found, ("mean", "std"), path, within="input_scale")
+    mean, std = (
+        [
+            files.number(value, f"'{path}': field 'input_scale.{key}[{i}]'", low=low)
+            for i, value in enumerate(
+                files.require_each(found, key, (int, float), path, within="input_scale", length=3)
+            )
+        ]
+        # A deviation divides.
+        for key, low in (("mean", -math.inf), ("std", _SMALLEST))
+    )
     return InputScale((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
@@ -151,3 +162,5 @@ def check_arrays(
             )
         if not np.isfinite(array).all():
             raise FileFormatError(f"'{path}': tensor '{name}' has values that are not finite")
+        if any(part in name for part in _SQUARES) and array.size and array.min() < 0:
+            raise FileFormatError(f"'{path}': tensor '{name}' has squares below zero")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ TRAINING_FORMAT = "pnag-training"
 TRAINING_VERSION = 2
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+# What `TrainingState.header` returns.
+_STATE_KEYS = ("position", "losses", "seconds", "updates", "scaler", "teacher", "epochs")
 
 
 @dataclass(frozen=True)
@@ -169,24 +172,33 @@ class TrainingState:
         steps: int,
     ) -> None:
         """Put what `arrays` and `header` returned back, once all of it is checked."""
-        try:
-            records = [EpochRecord(**record) for record in header["epochs"]]
-            position = Position(**header["position"])
-            losses = np.array(header["losses"], dtype=np.float64)
-            updates, seconds = int(header["updates"]), float(header["seconds"])
-            row = header["teacher"]
-            teacher_arch = None if row is None else np.array(row, dtype=np.uint8)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise FileFormatError(f"'{path}' has no valid state of a run ({error!r})") from error
+        position, records = _position(header, path), _records(header, path)
+        losses = np.array(
+            [
+                files.number(loss, f"'{path}': field 'losses[{i}]'")
+                for i, loss in enumerate(
+                    files.require_each(header, "losses", (int, float), path, length=2)
+                )
+            ],
+            dtype=np.float64,
+        )
+        updates = files.integer(header.get("updates"), f"'{path}': field 'updates'", low=0)
+        seconds = files.number(header.get("seconds"), f"'{path}': field 'seconds'", low=0)
+        teacher_arch = _teacher(header, self.net, path)
+        scaler = _scaler(header, path)
         done = sum(epochs[: position.phase]) + position.epoch
-        if len(records) != done or losses.shape != (2,) or not 0 <= position.step < steps:
+        if (
+            position.phase > len(epochs)
+            or position.epoch > (epochs[position.phase] if position.phase < len(epochs) else 0)
+            or len(records) != done
+            or not 0 <= position.step < steps
+        ):
             raise FileFormatError(
                 f"'{path}' lists {len(records)} epochs and is at step {position.step} of epoch "
                 f"{done + 1}"
             )
         teacher = None
         if teacher_arch is not None:
-            self.net.space.validate(teacher_arch[np.newaxis])
             teacher = StaticNetwork(self.net.layers(teacher_arch))
         parts = {"net": {}, "optimizer": {}, "average": {}, "teacher": {}}  # type: dict[str, Arrays]
         for name, array in arrays.items():
@@ -220,8 +232,8 @@ class TrainingState:
             }
             teacher.load_state_dict({**tensors["teacher"], **counters}, assign=True)
             self.teacher, self.teacher_arch = teacher.eval().to(device), teacher_arch
-        if self.scaler is not None and header.get("scaler"):
-            self.scaler.load_state_dict(header["scaler"])
+        if self.scaler is not None and scaler:
+            self.scaler.load_state_dict(scaler)
 
     def _check(
         self, parts: Mapping[str, Arrays], teacher: StaticNetwork | None, path: files.StrPath
@@ -271,6 +283,7 @@ class Checkpoint:
         if not Path(self._path).exists():
             return
         arrays, header = files.read_safetensors(self._path, TRAINING_FORMAT, TRAINING_VERSION)
+        files.check_keys(header, (*self._identity, *_STATE_KEYS), self._path)
         for key, value in self._identity.items():
             if header.get(key) != value:
                 raise InvalidInputError(
@@ -279,6 +292,60 @@ class Checkpoint:
                     + "; use what that run used, another checkpoint path, or delete the file"
                 )
         state.restore(arrays, header, self._path, self._epochs, self._steps)
+
+
+def _position(header: Mapping[str, Any], path: files.StrPath) -> Position:
+    found = files.require(header, "position", dict, path)
+    keys = [field.name for field in fields(Position)]
+    files.check_keys(found, keys, path, within="position")
+    return Position(
+        *(files.integer(found.get(k), f"'{path}': field 'position.{k}'", low=0) for k in keys)
+    )
+
+
+def _records(header: Mapping[str, Any], path: files.StrPath) -> list[EpochRecord]:
+    records = []
+    for i, found in enumerate(files.require_each(header, "epochs", dict, path)):
+        within = f"epochs[{i}]"
+        files.check_keys(found, [f.name for f in fields(EpochRecord)], path, within=within)
+        numbers = {
+            key: files.number(found.get(key), f"'{path}': field '{within}.{key}'")
+            for key in ("loss", "distillation_loss", "learning_rate", "seconds")
+        }
+        epoch = files.integer(found.get("epoch"), f"'{path}': field '{within}.epoch'", low=1)
+        phase = files.require({"phase": "", **found}, "phase", str, path, within=within)
+        records.append(EpochRecord(epoch=epoch, **numbers, phase=phase))
+    return records
+
+
+def _teacher(header: Mapping[str, Any], net: Supernet, path: files.StrPath) -> Arch | None:
+    if header.get("teacher") is None:
+        return None
+    codes = files.require_each(header, "teacher", int, path, length=net.space.n_slots)
+    for i, code in enumerate(codes):
+        files.integer(code, f"'{path}': field 'teacher[{i}]'", low=0, high=255)
+    arch = np.array(codes, dtype=np.uint8)
+    try:
+        net.space.validate(arch[np.newaxis])
+    except InvalidInputError as error:
+        raise FileFormatError(f"'{path}': field 'teacher' is no architecture: {error}") from error
+    return arch
+
+
+def _scaler(header: Mapping[str, Any], path: files.StrPath) -> dict[str, Any] | None:
+    if not header.get("scaler"):
+        return None
+    found: dict[str, Any] = files.require(header, "scaler", dict, path)
+    known = torch.amp.GradScaler("cpu").state_dict()
+    files.check_keys(found, known, path, within="scaler")
+    for key, value in known.items():
+        what = f"'{path}': field 'scaler.{key}'"
+        if isinstance(value, int):
+            files.integer(found.get(key), what, low=0)
+        else:
+            # A scale of 0 or less would make all gradients nothing, or turn them.
+            files.number(found.get(key), what, low=5e-324)
+    return found
 
 
 def _optimizer(net: Supernet, weight_decay: float) -> torch.optim.AdamW:
