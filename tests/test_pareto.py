@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from fractions import Fraction
 
 import moocore
 import numpy as np
@@ -381,6 +382,128 @@ def test_small_volumes_in_large_cells_keep_their_digits():
     assert pareto.hypervolume_contributions(points, np.ones(5)).sum() == pytest.approx(
         5e-28 - 5e-35, rel=1e-7
     )
+
+
+# --- volumes of any size ------------------------------------------------------------------------
+
+
+def exact_volume(points, reference):
+    """Volume in fractions, by inclusion and exclusion; for a few points."""
+    rows = [[Fraction(float(x)) for x in row] for row in points]
+    corner = [Fraction(float(x)) for x in reference]
+    rows = [row for row in rows if all(x < c for x, c in zip(row, corner, strict=True))]
+    total = Fraction(0)
+    for size in range(1, len(rows) + 1):
+        for subset in itertools.combinations(rows, size):
+            box = Fraction((-1) ** (size + 1))
+            for j, c in enumerate(corner):
+                box *= c - max(row[j] for row in subset)
+            total += box
+    return total
+
+
+def exact_contributions(points, reference):
+    whole = exact_volume(points, reference)
+    return [
+        whole - exact_volume(np.delete(points, i, axis=0), reference) for i in range(len(points))
+    ]
+
+
+LARGEST = Fraction(sys.float_info.max)
+LEAST_NORMAL = Fraction(sys.float_info.min)
+
+
+def assert_close(value, exact, scale, rel):
+    """Within rounding of the exact value; `scale` is what it was computed from."""
+    assert abs(Fraction(value) - exact) <= Fraction(rel) * scale, (value, float(exact))
+
+
+def test_objectives_in_any_order_give_the_same_volume():
+    for order in itertools.permutations([1e-200, 1e-200, 1e300]):
+        assert pareto.hypervolume([[0, 0, 0]], order) == pytest.approx(1e-100, rel=1e-15)
+        parts = pareto.hypervolume_contributions([[0, 0, 0]], order)
+        assert parts == pytest.approx([1e-100], rel=1e-15)
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(1, 2), st.integers(-1074, 1000), st.booleans()), min_size=1, max_size=40
+    )
+)
+@settings(deadline=None, max_examples=400)
+def test_one_point_is_exact_or_refused(widths):
+    # Up to 40 objectives with widths of any size, from subnormal ones on.
+    reference = [np.ldexp(x, e) for x, e, _ in widths]
+    below = np.array(
+        [[-c if twice else 0.0 for c, (*_, twice) in zip(reference, widths, strict=True)]]
+    )
+    exact = exact_volume(below, reference)
+    for function in (pareto.hypervolume, lambda *a: pareto.hypervolume_contributions(*a)[0]):
+        if LEAST_NORMAL <= exact <= LARGEST * Fraction(0.999):
+            assert_close(function(below, reference), exact, exact, 1e-14)
+        elif exact > LARGEST * Fraction(1.001):
+            with pytest.raises(InvalidInputError, match="overflows a double"):
+                function(below, reference)
+        elif exact < LEAST_NORMAL / 2**53:
+            with pytest.raises(InvalidInputError, match="underflows a double"):
+                function(below, reference)
+
+
+@pytest.mark.parametrize("m", range(2, 12))
+def test_units_change_no_digit(m):
+    rng = np.random.default_rng(m)
+    for n in (1, 2, 7, 25):
+        points = sphere(rng, n, m)
+        reference = np.full(m, 1.5)
+        volume = pareto.hypervolume(points, reference)
+        parts = pareto.hypervolume_contributions(points, reference)
+        for spread in (10, 200, 480):
+            shifts = rng.integers(-spread, spread + 1, m)
+            shifts -= shifts[rng.permutation(m)]  # the sum is 0
+            units = np.ldexp(1.0, shifts)
+            assert pareto.hypervolume(points * units, reference * units) == volume
+            np.testing.assert_array_equal(
+                pareto.hypervolume_contributions(points * units, reference * units), parts
+            )
+
+
+@pytest.mark.parametrize("m", range(2, 11))
+def test_points_far_apart_are_exact_in_any_order(m):
+    # Coordinates of every size within an objective, and every objective in units of its own.
+    rng = np.random.default_rng(m)
+    for _ in range(30):
+        n = int(rng.integers(1, 7))
+        units = 10.0 ** rng.integers(-250, 250, m)
+        points = -rng.random((n, m)) * 10.0 ** rng.integers(-20, 1, (n, m)) * units
+        reference = units * rng.choice([0.0, 1e-3, 1.0])
+        exact = exact_volume(points, reference)
+        parts = exact_contributions(points, reference)
+        for turn in (list(range(m)), list(reversed(range(m))), list(rng.permutation(m))):
+            arguments = points[:, turn], reference[turn]
+            if exact > LARGEST:
+                with pytest.raises(InvalidInputError, match="overflows"):
+                    pareto.hypervolume(*arguments)
+            elif exact >= LEAST_NORMAL:
+                assert_close(pareto.hypervolume(*arguments), exact, exact, 1e-11)
+            else:
+                with pytest.raises(InvalidInputError, match="underflows|too small"):
+                    pareto.hypervolume(*arguments)
+            if all(part == 0 or part >= LEAST_NORMAL for part in parts) and exact <= LARGEST:
+                found = pareto.hypervolume_contributions(*arguments)
+                for value, part in zip(found, parts, strict=True):
+                    assert_close(value, part, exact if m > 3 else part, 1e-11)
+            elif exact <= LARGEST:
+                with pytest.raises(InvalidInputError, match="underflows|too small"):
+                    pareto.hypervolume_contributions(*arguments)
+
+
+def test_contributions_that_underflow_are_named():
+    # The middle point alone covers 1e-400, beside 2e100.
+    points = [[-1e300, 1e-200], [0.0, 0.0], [1e-200, -1e300]]
+    with pytest.raises(InvalidInputError, match="row 1 underflows"):
+        pareto.hypervolume_contributions(points, [1e-190, 1e-190])
+    parts = pareto.hypervolume_contributions([*points, [0.0, 0.0]], [1e-190, 1e-190])
+    np.testing.assert_array_equal(parts[[1, 3]], 0.0)
 
 
 def test_random_fronts():

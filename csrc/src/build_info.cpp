@@ -16,6 +16,12 @@ BuildInfo build_info() {
 #endif
     info.build_type = PNAG_BUILD_TYPE;
     info.flags = "-ffp-contract=off";
+#if defined(__SSP_STRONG__)
+    info.flags += " -fstack-protector-strong";
+#endif
+#if defined(_FORTIFY_SOURCE) && _FORTIFY_SOURCE > 0
+    info.flags += " -D_FORTIFY_SOURCE";
+#endif
     if (*PNAG_SANITIZERS != '\0') info.flags += " -fsanitize=" PNAG_SANITIZERS;
     info.simd_built = {simd::kPortable.name};
 #ifdef PNAG_HAVE_AVX2

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "pnag/errors.hpp"
+#include "pnag/float_flags.hpp"
 
 namespace pnag {
 
@@ -22,6 +23,7 @@ struct Crew {
     std::mutex mutex;
     std::condition_variable ended;
     std::size_t n_running = 0;
+    unsigned float_flags = 0;  // of the threads that ended
     bool closed = false;
 };
 
@@ -42,8 +44,10 @@ bool start_worker(const std::shared_ptr<Crew>& crew, const Work& work) {
                     if (crew->closed) return;
                     ++crew->n_running;
                 }
+                float_flags::write(0);  // some systems hand those of the starting thread on
                 work();
                 const std::lock_guard lock(crew->mutex);
+                crew->float_flags |= float_flags::read();
                 --crew->n_running;
                 crew->ended.notify_one();
             }).detach();
@@ -134,6 +138,7 @@ void parallel_for(std::size_t n, std::size_t grain, const Execution& execution,
             }
         }
     }
+    if (crew->float_flags != 0) float_flags::write(float_flags::read() | crew->float_flags);
     // The reason to stop, if this loop was told; else whoever was told throws it.
     if (error) std::rethrow_exception(error);
     if (cancelled.load(std::memory_order_relaxed)) throw Cancelled();

@@ -8,6 +8,7 @@
 
 #include "check.hpp"
 #include "pnag/errors.hpp"
+#include "pnag/float_flags.hpp"
 #include "pnag/parallel.hpp"
 
 using namespace pnag;
@@ -68,15 +69,42 @@ TEST(who_waits_for_others_is_heard_too) {
     Cancellation cancellation([] { throw std::runtime_error("stop"); });
     const Execution execution(2, &cancellation);
     const auto owner = std::this_thread::get_id();
-    // The other thread works until it is told; this one has nothing left to do.
+    std::atomic<bool> other_works{false};
+    // The other thread works until it is told. This one has nothing left to do once that has begun,
+    // which is before anybody asks: so it is asked while it waits.
     const auto work = [&](std::size_t, std::size_t) {
-        while (std::this_thread::get_id() != owner) {
+        if (std::this_thread::get_id() == owner) {
+            for (int i = 0; i < 20000 && !other_works; ++i)
+                std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            return;
+        }
+        other_works = true;
+        for (;;) {
             execution.check();
             std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
-        std::this_thread::sleep_for(std::chrono::milliseconds(10));
     };
-    CHECK_THROWS(parallel_for(20, 1, execution, work), std::runtime_error, "stop");
+    // Its own reason reaches the caller, not that the others were told.
+    CHECK_THROWS(parallel_for(2, 1, execution, work), std::runtime_error, "stop");
+}
+
+TEST(float_flags_of_tasks_reach_the_caller) {
+    for (const int threads : {1, 3}) {
+        for (const bool raises : {false, true}) {
+            float_flags::write(0);
+            volatile double small = 1e-200;
+            std::atomic<int> inside{0};
+            parallel_for(3, 1, threads, [&](std::size_t begin, std::size_t) {
+                ++inside;
+                // Every thread has a task of its own, on machines that start them in time.
+                for (int i = 0; i < 1000 && inside < threads; ++i)
+                    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+                if (raises && begin == 2) small = small * small;
+            });
+            CHECK(float_flags::read() == (raises ? float_flags::kUnderflow : 0U));
+        }
+    }
+    float_flags::write(0);
 }
 
 int main() {

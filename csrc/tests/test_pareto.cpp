@@ -12,6 +12,7 @@
 #include "pareto/ordering.hpp"
 #include "pareto/sweep.hpp"
 #include "pnag/errors.hpp"
+#include "pnag/float_flags.hpp"
 #include "pnag/pareto.hpp"
 #include "pnag/random.hpp"
 #include "simd/dispatch.hpp"
@@ -445,8 +446,9 @@ TEST(a_cut_that_leaves_as_many_as_a_sweep_takes) {
 
 TEST(contributions_are_what_is_lost) {
     for (const Shape shape : {Shape::uniform, Shape::coarse, Shape::sphere, Shape::equal}) {
-        for (std::size_t m = 1; m <= 6; ++m) {
+        for (const std::size_t m : {1UL, 2UL, 3UL, 4UL, 5UL, 6UL, 8UL, 9UL, 10UL}) {
             for (const std::size_t n : {1UL, 2UL, 12UL, 40UL}) {
+                if (m > 6 && n > 12) continue;
                 const Batch batch = make(shape, n, m, 100 + m);
                 const std::vector<double> reference(m, 2.5);
                 const double whole = hypervolume(batch.view(), reference);
@@ -462,6 +464,158 @@ TEST(contributions_are_what_is_lost) {
             }
         }
     }
+}
+
+// Objectives times 2^shifts, a row of which is given.
+Batch shifted(const Batch& batch, const std::vector<int>& shifts) {
+    Batch result = batch;
+    for (std::size_t i = 0; i < batch.n; ++i) {
+        for (std::size_t j = 0; j < batch.m; ++j)
+            result.values[i * batch.m + j] = std::ldexp(batch.at(i, j), shifts[j]);
+    }
+    return result;
+}
+
+// Products of widths overflow or underflow on the way in some orders of the objectives, and in all
+// orders in some kernels: not one digit may come of it.
+TEST(volumes_do_not_depend_on_units) {
+    for (std::size_t m = 1; m <= 11; ++m) {
+        for (const std::size_t n : {1UL, 2UL, 9UL, 30UL, 200UL}) {
+            if (n * m > 400 && m > 4) continue;
+            for (std::uint64_t seed = 0; seed < 8; ++seed) {
+                const Batch batch = make(seed % 2 == 0 ? Shape::sphere : Shape::coarse, n, m, seed);
+                RowStream random(stream_key(seed, m), n);
+                std::vector<int> shifts(m);
+                int sum = 0;
+                for (std::size_t j = 0; j + 1 < m; ++j) {
+                    shifts[j] = static_cast<int>(random.below(1601)) - 800;
+                    // The last one brings the sum back to near 0.
+                    if (std::abs(sum + shifts[j]) > 800) shifts[j] = -shifts[j];
+                    sum += shifts[j];
+                }
+                shifts[m - 1] = static_cast<int>(random.below(101)) - 50 - sum;
+                sum += shifts[m - 1];
+                std::rotate(shifts.begin(), shifts.begin() + static_cast<long>(seed % m),
+                            shifts.end());
+                const Batch far = shifted(batch, shifts);
+                const std::vector<double> reference(m, 3.0);
+                std::vector<double> corner(m);
+                for (std::size_t j = 0; j < m; ++j)
+                    corner[j] = std::ldexp(3.0, shifts[j]);
+                const double volume = hypervolume(batch.view(), reference);
+                CHECK(hypervolume(far.view(), corner, 2) == std::ldexp(volume, sum));
+                auto parts = contributions_of(batch, reference);
+                for (double& part : parts)
+                    part = std::ldexp(part, sum);
+                CHECK(contributions_of(far, corner) == parts);
+            }
+        }
+    }
+}
+
+TEST(volumes_do_not_depend_on_the_order_of_objectives) {
+    const double widths[] = {1e-200, 1e-200, 1e300, 1e100, 1e-99};
+    for (std::size_t m = 3; m <= 5; ++m) {
+        std::vector<std::size_t> order(m);
+        std::iota(order.begin(), order.end(), std::size_t{0});
+        do {
+            std::vector<double> reference(m);
+            for (std::size_t j = 0; j < m; ++j)
+                reference[j] = widths[order[j]];
+            const Batch one{std::vector<double>(m, 0.0), 1, m};
+            const double expected[] = {1e-100, 1.0, 1e-99};
+            const double right = expected[m - 3];
+            CHECK(std::abs(hypervolume(one.view(), reference) - right) <= 1e-15 * right);
+            CHECK(std::abs(contributions_of(one, reference)[0] - right) <= 1e-15 * right);
+            // Three quarters of it, a half by either point, if the first two widths are halved.
+            Batch two{std::vector<double>(2 * m, 0.0), 2, m};
+            for (std::size_t j = 0; j < m; ++j) {
+                if (order[j] < 2) two.values[order[j] * m + j] = reference[j] / 2;
+            }
+            CHECK(std::abs(hypervolume(two.view(), reference) - 0.75 * right) <= 1e-15 * right);
+            for (const double part : contributions_of(two, reference))
+                CHECK(std::abs(part - 0.25 * right) <= 1e-15 * right);
+        } while (std::next_permutation(order.begin(), order.end()));
+    }
+}
+
+TEST(a_width_beyond_the_largest_double_is_measured) {
+    const Batch wide{{-1.5e308, 0.0, 0.0}, 1, 3};
+    const std::vector<double> reference{1.5e308, 1e-300, 2.0};
+    CHECK(std::abs(hypervolume(wide.view(), reference) - 6e8) <= 1e-6);
+    CHECK(std::abs(contributions_of(wide, reference)[0] - 6e8) <= 1e-6);
+}
+
+TEST(small_numbers_keep_their_digits) {
+    // Subnormal widths: exact, and so are products with powers of two.
+    const double least = std::numeric_limits<double>::denorm_min();
+    CHECK(hypervolume(Batch{{0.0}, 1, 1}.view(), std::vector<double>{least}) == least);
+    const Batch origin{{0.0, 0.0}, 1, 2};
+    const std::vector<double> small{3 * least, 0x1p1000};
+    CHECK(hypervolume(origin.view(), small) == std::ldexp(3.0, -74));
+    CHECK(contributions_of(origin, small)[0] == std::ldexp(3.0, -74));
+    CHECK(hypervolume(origin.view(), std::vector<double>{4 * least, 0.25}) == least);
+    CHECK_THROWS(hypervolume(origin.view(), std::vector<double>{least, 0.5}), InvalidInput,
+                 "underflows a double");
+    CHECK_THROWS(hypervolume(origin.view(), std::vector<double>{3 * least, 0.5}), InvalidInput,
+                 "underflows a double");
+    CHECK_THROWS(contributions_of(origin, std::vector<double>{1e-200, 1e-200}), InvalidInput,
+                 "row 0 underflows a double");
+    const std::vector<double> large{1e200, 1e200};
+    CHECK_THROWS(hypervolume(origin.view(), large), InvalidInput, "hypervolume overflows");
+    CHECK_THROWS(contributions_of(origin, large), InvalidInput, "row 0 overflows a double");
+}
+
+TEST(a_contribution_far_below_the_others_is_measured_by_itself) {
+    // The middle point alone covers a square of 1e-150, beside boxes of 1e150 and more.
+    for (std::size_t m = 2; m <= 10; ++m) {
+        Batch batch{{}, 3, m};
+        const double rows[3][2] = {{-1e150, 1e-150}, {0.0, 0.0}, {1e-150, -1e150}};
+        for (const auto& row : rows) {
+            batch.values.insert(batch.values.end(), {row[0], row[1]});
+            for (std::size_t j = 2; j < m; ++j)
+                batch.values.push_back(j % 2 == 0 ? 0.0 : 1.0 - 0x1p-53);
+        }
+        std::vector<double> reference{1.0, 1.0};
+        for (std::size_t j = 2; j < m; ++j)
+            reference.push_back(j % 2 == 0 ? 0x1p53 : 1.0);
+        const double rest = m % 2 == 1 ? 0x1p53 : 1.0;
+        const double part = contributions_of(batch, reference)[1];
+        CHECK(std::abs(part - 1e-300 * rest) <= 1e-15 * 1e-300 * rest);
+    }
+    // Covered, or there twice, it is 0.
+    const Batch covered{{-1e200, 1e-200, 0, 0, 1e-200, -1e200, 0, 0, 1e-201, 1e-201}, 5, 2};
+    CHECK(contributions_of(covered, {1e-100, 1e-100})[1] == 0.0);
+    CHECK(contributions_of(covered, {1e-100, 1e-100})[4] == 0.0);
+    const Batch lone{{-1e200, 1e-200, 0, 0, 1e-200, -1e200}, 3, 2};
+    CHECK_THROWS(contributions_of(lone, {1e-100, 1e-100}), InvalidInput,
+                 "row 1 underflows a double");
+}
+
+TEST(volumes_too_small_beside_their_box_are_refused) {
+    Batch spread{{}, 4, 4};
+    for (std::size_t i = 0; i < 4; ++i) {
+        for (std::size_t j = 0; j < 4; ++j)
+            spread.values.push_back(i == j ? -1e300 : -1e-290);
+    }
+    CHECK_THROWS(hypervolume(spread.view(), std::vector<double>(4, 0.0)), InvalidInput,
+                 "too small beside the box");
+    // 1e-300 of the box is not too small.
+    const Batch arms{{-1e100, -1e-200, -1e-200, -1e100}, 2, 2};
+    const double volume = hypervolume(arms.view(), std::vector<double>(2, 0.0));
+    CHECK(std::abs(volume - 2e-100) <= 1e-114);
+}
+
+TEST(flags_of_the_caller_stay_as_they_were) {
+    const Batch origin{{0.0, 0.0, 0.0}, 1, 3};
+    const std::vector<double> corner{1e-200, 1e-200, 1e300};
+    for (const unsigned flags : {0U, float_flags::kOverflow, float_flags::kUnderflow}) {
+        float_flags::write(flags);
+        static_cast<void>(hypervolume(origin.view(), corner));
+        static_cast<void>(contributions_of(origin, corner));
+        CHECK(float_flags::read() == flags);
+    }
+    float_flags::write(0);
 }
 
 TEST(hostile_input_is_refused) {

@@ -215,15 +215,17 @@ def hypervolume(points: ArrayLike, reference: ArrayLike, /, *, threads: int | No
     ------
     InvalidInputError
         NaN or -inf (named by row and column), a reference that is not finite or of another length,
-        or a volume that overflows float64.
+        a volume that overflows or underflows float64, or one far below 1e-300 of the box from the
+        lowest values to the reference.
     InvalidTypeError
         Not real numbers.
 
     Notes
     -----
-    Exact up to rounding. O(n log n) for m = 2 and m = 3 [1]_, O(n^2) in practice for m = 4, in the
-    manner of [2]_; O(n^(m/2)) for m = 5 to 8 by divide and conquer over cells [3]_; WFG [4]_ above,
-    whose time grows steeply with m and with the size of the front.
+    Exact up to rounding, whatever the units and the order of the objectives. O(n log n) for m = 2
+    and m = 3 [1]_, O(n^2) in practice for m = 4, in the manner of [2]_; O(n^(m/2)) for m = 5 to 8
+    by divide and conquer over cells [3]_; WFG [4]_ above, whose time grows steeply with m and with
+    the size of the front.
 
     References
     ----------
@@ -273,16 +275,17 @@ def hypervolume_contributions(
     ------
     InvalidInputError
         NaN or -inf (named by row and column), a reference that is not finite or of another length,
-        or a volume that overflows float64.
+        or a contribution that overflows float64, or underflows it without being 0.
     InvalidTypeError
         Not real numbers.
 
     Notes
     -----
-    Exact up to rounding; each contribution is computed within the box that the point dominates, not
-    as a difference of two whole volumes. O(n log n) for m = 2, and for m = 3 in practice, by the
-    sweep of HVC3D [1]_; O(n^(m/2)) for m = 4 to 8 by divide and conquer over cells, all points at
-    once [2]_; n hypervolumes of the cut points above.
+    Exact up to rounding, whatever the units and the order of the objectives; each contribution is
+    computed within the box that the point dominates, not as a difference of two whole volumes. O(n
+    log n) for m = 2, and for m = 3 in practice, by the sweep of HVC3D [1]_; O(n^(m/2)) for m = 4 to
+    8 by divide and conquer over cells, all points at once [2]_; n hypervolumes of the cut points
+    above.
 
     References
     ----------

@@ -10,7 +10,7 @@ struct BuildInfo {
     std::string version;
     std::string compiler;
     std::string build_type;
-    std::string flags;                     ///< those that bear on results and speed
+    std::string flags;                     ///< those that bear on results, speed and safety
     std::vector<std::string> simd_built;   ///< compiled in
     std::vector<std::string> simd_usable;  ///< of those, what this machine has
     std::string simd_used;

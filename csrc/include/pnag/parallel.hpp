@@ -22,8 +22,8 @@ using RangeTask = std::function<void(std::size_t begin, std::size_t end)>;
 /// leaves the calling thread. A request to stop is seen between ranges, and by a calling thread
 /// that waits for others. Ranges start in order but may run in any order, so a task must give the
 /// same result for a row wherever it runs. If tasks throw, the exception of the lowest range that
-/// threw reaches the caller after all threads have left the work. Throws InvalidInput if threads
-/// < 1.
+/// threw reaches the caller after all threads have left the work. Floating-point flags that tasks
+/// raise stand in the calling thread afterwards. Throws InvalidInput if threads < 1.
 void parallel_for(std::size_t n, std::size_t grain, const Execution& execution,
                   const RangeTask& task);
 

@@ -58,7 +58,11 @@ void crowding_distance(const Points& points, std::span<double> out, const Execut
 
 /// Volume dominated by the points and bounded by `reference`. Points that are not better than the
 /// reference in every objective add nothing. -inf in a point and a reference that is not finite are
-/// refused, as is a volume too large for a double.
+/// refused, as is a volume that a double does not hold with all its digits, or that is far below
+/// 1e-300 of the box from the lowest values to the reference.
+///
+/// Objectives may have units of any size: where a product of some overflows or underflows, which a
+/// flag of the processor tells, they are stretched by powers of two, which changes no digit.
 ///
 /// m = 2: sweep, O(n log n). m = 3: sweep over a staircase, O(n log n) (Beume et al., IEEE TEC
 /// 2009). m = 4: sweep that adds what each point alone dominates in three objectives, O(n^2) in
@@ -69,10 +73,11 @@ double hypervolume(const Points& points, std::span<const double> reference,
                    const Execution& execution = 1);
 
 /// Volume that each point alone dominates, dominated points counting as others: 0 for dominated
-/// points and for duplicates. m = 2: sweep, O(n log n). m = 3: sweep over a staircase whose steps
-/// know their own areas, O(n log n) in practice (after Guerreiro and Fonseca, IEEE TEC 2018). 4 <=
-/// m <= 8: cells, O(n^(m/2)), for all points at once. m >= 9: for every point the volume that the
-/// others cover of its box.
+/// points and for duplicates. Objectives may have units of any size, as above; a contribution that
+/// is not 0 but underflows is refused. m = 2: sweep, O(n log n). m = 3: sweep over a staircase
+/// whose steps know their own areas, O(n log n) in practice (after Guerreiro and Fonseca, IEEE TEC
+/// 2018). 4 <= m <= 8: cells, O(n^(m/2)), for all points at once. m >= 9: for every point the
+/// volume that the others cover of its box.
 void hypervolume_contributions(const Points& points, std::span<const double> reference,
                                std::span<double> out, const Execution& execution = 1);
 

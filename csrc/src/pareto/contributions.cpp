@@ -1,11 +1,17 @@
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <numeric>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "cells.hpp"
 #include "ordering.hpp"
 #include "pnag/errors.hpp"
+#include "pnag/float_flags.hpp"
 #include "pnag/pareto.hpp"
+#include "stretch.hpp"
 #include "volume.hpp"
 
 namespace pnag {
@@ -230,6 +236,42 @@ void contributions_3d(const Points& points, std::span<const std::size_t> rows,
         out[rows[i]] = sweep.volume(static_cast<std::uint32_t>(i));
 }
 
+// Where the part of its box ends that a point may have for itself: an edge ends where a point
+// begins that is above it in this objective only. False if another point covers the whole box.
+bool find_own_corner(const Points& points, std::span<const std::size_t> rows, std::size_t i,
+                     std::span<const double> reference, std::vector<double>& corner) {
+    const double* point = points.row(i);
+    corner.assign(reference.begin(), reference.end());
+    for (const std::size_t k : rows) {
+        if (k == i) continue;
+        const double* other = points.row(k);
+        std::size_t n_above = 0;
+        std::size_t last = 0;
+        for (std::size_t j = 0; j < points.m; ++j) {
+            if (other[j] <= point[j]) continue;
+            ++n_above;
+            last = j;
+        }
+        if (n_above == 0) return false;
+        if (n_above == 1) corner[last] = std::min(corner[last], other[last]);
+    }
+    return true;
+}
+
+// Appends the other points that reach into [point i, corner), cut to it.
+void append_cut(const Points& points, std::span<const std::size_t> rows, std::size_t i,
+                std::span<const double> corner, std::vector<double>& cut) {
+    const double* point = points.row(i);
+    for (const std::size_t k : rows) {
+        const double* other = points.row(k);
+        bool reaches = k != i;
+        for (std::size_t j = 0; j < points.m; ++j)
+            reaches = reaches && other[j] < corner[j];
+        for (std::size_t j = 0; j < points.m && reaches; ++j)
+            cut.push_back(std::max(other[j], point[j]));
+    }
+}
+
 // Own box less what the others cover of it.
 void contributions_by_cutting(const Points& points, std::span<const std::size_t> rows,
                               std::span<const double> reference, std::span<double> out,
@@ -238,46 +280,112 @@ void contributions_by_cutting(const Points& points, std::span<const std::size_t>
     VolumeSolver solver(reference, execution);
     Pacer pacer(execution);
     std::vector<double> cut;
+    std::vector<double> corner;
     for (const std::size_t i : rows) {
         pacer.spend(rows.size() * m);
-        const double* point = points.row(i);
+        if (!find_own_corner(points, rows, i, reference, corner)) continue;
         cut.clear();
-        bool covered = false;
-        for (const std::size_t k : rows) {
-            if (k == i) continue;
-            const double* other = points.row(k);
-            bool covers = true;
-            for (std::size_t j = 0; j < m; ++j) {
-                covers = covers && other[j] <= point[j];
-                cut.push_back(std::max(point[j], other[j]));
-            }
-            if (covers) {
-                covered = true;
-                break;
-            }
-        }
-        if (covered) continue;
+        append_cut(points, rows, i, corner, cut);
+        const double* point = points.row(i);
         double own = 1.0;
         for (std::size_t j = 0; j < m; ++j)
-            own *= reference[j] - point[j];
+            own *= corner[j] - point[j];
+        solver.set_reference(corner);
         out[i] = std::max(0.0, own - solver.volume(cut));
     }
 }
 
-}  // namespace
-
-void hypervolume_contributions(const Points& points, std::span<const double> reference,
-                               std::span<double> out, const Execution& execution) {
-    std::vector<std::size_t> rows;
-    points_inside(points, reference, &rows);
-    if (out.size() != points.n) throw InvalidInput("out has the wrong size");
-    std::fill(out.begin(), out.end(), 0.0);
+// Of `rows`, which are better than the reference everywhere; out is 0 before.
+void contribute(const Points& points, std::span<const std::size_t> rows,
+                std::span<const double> reference, std::span<double> out,
+                const Execution& execution) {
     if (points.m == 2) return contributions_2d(points, rows, reference, out);
     if (points.m == 3) return contributions_3d(points, rows, reference, out, execution);
     if (points.m > 3 && points.m <= kMaxCellObjectives) {
         return contributions_by_cells(points, rows, reference, out, execution);
     }
     contributions_by_cutting(points, rows, reference, out, execution);
+}
+
+// Contributions with stretched objectives, and what may be said of them.
+struct Stretched {
+    Stretched(Inside inside, std::span<const double> reference, const Execution& execution)
+        : stretch(inside.lowest, reference), parts(inside.view().n, 0.0) {
+        const float_flags::Watch watch;
+        stretch.apply(inside.values);
+        // Stretching may have moved points to the reference.
+        const Points points = inside.view();
+        const Inside left = points_inside(points, stretch.reference(), true);
+        contribute(points, left.rows, stretch.reference(), parts, execution);
+        exact = (watch.raised() & float_flags::kUnderflow) == 0;
+    }
+
+    [[nodiscard]] bool certain(std::size_t i) const {
+        return exact || parts[i] >= stretch.least_certain();
+    }
+
+    Stretch stretch;
+    std::vector<double> parts;
+    bool exact = false;
+};
+
+[[noreturn]] void refuse_part(std::size_t row, const char* what) {
+    throw InvalidInput("points: the hypervolume contribution of row " + std::to_string(row) + " " +
+                       what + "; scale the objectives (for instance to [0, 1])");
+}
+
+double restore_part(const Stretched& stretched, std::size_t i, std::size_t row) {
+    const double part = stretched.stretch.restore(stretched.parts[i]);
+    if (std::isnan(part)) refuse_part(row, "underflows a double");
+    if (std::isinf(part)) refuse_part(row, "overflows a double");
+    return part;
+}
+
+// The contribution of row i of the points inside, which is tiny beside the box of all: what others
+// leave of the box that may be its own, measured by itself.
+double lone_part(const Inside& inside, std::size_t i, std::span<const double> reference,
+                 const Execution& execution) {
+    const Points points = inside.view();
+    std::vector<std::size_t> rows(points.n);
+    std::iota(rows.begin(), rows.end(), std::size_t{0});
+    std::vector<double> corner;
+    if (!find_own_corner(points, rows, i, reference, corner)) return 0.0;
+    Inside own;
+    own.lowest.assign(points.row(i), points.row(i) + points.m);
+    own.values = own.lowest;
+    append_cut(points, rows, i, corner, own.values);
+    const Stretched stretched(std::move(own), corner, execution);
+    const std::size_t row = inside.rows[i];
+    if (!stretched.certain(0)) refuse_part(row, "is too small for double precision");
+    return restore_part(stretched, 0, row);
+}
+
+}  // namespace
+
+void hypervolume_contributions(const Points& points, std::span<const double> reference,
+                               std::span<double> out, const Execution& execution) {
+    const float_flags::Watch watch;
+    const Inside inside = points_inside(points, reference, true);
+    if (out.size() != points.n) throw InvalidInput("out has the wrong size");
+    std::fill(out.begin(), out.end(), 0.0);
+    if (std::isfinite(inside.box)) {
+        float_flags::write(0);
+        contribute(points, inside.rows, reference, out, execution);
+        if (watch.raised() == 0) return;
+    }
+    const Points candidates = inside.view();
+    const Stretched stretched(inside, reference, execution);
+    std::vector<std::uint8_t> minimal(candidates.n);
+    is_non_dominated(candidates, minimal, execution);
+    for (std::size_t i = 0; i < candidates.n; ++i) {
+        execution.check();
+        const std::size_t row = inside.rows[i];
+        if (stretched.certain(i)) {
+            out[row] = restore_part(stretched, i, row);
+        } else {
+            out[row] = minimal[i] != 0 ? lone_part(inside, i, reference, execution) : 0.0;
+        }
+    }
 }
 
 }  // namespace pnag

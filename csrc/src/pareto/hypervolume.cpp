@@ -8,7 +8,9 @@
 #include "../simd/kernels.hpp"
 #include "cells.hpp"
 #include "pnag/errors.hpp"
+#include "pnag/float_flags.hpp"
 #include "pnag/pareto.hpp"
+#include "stretch.hpp"
 #include "volume.hpp"
 
 namespace pnag {
@@ -86,10 +88,31 @@ void require_volume(const Points& points, std::span<const double> reference) {
     }
 }
 
+// Volume of points better than the reference.
+double measure(std::vector<double> values, std::span<const double> reference,
+               const Execution& execution) {
+    const std::size_t m = reference.size();
+    drop_covered(values, reference, execution);
+    if (m >= kCellObjectives && m <= kMaxCellObjectives) {
+        const std::size_t n = values.size() / m;
+        if (m == kCutObjectives && n <= simd::kMaxCutRows) {
+            return volume_by_cuts({values, n, m}, reference, execution);
+        }
+        std::vector<std::uint8_t> keep(n);
+        is_non_dominated({values, n, m}, keep, execution);
+        std::vector<std::size_t> minimal;
+        for (std::size_t i = 0; i < n; ++i) {
+            if (keep[i] != 0) minimal.push_back(i);
+        }
+        return volume_by_cells({values, n, m}, minimal, reference, execution);
+    }
+    VolumeSolver solver(reference, execution);
+    return solver.volume(values);
+}
+
 }  // namespace
 
-std::vector<double> points_inside(const Points& points, std::span<const double> reference,
-                                  std::vector<std::size_t>* rows) {
+Inside points_inside(const Points& points, std::span<const double> reference, bool with_rows) {
     const std::size_t m = points.m;
     const std::size_t n = points.n;
     // Nothing is read before the shape is known to be right; n * m might overflow.
@@ -98,19 +121,20 @@ std::vector<double> points_inside(const Points& points, std::span<const double> 
                 points.values.size() % m == 0;
     for (const double value : reference)
         good = good && std::isfinite(value);
-    std::vector<double> inside;
+    Inside inside;
     if (!good) {
         require_volume(points, reference);
         return inside;
     }
     // One pass without branches. A row more, because the last one is written before it is judged.
-    inside.resize((n + 1) * m);
-    std::vector<double> lowest(reference.begin(), reference.end());
-    if (rows != nullptr) rows->resize(n + 1);
+    inside.values.resize((n + 1) * m);
+    inside.lowest.assign(reference.begin(), reference.end());
+    double* const lowest = inside.lowest.data();
+    if (with_rows) inside.rows.resize(n + 1);
     std::size_t kept = 0;
     for (std::size_t i = 0; i < n; ++i) {
         const double* point = points.row(i);
-        double* to = inside.data() + kept * m;
+        double* to = inside.values.data() + kept * m;
         bool below = true;
         for (std::size_t j = 0; j < m; ++j) {
             // Neither NaN nor -inf is above -inf.
@@ -122,41 +146,50 @@ std::vector<double> points_inside(const Points& points, std::span<const double> 
             const double least = std::min(lowest[j], point[j]);
             lowest[j] = below ? least : lowest[j];
         }
-        if (rows != nullptr) (*rows)[kept] = i;
+        if (with_rows) inside.rows[kept] = i;
         kept += below ? 1 : 0;
     }
     if (!good) require_volume(points, reference);
-    double box = 1.0;
+    inside.box = 1.0;
     for (std::size_t j = 0; j < m; ++j)
-        box *= reference[j] - lowest[j];
-    if (!std::isfinite(box)) {
-        throw InvalidInput(
-            "the hypervolume overflows a double; scale the objectives (for instance to [0, 1])");
-    }
-    inside.resize(kept * m);
-    if (rows != nullptr) rows->resize(kept);
+        inside.box *= reference[j] - lowest[j];
+    inside.values.resize(kept * m);
+    if (with_rows) inside.rows.resize(kept);
     return inside;
 }
 
 double hypervolume(const Points& points, std::span<const double> reference,
                    const Execution& execution) {
-    std::vector<double> values = points_inside(points, reference, nullptr);
-    drop_covered(values, reference, execution);
-    if (points.m >= kCellObjectives && points.m <= kMaxCellObjectives) {
-        const std::size_t n = values.size() / points.m;
-        if (points.m == kCutObjectives && n <= simd::kMaxCutRows) {
-            return volume_by_cuts({values, n, points.m}, reference, execution);
-        }
-        std::vector<std::uint8_t> keep(n);
-        is_non_dominated({values, n, points.m}, keep, execution);
-        std::vector<std::size_t> minimal;
-        for (std::size_t i = 0; i < n; ++i) {
-            if (keep[i] != 0) minimal.push_back(i);
-        }
-        return volume_by_cells({values, n, points.m}, minimal, reference, execution);
+    const float_flags::Watch watch;
+    Inside inside = points_inside(points, reference, false);
+    if (std::isfinite(inside.box)) {
+        float_flags::write(0);
+        const double volume = measure(std::move(inside.values), reference, execution);
+        if (watch.raised() == 0) return volume;
+        inside = points_inside(points, reference, false);
     }
-    VolumeSolver solver(reference, execution);
-    return solver.volume(values);
+    const Stretch stretch(inside.lowest, reference);
+    float_flags::write(0);
+    stretch.apply(inside.values);
+    const auto& corner = stretch.reference();
+    // Stretching may have moved points to the reference.
+    Inside stretched = points_inside(inside.view(), corner, false);
+    const double volume = measure(std::move(stretched.values), corner, execution);
+    if ((watch.raised() & float_flags::kUnderflow) != 0 && !(volume >= stretch.least_certain())) {
+        throw InvalidInput(
+            "the hypervolume is too small beside the box from the lowest values to the reference "
+            "for double precision; drop points that lie that far apart, or move the reference");
+    }
+    const double restored = stretch.restore(volume);
+    if (std::isnan(restored)) {
+        throw InvalidInput(
+            "the hypervolume underflows a double; scale the objectives (for instance to [0, 1])");
+    }
+    if (std::isinf(restored)) {
+        throw InvalidInput(
+            "the hypervolume overflows a double; scale the objectives (for instance to [0, 1])");
+    }
+    return restored;
 }
 
 }  // namespace pnag

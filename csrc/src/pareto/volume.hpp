@@ -24,10 +24,20 @@
 
 namespace pnag {
 
-/// Checks points and reference as `hypervolume` promises; copies the rows that are better than the
-/// reference everywhere, and tells which they are.
-std::vector<double> points_inside(const Points& points, std::span<const double> reference,
-                                  std::vector<std::size_t>* rows);
+/// The points that are better than the reference everywhere.
+struct Inside {
+    std::vector<double> values;     ///< (n, m), row-major
+    std::vector<std::size_t> rows;  ///< where they stand among all points, if that was asked for
+    std::vector<double> lowest;     ///< by objective; the reference's if there are none
+    double box = 0.0;               ///< volume from the lowest to the reference; it may overflow
+
+    [[nodiscard]] Points view() const {
+        return {values, values.size() / lowest.size(), lowest.size()};
+    }
+};
+
+/// Checks points and reference as `hypervolume` promises.
+Inside points_inside(const Points& points, std::span<const double> reference, bool with_rows);
 
 /// The part of the plane right of and above some points, up to a corner.
 ///
@@ -80,6 +90,11 @@ class SpaceCover {
 class VolumeSolver {
   public:
     VolumeSolver(std::span<const double> reference, const Execution& execution);
+
+    /// Another one, for the volumes that follow.
+    void set_reference(std::span<const double> reference) {
+        reference_.assign(reference.begin(), reference.end());
+    }
 
     /// Volume of finite points strictly better than the reference, (n, m) row-major; reorders them.
     double volume(std::vector<double>& values);
