@@ -11,10 +11,13 @@ from __future__ import annotations
 from .. import files
 from ..spaces import SearchSpace
 from .calibration import CalibratedModel, calibrate
-from .fitting import MINIMUM_ROWS, fit
-from .model import MODEL_FORMAT, MODEL_VERSION, AccuracyModel, one_hot
+from .codes import covering, one_hot
+from .csv_files import load_nasbench201, load_table, save_table
+from .fitting import fit
+from .measured import MINIMUM_ROWS
+from .model import MODEL_FORMAT, MODEL_VERSION, AccuracyModel
 from .network import NetworkModel, load_once_for_all
-from .table import TableModel, load_nasbench201, load_table, save_table, table
+from .table import TableModel, table
 from .validation import Confirmation, confirm, cross_validate, kendall
 
 __all__ = [
@@ -26,6 +29,7 @@ __all__ = [
     "TableModel",
     "calibrate",
     "confirm",
+    "covering",
     "cross_validate",
     "fit",
     "kendall",
@@ -60,4 +64,4 @@ def load(path: files.StrPath, space: SearchSpace | None = None) -> AccuracyModel
         return load_once_for_all(path, space)
     tensors, body = files.read_safetensors(path, MODEL_FORMAT, MODEL_VERSION)
     model = AccuracyModel.from_tensors(tensors, body, path)
-    return model if space is None else model.for_space(space)
+    return model if space is None or space == model.space else model.for_space(space)

@@ -9,28 +9,21 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from .. import files
-from ..errors import FileFormatError
-from ..spaces import Archs
-from .fitting import check_rows
-from .model import (
-    AccuracyModel,
-    Float32Array,
-    FloatArray,
-    Tensors,
-    distance_term,
-    feature_offsets,
-    one_hot,
-    tensor,
-)
-from .table import check_measured
+from .. import arguments, files
+from ..errors import FileFormatError, InvalidTypeError
+from ..spaces import Archs, SearchSpace
+from ..threads import one_thread
+from .codes import BoolArray, feature_offsets, one_hot
+from .distance import distance_term, reach_term, widened_by_unseen
+from .measured import Measured
+from .model import AccuracyModel, Float32Array, FloatArray, Tensors, tensor
 from .validation import agreement
 
 # Ridge penalties of the codes' terms, for a target of unit variance; with the last there are none.
 _PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, np.inf)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class CalibratedModel(AccuracyModel):
     """An ensemble of ``constant + scale * base + linear . codes``.
 
@@ -47,6 +40,11 @@ class CalibratedModel(AccuracyModel):
     linear: Float32Array
 
     kind: ClassVar[str] = "calibrated"
+
+    def require_determined(self, space: SearchSpace) -> None:
+        """Refuse what the base does not know: it is the base that determines the codes."""
+        super().require_determined(space)
+        self.base.require_determined(space)
 
     def _moments(self, archs: Archs, with_variance: bool) -> tuple[FloatArray, FloatArray | None]:
         outputs = self._outputs(archs)
@@ -93,6 +91,7 @@ class CalibratedModel(AccuracyModel):
             tensors, files.require(body, "base", dict, path), path, f"{prefix}base."
         )
         scale = tensor(tensors, f"{prefix}scale", (None,), path)
+        # With another space the codes of rows would be read wrongly; rows of the same slots fit.
         if base.space.fingerprint != common["space"].fingerprint or len(scale) == 0:
             raise FileFormatError(f"'{path}': an accuracy model and its base do not fit")
         n_features = int(feature_offsets(base.space)[-1])
@@ -126,6 +125,7 @@ def calibrate(
         Any, for example the predictor published with Once-for-All, whose order is good and whose
         level is not.
     archs : ndarray of uint8, shape (n, n_slots)
+        An architecture that comes more than once is one row, as in `fit`.
     top1 : array of float, shape (n,)
         Measured accuracy as a fraction.
     seed : int
@@ -136,52 +136,90 @@ def calibrate(
     Returns
     -------
     CalibratedModel
-        With ``report``: ``kendall``, ``spearman``, ``mean_error``, ``bias`` on held-out rows,
-        ``rows``, and the same of the uncorrected model under ``before``.
+        With ``report``: ``kendall``, ``spearman``, ``mean_error``, ``bias`` on held-out networks,
+        the same of the uncorrected model under ``before``, and the rest as in `fit`. Codes that the
+        uncorrected model does not know stay unknown.
     """
+    if not isinstance(model, AccuracyModel):
+        raise InvalidTypeError(
+            f"calibrate takes an accuracy model, found {arguments.shown(model)}; pf.accuracy.load "
+            "reads one, pf.accuracy.fit makes one"
+        )
+    seed, members = arguments.seed(seed), arguments.integer(members, "members", 2)
     model = model.cautious(0)
-    target = check_measured(model.space, archs, top1)
-    check_rows(target, members)
-    fold = np.random.default_rng(seed).permutation(len(archs)) % members
-    before = model.predict(archs)
+    measured = Measured.of(model.space, archs, top1)
+    measured.require(members)
+    with one_thread():
+        return _calibrate(model, measured, seed, members)
+
+
+def _calibrate(
+    model: AccuracyModel, measured: Measured, seed: int, members: int
+) -> CalibratedModel:
+    target = measured.top1
+    n = len(target)
+    fold = measured.folds(members, seed)
+    before = model.predict(measured.archs)
     spread = before.std()
-    features = one_hot(model.space, archs)
+    features = one_hot(model.space, measured.archs)
     columns = np.column_stack(
         [(before - before.mean()) / (spread if spread > 0 else 1.0), features]
     )
     level, unit = target.mean(), target.std()
     normalised = (target - level) / unit
-    candidates = []
-    for penalty in _PENALTIES:
+
+    def by_folds(penalty: float, weight: FloatArray) -> tuple[float, list[FloatArray], FloatArray]:
+        """Mean squared error on held-out rows, the members, and what they predict there."""
         solutions = [
-            _ridge(columns[fold != k], normalised[fold != k], penalty) for k in range(members)
+            _ridge(columns[fold != k], normalised[fold != k], penalty, weight[fold != k])
+            for k in range(members)
         ]
-        held_out = np.empty(len(archs))
+        held_out = np.empty(n)
         for k, solution in enumerate(solutions):
             held_out[fold == k] = columns[fold == k] @ solution[:-1] + solution[-1]
-        candidates.append((float(np.mean((held_out - normalised) ** 2)), solutions, held_out))
-    best = min(range(len(candidates)), key=lambda i: candidates[i][0])
-    mean_squared, solutions, held_out = candidates[best]
-    penalty = _PENALTIES[best]
+        return float(np.mean((held_out - normalised) ** 2)), solutions, held_out
 
-    def predict_without(inside: npt.NDArray[np.bool_]) -> FloatArray:
-        solution = _ridge(columns[inside], normalised[inside], penalty)
+    errors = [by_folds(penalty, np.ones(n))[0] for penalty in _PENALTIES]
+    best = int(np.argmin(errors))
+    penalty = _PENALTIES[best]
+    weight = measured.weights(float(unit * np.sqrt(errors[best])))
+    mean_squared, solutions, held_out = by_folds(penalty, weight)
+
+    def predict_without(inside: BoolArray) -> FloatArray:
+        solution = _ridge(columns[inside], normalised[inside], penalty, weight[inside])
         return np.asarray(level + unit * (columns @ solution[:-1] + solution[-1]))
 
     noise = float(unit * np.sqrt(mean_squared))
     solved = unit * np.stack(solutions)
     scale = solved[:, 0] / (spread if spread > 0 else 1.0)
+    found = agreement(level + unit * held_out, target)
+    earlier = agreement(before, target)
+    warnings = measured.doubts(found["kendall"], noise)
+    if found["kendall"] < earlier["kendall"] - 0.05:
+        warnings.append(
+            f"calibrating made the order worse: Kendall {found['kendall']:.2f} instead of "
+            f"{earlier['kendall']:.2f}; use the model as it was, or measure more than {n} "
+            "architectures"
+        )
+    # What the base predicts is no sum of codes; to first order it is this one.
+    effects = _ridge(
+        np.column_stack([np.zeros(n), features]), columns @ solved.mean(axis=0)[:-1], 1.0, weight
+    )[1:-1]
+    distance = distance_term(measured, features, noise, min(penalty, 1.0), predict_without)
     return CalibratedModel(
         space=model.space,
-        source=f"{model.source}; calibrated on {len(archs)} measured architectures",
+        source=f"{model.source}; calibrated on {n} measured architectures",
         noise=noise,
         report={
-            "rows": len(archs),
-            **agreement(level + unit * held_out, target),
-            "before": agreement(before, target),
+            **measured.facts(),
+            **found,
+            "before": earlier,
             "terms": "offset, scale" if best == len(_PENALTIES) - 1 else "offset, scale, codes",
+            "warnings": warnings,
         },
-        distance=distance_term(features, target, noise, min(penalty, 1.0), predict_without),
+        distance=widened_by_unseen(measured, distance, noise, predict_without),
+        reach=reach_term(measured, features, effects, noise, predict_without),
+        seen=model.seen,
         base=model,
         constant=(level + solved[:, -1] - scale * before.mean()).astype(np.float32),
         scale=scale.astype(np.float32),
@@ -189,18 +227,20 @@ def calibrate(
     )
 
 
-def _ridge(columns: FloatArray, target: FloatArray, penalty: float) -> FloatArray:
+def _ridge(
+    columns: FloatArray, target: FloatArray, penalty: float, weight: FloatArray
+) -> FloatArray:
     """Ridge regression in which neither the first column nor the constant, last, is penalised."""
     n_free = columns.shape[1] if np.isfinite(penalty) else 1
     x = columns[:, :n_free]
-    centre, mean = x.mean(axis=0), float(target.mean())
+    centre, mean = np.average(x, axis=0, weights=weight), float(np.average(target, weights=weight))
     x = x - centre
-    gram = x.T @ x
+    gram = (x * weight[:, None]).T @ x
     # A model that predicts one value for all rows has no slope to find.
     gram[0, 0] += 1e-9 * len(x)
     if n_free > 1:
         gram[np.arange(1, n_free), np.arange(1, n_free)] += penalty
     solution = np.zeros(columns.shape[1] + 1)
-    solution[:n_free] = np.linalg.solve(gram, x.T @ (target - mean))
+    solution[:n_free] = np.linalg.solve(gram, x.T @ (weight * (target - mean)))
     solution[-1] = mean - float(centre @ solution[:n_free])
     return solution

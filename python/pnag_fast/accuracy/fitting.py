@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -9,20 +10,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import arguments
 from ..errors import InvalidInputError, MissingDependencyError
 from ..optional_torch import require_torch
 from ..progress import ProgressCallback, ignore_progress
 from ..spaces import Archs, SearchSpace
-from .model import AccuracyModel, Float32Array, FloatArray, distance_term, one_hot
+from ..threads import one_thread
+from .codes import BoolArray, Float32Array, one_hot
+from .distance import distance_term, reach_term
+from .measured import FloatArray, Measured
+from .model import AccuracyModel
 from .network import LINKS, Link, NetworkModel, from_link, to_link
-from .table import TableModel, cell_index, check_measured, n_cells
+from .table import TableModel, arranged
 from .validation import agreement, kendall
 
 if TYPE_CHECKING:
     import torch
-
-# Below this a held-out fold holds a handful of rows and says nothing.
-MINIMUM_ROWS = 20
 
 # Ridge penalties to choose from, for a target of unit variance.
 _PENALTIES = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -57,7 +60,10 @@ def fit(
     Parameters
     ----------
     archs : ndarray of uint8, shape (n, n_slots)
-        Distinct architectures are best; repeats weigh more.
+        An architecture that comes more than once is one row, with the mean of what was measured
+        and a weight that says how well it is known. Codes that none of these has are marked as
+        unknown: the model refuses them, and searches of spaces that reach them (`covering` names
+        what to measure as well).
     top1 : array of float, shape (n,)
         Measured accuracy as a fraction.
     seed : int
@@ -71,55 +77,80 @@ def fit(
     -------
     AccuracyModel
         A `NetworkModel`, for cells a `TableModel`.
-        With ``report``: ``kendall``, ``spearman``, ``mean_error`` on held-out rows, ``rows``.
+        With ``report``: ``kendall``, ``spearman``, ``mean_error`` on held-out networks, ``rows``
+        (architectures); where some were measured repeatedly ``measurements``, ``repeats`` and
+        ``measurement_noise``, the standard deviation of one measurement; ``warnings``, a list of
+        what makes the model worthless.
 
     Raises
     ------
     InvalidInputError
-        For fewer than 20 rows, a constant accuracy, values outside [0, 1] (percent?), foreign rows.
+        For fewer than 20 architectures, a constant accuracy, values outside [0, 1] (percent?),
+        foreign rows, one architecture with accuracies that contradict each other.
     """
-    target = check_measured(space, archs, top1)
-    check_rows(target, members)
-    if space.features is not None:
-        return _fit_cells(space, space.features, archs, target, seed, members, progress)
+    seed, members = arguments.seed(seed), arguments.integer(members, "members", 2)
+    hidden = arguments.integer(hidden, "hidden", 1, 65536)
+    epochs = arguments.integer(epochs, "epochs", 0)
+    measured = Measured.of(space, archs, top1)
+    measured.require(members)
+    with one_thread():
+        if space.features is not None:
+            return _fit_cells(measured, space.features, seed, members, progress)
+        return _fit_codes(measured, seed, members, hidden, epochs, progress)
+
+
+def _fit_codes(
+    measured: Measured,
+    seed: int,
+    members: int,
+    hidden: int,
+    epochs: int,
+    progress: ProgressCallback,
+) -> NetworkModel:
     torch = require_torch("fitting an accuracy model")
-    features = one_hot(space, archs)
-    fold = np.random.default_rng(seed).permutation(len(archs)) % members
-    link, penalty = min(
-        itertools.product(LINKS, _PENALTIES),
-        key=lambda choice: _held_out_error(features, target, fold, *choice),
-    )
+    target = measured.top1
+    n = len(target)
+    features = one_hot(measured.space, measured.archs)
+    fold = measured.folds(members, seed)
+    link, penalty, error = _choose(features, target, fold)
+    weight = measured.weights(error)
     linked = to_link(target, link)
     mean, scale = float(linked.mean()), float(linked.std())
     normalised = (linked - mean) / scale
-    ridges = [_ridge(features[fold != k], normalised[fold != k], penalty) for k in range(members)]
+    ridges = [
+        _ridge(features[fold != k], normalised[fold != k], penalty, weight[fold != k])
+        for k in range(members)
+    ]
     linear = np.stack([solution[:-1] for solution in ridges])
     constant = np.array([solution[-1] for solution in ridges])
     residual = normalised[None] - (linear @ features.T + constant[:, None])
     network = _ResidualNetworks(torch, features.shape[1], hidden, members, seed)
-    correction, state = network.fit(features, residual, fold, epochs, progress)
-    linear_held_out = normalised - residual[fold, np.arange(len(archs))]
+    correction, state = network.fit(features, residual, fold, weight, epochs, progress)
+    linear_held_out = normalised - residual[fold, np.arange(n)]
     held_out = from_link(mean + scale * (linear_held_out + correction), link)
-    error = held_out - target
     first, biases, weights = state
-    noise = float(np.sqrt(np.mean(error**2)))
+    noise = float(np.sqrt(np.mean((held_out - target) ** 2)))
 
-    def predict_without(inside: npt.NDArray[np.bool_]) -> FloatArray:
-        solution = _ridge(features[inside], normalised[inside], penalty)
+    def predict_without(inside: BoolArray) -> FloatArray:
+        solution = _ridge(features[inside], normalised[inside], penalty, weight[inside])
         guess = features @ solution[:-1] + solution[-1]
         return np.asarray(from_link(mean + scale * guess, link))
 
+    found = agreement(held_out, target)
     return NetworkModel(
-        space=space,
-        source=f"fitted on {len(archs)} measured architectures",
+        space=measured.space,
+        source=f"fitted on {n} measured architectures",
         noise=noise,
         report={
-            "rows": len(archs),
-            **agreement(held_out, target),
+            **measured.facts(),
+            **found,
             "link": link,
             "steps": network.best_step,
+            "warnings": measured.doubts(found["kendall"], noise) + measured.unseen(),
         },
-        distance=distance_term(features, target, noise, penalty, predict_without),
+        distance=distance_term(measured, features, noise, penalty, predict_without),
+        reach=reach_term(measured, features, linear.mean(axis=0), noise, predict_without),
+        seen=measured.codes,
         linear=(scale * linear).astype(np.float32),
         first=first,
         biases=(
@@ -132,62 +163,75 @@ def fit(
 
 
 def _fit_cells(
-    space: SearchSpace,
+    measured: Measured,
     features_of: Callable[[Archs], Float32Array],
-    archs: Archs,
-    top1: FloatArray,
     seed: int,
     folds: int,
     progress: ProgressCallback,
 ) -> TableModel:
     """Tabulate extremely randomised trees (Geurts et al., 2006) over every cell of a small space.
 
-    A measured cell is exact, as in any table. The std of the others is the disagreement of the
-    trees, scaled to the errors on held-out rows: poor cells vary tens of points, good ones less.
+    A measured cell is what was measured, as in any table. The std of the others is the disagreement
+    of the trees, scaled to the errors on held-out rows: poor cells vary tens of points, good ones
+    less. Cells that compute the same are held out together.
     """
+    space, top1 = measured.space, measured.top1
     every = space.enumerate()
-    known, all_features = features_of(archs), features_of(every)
-    fold = np.random.default_rng(seed).permutation(len(archs)) % folds
+    known, all_features = features_of(measured.archs), features_of(every)
+    fold = measured.folds(folds, seed)
     steps = folds * len(LINKS) + 1
     held_out: dict[Link, tuple[FloatArray, FloatArray]] = {}
+    weight = np.ones(len(top1))
     for link in LINKS:
-        guess, apart = np.empty(len(archs)), np.empty(len(archs))
+        guess, apart = np.empty(len(top1)), np.empty(len(top1))
         for k in range(folds):
             progress("fitting the accuracy model", len(held_out) * folds + k, steps)
             out = fold == k
-            guess[out], apart[out] = _trees(known[~out], top1[~out], known[out], link, seed)
+            guess[out], apart[out] = _trees(
+                known[~out], top1[~out], weight[~out], known[out], link, seed
+            )
         held_out[link] = guess, apart
+        # From the first link on it is known what is noise and what the trees cannot express.
+        weight = measured.weights(float(np.sqrt(np.mean((guess - top1) ** 2))))
     link = max(LINKS, key=lambda choice: kendall(held_out[choice][0], top1))
     guess, apart = held_out[link]
     noise = float(np.sqrt(np.mean((guess - top1) ** 2)))
     # Trees may agree and be wrong.
-    least = 0.1 * noise
+    least = max(0.1 * noise, 1e-9)
     scale = float(np.sqrt(np.mean(((guess - top1) / np.maximum(apart, least)) ** 2)))
-    predicted, apart = _trees(known, top1, all_features, link, seed)
-    cells, deviations = np.full((2, n_cells(space)), np.nan)
-    index = cell_index(space, every)
-    cells[index], deviations[index] = predicted, scale * np.maximum(apart, least)
-    measured, inverse = np.unique(cell_index(space, archs), return_inverse=True)
-    cells[measured] = np.bincount(inverse, top1) / np.bincount(inverse)
-    deviations[measured] = 0.0
-    progress("fitting the accuracy model", steps, steps)
-    return TableModel(
+    predicted, apart = _trees(known, top1, weight, all_features, link, seed)
+    fields = arranged(space, every, predicted, scale * np.maximum(apart, least))
+    model = TableModel(
         space=space,
-        source=f"fitted on {len(archs)} measured architectures, which are looked up",
+        source=f"fitted on {len(top1)} measured architectures, which are looked up",
         noise=noise,
+        seen=measured.codes,
+        **fields,
+    )
+    index = model.index(measured.archs)
+    fields["cells"][index] = top1
+    fields["deviations"][index] = (measured.noise or 0.0) / np.sqrt(measured.count)
+    progress("fitting the accuracy model", steps, steps)
+    found = agreement(guess, top1)
+    return dataclasses.replace(
+        model,
         report={
-            "rows": len(archs),
-            **agreement(guess, top1),
+            **measured.facts(),
+            **found,
             "link": link,
             "trees": _TREES,
+            "warnings": measured.doubts(found["kendall"], noise) + measured.unseen(),
         },
-        cells=cells,
-        deviations=deviations,
     )
 
 
 def _trees(
-    features: Float32Array, top1: FloatArray, others: Float32Array, link: Link, seed: int
+    features: Float32Array,
+    top1: FloatArray,
+    weight: FloatArray,
+    others: Float32Array,
+    link: Link,
+    seed: int,
 ) -> tuple[FloatArray, FloatArray]:
     """Fit an ensemble; return its prediction of other rows and the std of its trees."""
     try:
@@ -197,7 +241,7 @@ def _trees(
             "sklearn", "train", "fitting an accuracy model of cells"
         ) from error
     forest = ExtraTreesRegressor(n_estimators=_TREES, random_state=seed % 2**32, n_jobs=1)
-    forest.fit(features, to_link(top1, link))
+    forest.fit(features, to_link(top1, link), sample_weight=weight)
     mean, squared = np.zeros((2, len(others)))
     for tree in forest.estimators_:
         guess = from_link(tree.predict(others), link)
@@ -206,49 +250,64 @@ def _trees(
     return mean.clip(0, 1), np.sqrt(np.maximum(squared - mean**2, 0))
 
 
-def check_rows(target: FloatArray, members: int) -> None:
-    """Check that there is enough to learn from for this many folds."""
-    n = len(target)
-    if n < MINIMUM_ROWS:
-        raise InvalidInputError(
-            f"{n} measured architectures are too few to fit an accuracy model; measure at least "
-            f"{MINIMUM_ROWS}, better a few hundred"
-        )
-    if np.ptp(target) == 0:
-        raise InvalidInputError(
-            f"all {n} architectures have the same top-1 ({target[0]}): there is nothing to learn; "
-            "check that the supernet is trained and that its sub-networks are set"
-        )
-    if not 2 <= members <= n // 2:
-        raise InvalidInputError(
-            f"members should be from 2 to half the number of rows, found {members}"
-        )
+def _choose(
+    features: Float32Array, top1: FloatArray, fold: npt.NDArray[np.intp]
+) -> tuple[Link, float, float]:
+    """Choose link and penalty by the error of ridge regression on held-out networks.
+
+    Returns
+    -------
+    link, penalty
+    error : float
+        Root mean square, in units of top-1.
+    """
+    links = {link: to_link(top1, link) for link in LINKS}
+    # Near 0 and 1 the logit is cut off, and what differs there may become equal.
+    links = {link: linked for link, linked in links.items() if np.ptp(linked) > 0}
+    centred = {link: (linked - linked.mean()) / linked.std() for link, linked in links.items()}
+    guesses = {choice: np.empty(len(top1)) for choice in itertools.product(links, _PENALTIES)}
+    for k in np.unique(fold):
+        out = fold == k
+        x, centre, gram = _gram(features[~out], None)
+        held_out = features[out] - centre
+        for penalty in _PENALTIES:
+            system = gram + penalty * np.eye(len(gram))
+            target = np.stack([values[~out] for values in centred.values()], axis=1)
+            mean = target.mean(axis=0)
+            slopes = np.linalg.solve(system, x.T @ (target - mean))
+            for j, link in enumerate(links):
+                guesses[link, penalty][out] = held_out @ slopes[:, j] + mean[j]
+
+    def error(choice: tuple[Link, float]) -> float:
+        link = choice[0]
+        linked = links[link]
+        predicted = from_link(linked.mean() + linked.std() * guesses[choice], link)
+        return float(np.mean((predicted - top1) ** 2))
+
+    errors = {choice: error(choice) for choice in guesses}
+    link, penalty = min(errors, key=lambda choice: errors[choice])
+    return link, penalty, float(np.sqrt(errors[link, penalty]))
 
 
-def _ridge(features: Float32Array, target: FloatArray, penalty: float) -> FloatArray:
-    """Ridge regression; the last coefficient is the constant, which is not penalised."""
+def _gram(
+    features: Float32Array, weight: FloatArray | None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Centred features, their centre, and their products."""
     x = features.astype(np.float64)
-    centre, mean = x.mean(axis=0), float(target.mean())
+    centre = np.average(x, axis=0, weights=weight)
     x -= centre
-    gram = x.T @ x
+    return x, centre, (x if weight is None else x * weight[:, None]).T @ x
+
+
+def _ridge(
+    features: Float32Array, target: FloatArray, penalty: float, weight: FloatArray
+) -> FloatArray:
+    """Ridge regression; the last coefficient is the constant, which is not penalised."""
+    x, centre, gram = _gram(features, weight)
+    mean = float(np.average(target, weights=weight))
     gram[np.diag_indices_from(gram)] += penalty
-    solution = np.linalg.solve(gram, x.T @ (target - mean))
+    solution = np.linalg.solve(gram, x.T @ (weight * (target - mean)))
     return np.append(solution, mean - float(centre @ solution))
-
-
-def _held_out_error(
-    features: Float32Array, top1: FloatArray, fold: npt.NDArray[Any], link: Link, penalty: float
-) -> float:
-    """Mean squared error of ridge regression on held-out rows, in units of top-1."""
-    linked = to_link(top1, link)
-    target = (linked - linked.mean()) / linked.std()
-    guess = np.empty_like(target)
-    for k in range(int(fold.max()) + 1):
-        inside = fold != k
-        solution = _ridge(features[inside], target[inside], penalty)
-        guess[~inside] = features[~inside] @ solution[:-1] + solution[-1]
-    predicted = from_link(linked.mean() + linked.std() * guess, link)
-    return float(np.mean((predicted - top1) ** 2))
 
 
 class _ResidualNetworks:
@@ -278,7 +337,8 @@ class _ResidualNetworks:
         self,
         features: Float32Array,
         residual: FloatArray,
-        fold: npt.NDArray[Any],
+        fold: npt.NDArray[np.intp],
+        weight: FloatArray,
         epochs: int,
         progress: ProgressCallback,
     ) -> tuple[FloatArray, tuple[Float32Array, tuple[Float32Array, Float32Array], Float32Array]]:
@@ -287,7 +347,7 @@ class _ResidualNetworks:
         x = torch.from_numpy(features)
         y = torch.from_numpy(residual.astype(np.float32))
         held_out = torch.from_numpy(np.arange(len(self.parameters[0]))[:, None] == fold[None])
-        train = (~held_out).float()
+        train = (~held_out).float() * torch.from_numpy(weight.astype(np.float32))
         first, bias, last, last_bias = self.parameters
         optimiser = torch.optim.AdamW(
             [

@@ -5,16 +5,27 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from .. import files
-from ..errors import FileFormatError, InvalidInputError
+from .. import arguments, files
+from ..errors import FileFormatError, InvalidInputError, InvalidTypeError
 from ..spaces import Archs, SearchSpace, from_definition
+from .codes import (
+    BoolArray,
+    code_offsets,
+    codes_reached,
+    describe_code,
+    feature_offsets,
+    one_hot,
+)
+from .distance import Reach
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -26,11 +37,16 @@ MODEL_FORMAT = "pnag-accuracy-model"
 MODEL_VERSION = 2
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class AccuracyModel(abc.ABC):
     """Maps a batch of architectures to top-1, with its uncertainty where it has one.
 
     A model of your own is a subclass that defines `_moments`, and `_slopes` where it has them.
+
+    What a code (a choice of a slot, or its absence) adds is known only if some measured network had
+    it. Networks with other codes are refused by name, as are spaces that reach them: whatever
+    searches such a space would be led there by numbers that mean nothing. Other combinations of
+    known codes are predicted, with a standard deviation that grows beyond what was measured.
 
     Attributes
     ----------
@@ -41,12 +57,18 @@ class AccuracyModel(abc.ABC):
         Standard deviation of the error on held-out rows, as a fraction; 0 where it is unknown, or
         where the model is exact.
     report : dict
-        What was seen on held-out rows, such as ``kendall``, ``spearman``, ``mean_error``, ``rows``.
+        What was seen on held-out rows, such as ``kendall``, ``spearman``, ``mean_error``, ``rows``;
+        ``warnings``, a list of what makes the model worthless, each with its remedy.
     caution : float
         `predict` returns the mean less this many standard deviations; see `cautious`.
     distance : ndarray of float32, shape (features + 1, features), optional
         How the standard deviation grows away from the measured rows: by ``|(x, 1) @ distance|`` for
         the codes x; see `distance_term`.
+    reach : Reach, optional
+        How it grows beyond the range of the measured rows.
+    seen : ndarray of bool, shape (number of all codes,), optional
+        Codes that the measured rows have, those of the first slot first, each with code 0; None
+        where nothing is known of the data, which counts as all.
     """
 
     space: SearchSpace
@@ -55,6 +77,8 @@ class AccuracyModel(abc.ABC):
     report: Mapping[str, Any] = field(default_factory=dict)
     caution: float = 0.0
     distance: Float32Array | None = None
+    reach: Reach | None = None
+    seen: BoolArray | None = None
 
     # Name of the kind in files; a model of the user's own has none and cannot be saved.
     kind: ClassVar[str] = ""
@@ -83,18 +107,21 @@ class AccuracyModel(abc.ABC):
         top1 : ndarray of float64, shape (n,), in [0, 1]
         std : ndarray of float64, shape (n,)
             Only with `return_std`.
+
+        Raises
+        ------
+        InvalidInputError
+            For rows that are no architectures of the space, or have a code that none of the
+            networks had that the model was fitted on.
         """
-        self.space.validate(archs)
+        self._check(archs)
         # Weights of a damaged file may be huge; that is found out below.
         with np.errstate(over="ignore", invalid="ignore"):
             top1, std = self._moments(archs, return_std or self.caution > 0)
             if std is not None:
                 std = np.sqrt(std + self._unexplained(archs))
         if not (np.isfinite(top1).all() and (std is None or np.isfinite(std).all())):
-            raise InvalidInputError(
-                "the accuracy model predicts values that are not finite; its weights are damaged, "
-                "fit or load it again"
-            )
+            raise InvalidInputError(_DAMAGED)
         if self.caution > 0 and std is not None:
             top1 = top1 - self.caution * std
         top1 = top1.clip(0.0, 1.0)
@@ -109,20 +136,81 @@ class AccuracyModel(abc.ABC):
             Derivative of what `predict` returns (before it is cut to [0, 1]) with respect to every
             column of `one_hot`, at each row. None where a model has no derivative: tables.
         """
-        self.space.validate(archs)
-        slopes = self._slopes(archs, self.caution > 0)
-        if slopes is None:
-            return None
-        slope, of_variance = slopes
-        if self.caution > 0 and of_variance is not None:
-            std = self.predict(archs, return_std=True)[1]
-            if self.distance is not None:
-                far = one_hot(self.space, archs) @ self.distance[:-1] + self.distance[-1]
-                of_variance += 2 * far @ self.distance[:-1].T
-            # d sqrt(v) = dv / (2 sqrt(v)); where the std is 0, the variance has its least value.
-            half = self.caution / (2 * np.where(std > 0, std, np.inf))
-            slope = slope - half[:, None].astype(np.float32) * of_variance
+        self._check(archs)
+        # Weights of a damaged file may be huge, as in `predict`.
+        with np.errstate(over="ignore", invalid="ignore"):
+            slopes = self._slopes(archs, self.caution > 0)
+            if slopes is None:
+                return None
+            slope, of_variance = slopes
+            if self.caution > 0 and of_variance is not None:
+                std = self.predict(archs, return_std=True)[1]
+                if self.distance is not None:
+                    far = one_hot(self.space, archs) @ self.distance[:-1] + self.distance[-1]
+                    of_variance = of_variance + 2 * far @ self.distance[:-1].T
+                if self.reach is not None:
+                    of_variance = of_variance + self.reach.slopes(one_hot(self.space, archs))
+                # d sqrt(v) = dv / (2 sqrt(v)); where std is 0, the variance has its least value.
+                half = self.caution / (2 * np.where(std > 0, std, np.inf))
+                slope = slope - half[:, None].astype(np.float32) * of_variance
+        if not np.isfinite(slope).all():
+            raise InvalidInputError(_DAMAGED)
         return slope
+
+    def _check(self, archs: Archs) -> None:
+        """Refuse rows that the model knows nothing of."""
+        self.space.validate(archs)
+        if self._open_codes is None or self.seen is None:
+            return
+        known = self.seen[code_offsets(self.space)[:-1] + archs]
+        if not known.all():
+            row, slot = np.argwhere(~known)[0].tolist()
+            code = describe_code(
+                self.space, int(code_offsets(self.space)[slot]) + int(archs[row, slot])
+            )
+            raise InvalidInputError(f"row {row} has {code}, which {self._unknown}")
+
+    def knows(self, archs: Archs) -> BoolArray:
+        """Say of which rows the model knows every code: `predict` takes those; shape (n,)."""
+        self.space.validate(archs)
+        if self._open_codes is None or self.seen is None:
+            return np.ones(len(archs), dtype=np.bool_)
+        known: BoolArray = self.seen[code_offsets(self.space)[:-1] + archs].all(axis=1)
+        return known
+
+    @cached_property
+    def _open_codes(self) -> BoolArray | None:
+        """Codes of the model's own space that no measured row has; None where there are none."""
+        if self.seen is None:
+            return None
+        unseen = codes_reached(self.space) & ~self.seen
+        return unseen if unseen.any() else None
+
+    @property
+    def _unknown(self) -> str:
+        return (
+            f"no network had that this accuracy model knows ({self.source}): nobody knows what it "
+            "adds; measure networks with it, those of pf.accuracy.covering(space, archs), and fit "
+            "again"
+        )
+
+    def require_determined(self, space: SearchSpace) -> None:
+        """Refuse a space that reaches codes of which the model knows nothing.
+
+        Raises
+        ------
+        InvalidInputError
+            Names the first such code.
+        """
+        if self.seen is None:
+            return
+        unseen = np.flatnonzero(codes_reached(space) & ~self.seen)
+        if len(unseen):
+            raise InvalidInputError(
+                f"space '{space.name}' reaches {describe_code(space, int(unseen[0]))}, which "
+                f"{self._unknown}, or search a space without it ({len(unseen)} of "
+                f"{np.count_nonzero(codes_reached(space))} codes are unknown)"
+            )
 
     def _unexplained(self, archs: Archs) -> FloatArray:
         """Variance beyond that of the members: held-out error and distance, shape (n,)."""
@@ -131,11 +219,15 @@ class AccuracyModel(abc.ABC):
     def _far_squared(self, archs: Archs) -> FloatArray:
         """Squared distance from the measured rows, shape (n,)."""
         squared = np.zeros(len(archs))
-        if self.distance is not None:
-            for start in range(0, len(archs), 8192):
-                rows = slice(start, start + 8192)
-                far = one_hot(self.space, archs[rows]) @ self.distance[:-1] + self.distance[-1]
+        if self.distance is None and self.reach is None:
+            return squared
+        for rows in _blocks(len(archs)):
+            features = one_hot(self.space, archs[rows])
+            if self.distance is not None:
+                far = features @ self.distance[:-1] + self.distance[-1]
                 squared[rows] = np.einsum("ij,ij->i", far, far)
+            if self.reach is not None:
+                squared[rows] += self.reach.squared(features)
         return squared
 
     def cautious(self: Model, caution: float = 1.0) -> Model:
@@ -145,13 +237,34 @@ class AccuracyModel(abc.ABC):
         is one-sided: it says what a network should at least reach, not what it will, and `source`
         says so.
         """
-        if not (math.isfinite(caution) and caution >= 0):
-            raise InvalidInputError(f"caution should be 0 or a positive number, found {caution}")
+        caution = arguments.number(caution, "caution", 0)
         source = self.source.removesuffix(_bound(self.caution)) + _bound(caution)
-        return dataclasses.replace(self, caution=float(caution), source=source)
+        return dataclasses.replace(self, caution=caution, source=source)
 
     def for_space(self: Model, space: SearchSpace) -> Model:
-        """Return the same model for another space over the same slots and network."""
+        """Return the same model for all of a space over the same slots and network.
+
+        Raises
+        ------
+        InvalidInputError
+            If the slots or the network differ, or the space reaches codes that no measured network
+            had; see `require_determined`.
+        """
+        model = self.over(space)
+        model.require_determined(space)
+        return model
+
+    def over(self: Model, space: SearchSpace) -> Model:
+        """Return the same model for rows of a space over the same slots and network.
+
+        Whoever searches a space wants `for_space`: here rows with codes that the model does not
+        know are refused only when they are asked for.
+        """
+        if not isinstance(space, SearchSpace):
+            raise InvalidTypeError(
+                f"an accuracy model is for a search space, found {arguments.shown(space)}; "
+                "pf.spaces.get makes one by its name"
+            )
         if space == self.space:
             return self
         if space.fingerprint != self.space.fingerprint:
@@ -161,6 +274,23 @@ class AccuracyModel(abc.ABC):
             )
         return dataclasses.replace(self, space=space)
 
+    def __repr__(self) -> str:
+        facts = [
+            f"{name.replace('_', ' ')} {self.report[name]:.4g}"
+            for name in ("rows", "kendall", "mean_error")
+            if isinstance(self.report.get(name), (int, float))
+        ]
+        warnings = self.report.get("warnings") or ()
+        if warnings:
+            facts.append(f"{len(warnings)} warning{'s' if len(warnings) > 1 else ''}")
+        lines = [f"<{type(self).__name__} of space '{self.space.name}'", self.source, *facts]
+        return one_line("; ".join(lines)) + ">"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is derived is derived again.
+        names = {field.name for field in dataclasses.fields(self)}
+        return {name: value for name, value in self.__dict__.items() if name in names}
+
     # --- files -------------------------------------------------------------------------------
 
     def to_tensors(self, prefix: str = "") -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
@@ -168,6 +298,10 @@ class AccuracyModel(abc.ABC):
         tensors, body = self._content(prefix)
         if self.distance is not None:
             tensors[f"{prefix}distance"] = self.distance
+        if self.reach is not None:
+            tensors |= {f"{prefix}reach.{n}": array for n, array in self.reach.arrays.items()}
+        if self.seen is not None:
+            tensors[f"{prefix}seen"] = self.seen.astype(np.uint8)
         return tensors, {
             "kind": self.kind,
             "space": self.space.definition,
@@ -191,12 +325,22 @@ class AccuracyModel(abc.ABC):
                 f"'{path}': unknown kind {kind!r} of an accuracy model; known are {sorted(kinds)}"
             )
         space = from_definition(files.require(body, "space", dict, path), f"'{path}'")
-        noise = _non_negative(body, "noise", path)
-        caution = _non_negative({"caution": 0.0, **body}, "caution", path)
+        # An error of top-1 is at most 1.
+        noise = _non_negative(body, "noise", path, 1.0)
+        caution = _non_negative({"caution": 0.0, **body}, "caution", path, math.inf)
         size = int(feature_offsets(space)[-1])
-        distance = None
+        # Files of older versions have none of these.
+        distance = reach = seen = None
         if f"{prefix}distance" in tensors:
             distance = tensor(tensors, f"{prefix}distance", (size + 1, size), path)
+        if f"{prefix}reach.directions" in tensors:
+            arrays = {
+                name: tensor(tensors, f"{prefix}reach.{name}", (None,) * (1 + (i == 0)), path)
+                for i, name in enumerate(Reach.names)
+            }
+            reach = Reach.of_arrays(arrays, size, path)
+        if f"{prefix}seen" in tensors:
+            seen = _seen_of_file(tensors[f"{prefix}seen"], space, path)
         return kinds[kind]._read(
             tensors,
             body,
@@ -206,9 +350,11 @@ class AccuracyModel(abc.ABC):
                 "space": space,
                 "source": files.require(body, "source", str, path),
                 "noise": noise,
-                "report": files.require(body, "report", dict, path),
+                "report": checked_report(files.require(body, "report", dict, path), path),
                 "caution": caution,
                 "distance": distance,
+                "reach": reach,
+                "seen": seen,
             },
         )
 
@@ -249,75 +395,25 @@ class AccuracyModel(abc.ABC):
         raise NotImplementedError
 
 
+_DAMAGED = (
+    "the accuracy model predicts values that are not finite; its weights are damaged, fit or load "
+    "it again"
+)
+
+
+def _blocks(n: int) -> Iterator[slice]:
+    """Rows small enough that a batch's features stay in the cache."""
+    return (slice(start, start + 8192) for start in range(0, n, 8192))
+
+
+def one_line(text: str) -> str:
+    """Shorten a text to one line that a terminal shows as it is."""
+    plain = "".join(c if c.isprintable() else " " for c in text)
+    return textwrap.shorten(plain, 400, placeholder=" ...")
+
+
 def _bound(caution: float) -> str:
     return f"; lower bound, mean - {caution:g} std" if caution else ""
-
-
-def feature_offsets(space: SearchSpace) -> npt.NDArray[np.intp]:
-    """Column of code 1 of every slot in `one_hot`, and the number of columns at the end."""
-    return np.concatenate([[0], np.cumsum(np.array(space.n_codes) - 1)])
-
-
-def one_hot(space: SearchSpace, archs: Archs) -> Float32Array:
-    """Encode rows as one column per slot and code (0, absent, has none).
-
-    Returns
-    -------
-    ndarray of float32, shape (n, sum of choices)
-    """
-    choices = np.array(space.n_codes) - 1
-    slots = np.repeat(np.arange(space.n_slots), choices)
-    codes = np.arange(1, len(slots) + 1) - feature_offsets(space)[slots]
-    # Comparing all columns is several times faster than writing ones where they belong.
-    return np.equal(archs[:, slots], codes.astype(np.uint8)).astype(np.float32)
-
-
-def distance_term(
-    features: Float32Array,
-    top1: FloatArray,
-    noise: float,
-    penalty: float,
-    predict_without: Callable[[npt.NDArray[np.bool_]], FloatArray],
-) -> Float32Array:
-    """Learn how errors grow with the distance from the measured rows.
-
-    The distance is the leverage of ridge regression, ``x' (X'X + penalty)^-1 x`` of centred x: the
-    share of the noise that goes through the fit into x. Random held-out rows lie among measured
-    ones and say nothing of rows far away, so its weight is what explains the errors on held-out
-    *ranges* of top-1.
-
-    Parameters
-    ----------
-    predict_without : callable
-        Predictions of all rows by a fit to the rows of a mask.
-
-    Returns
-    -------
-    ndarray of float32, shape (features + 1, features)
-        See `AccuracyModel.distance`.
-    """
-    fold = np.empty(len(top1), dtype=np.intp)
-    fold[np.argsort(top1, kind="stable")] = np.arange(len(top1)) * 5 // len(top1)
-    squared = leverage = 0.0
-    for k in range(5):
-        root = _leverage_root(features[fold != k], penalty)
-        far = features[fold == k] @ root[:-1] + root[-1]
-        leverage += float(np.sum(far**2))
-        error = predict_without(fold != k)[fold == k] - top1[fold == k]
-        squared += float(np.sum(error**2 - noise**2))
-    weight = np.sqrt(max(squared, 0.0) / leverage) if leverage > 0 else 0.0
-    return (weight * _leverage_root(features, penalty)).astype(np.float32)
-
-
-def _leverage_root(features: Float32Array, penalty: float) -> FloatArray:
-    """Matrix R with ``|(x, 1) @ R|^2`` the leverage of x."""
-    x = features.astype(np.float64)
-    centre = x.mean(axis=0)
-    x -= centre
-    gram = x.T @ x
-    gram[np.diag_indices_from(gram)] += penalty
-    root = np.linalg.inv(np.linalg.cholesky(gram)).T
-    return np.vstack([root, -centre @ root])
 
 
 def tensor(
@@ -341,8 +437,67 @@ def tensor(
     return array
 
 
-def _non_negative(body: Mapping[str, Any], name: str, path: files.StrPath) -> float:
-    value = float(files.require(body, name, (int, float), path))
-    if not (math.isfinite(value) and value >= 0):
-        raise FileFormatError(f"'{path}': '{name}' should be 0 or positive, found {value}")
-    return value
+def _seen_of_file(array: npt.NDArray[Any], space: SearchSpace, path: files.StrPath) -> BoolArray:
+    size = int(code_offsets(space)[-1])
+    if array.dtype != np.uint8 or array.shape != (size,) or array.max(initial=0) > 1:
+        raise FileFormatError(
+            f"'{path}': array 'seen' should be uint8 of shape ({size},) with values 0 and 1, found "
+            f"{array.dtype} of shape {array.shape}"
+        )
+    return array.astype(np.bool_)
+
+
+# Numbers that others print or compare.
+_FIGURES = (
+    "rows",
+    "measurements",
+    "repeats",
+    "measurement_noise",
+    "kendall",
+    "spearman",
+    "mean_error",
+    "bias",
+    "steps",
+    "trees",
+)
+
+
+def checked_report(report: Mapping[str, Any], path: files.StrPath) -> dict[str, Any]:
+    """Check that a report of a file holds what those who print it rely on."""
+    _finite(report, path)
+    for figures in (report, report.get("before", {})):
+        if not isinstance(figures, dict):
+            raise FileFormatError(f"'{path}': 'before' in a report should be an object")
+        for name in _FIGURES:
+            value = figures.get(name, 0)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise FileFormatError(
+                    f"'{path}': '{name}' in a report should be a number, found "
+                    f"{arguments.shown(value)}"
+                )
+    warnings = report.get("warnings", [])
+    if not isinstance(warnings, list) or not all(isinstance(text, str) for text in warnings):
+        raise FileFormatError(f"'{path}': 'warnings' in a report should be a list of texts")
+    return dict(report)
+
+
+def _finite(report: Mapping[str, Any], path: files.StrPath) -> None:
+    left: list[Any] = [report]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            left.extend(value.values())
+        elif isinstance(value, list):
+            left.extend(value)
+        elif isinstance(value, (int, float)) and not -1e300 < value < 1e300:
+            raise FileFormatError(
+                f"'{path}': a report holds a number that is not finite, or too large"
+            )
+
+
+def _non_negative(body: Mapping[str, Any], name: str, path: files.StrPath, most: float) -> float:
+    value = files.require(body, name, (int, float), path)
+    try:
+        return arguments.number(value, f"'{path}': '{name}'", 0, most)
+    except InvalidInputError as error:
+        raise FileFormatError(str(error)) from None

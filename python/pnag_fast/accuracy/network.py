@@ -13,15 +13,8 @@ from .. import files
 from ..errors import FileFormatError, UnsupportedSpaceError
 from ..optional_torch import load_tensors, require_torch
 from ..spaces import Archs, MobileNetV3, SearchSpace
-from .model import (
-    AccuracyModel,
-    Float32Array,
-    FloatArray,
-    Tensors,
-    feature_offsets,
-    one_hot,
-    tensor,
-)
+from .codes import feature_offsets, one_hot
+from .model import AccuracyModel, Float32Array, FloatArray, Tensors, tensor
 
 Link = Literal["identity", "logit"]
 LINKS: tuple[Link, ...] = ("identity", "logit")
@@ -32,7 +25,7 @@ _LOGIT_MARGIN = 1e-3
 _PREDICT_ROWS = 1024
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class NetworkModel(AccuracyModel):
     """An ensemble; each member is a linear term over the codes plus a small ReLU network.
 
@@ -235,13 +228,15 @@ def load_once_for_all(path: files.StrPath, space: SearchSpace | None) -> Network
         )
     state = load_tensors(path)
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    arrays = [
-        (name, value.detach().to(torch.float32).numpy())
-        for name, value in state.items()
-        if isinstance(value, torch.Tensor)
-    ]
-    matrices = [array for _, array in arrays if array.ndim == 2]
-    vectors = [array for _, array in arrays if array.ndim == 1]
+    state = state if isinstance(state, dict) else {}
+    tensors = [value.detach() for value in state.values() if isinstance(value, torch.Tensor)]
+    if not all(t.layout == torch.strided and t.is_floating_point() for t in tensors if t.ndim):
+        raise FileFormatError(f"'{path}' holds tensors that are no plain arrays of numbers")
+    arrays = [t.to(torch.float32).numpy() for t in tensors if t.ndim]
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise FileFormatError(f"'{path}' holds weights that are not finite; it is damaged")
+    matrices = [array for array in arrays if array.ndim == 2]
+    vectors = [array for array in arrays if array.ndim == 1]
     n_inputs = 6 * _OFA_LAYERS + _OFA_RESOLUTIONS
     widths = [n_inputs] + [len(matrix) for matrix in matrices]
     if (

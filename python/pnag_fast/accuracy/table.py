@@ -1,49 +1,57 @@
-"""Measured accuracies: tables on disk, and tables that are accuracy models themselves."""
+"""Measured accuracies that are accuracy models themselves."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from .. import files
-from ..errors import FileFormatError, InvalidInputError, UnsupportedSpaceError
+from .. import arguments, files
+from ..errors import FileFormatError, InvalidInputError
 from ..spaces import Archs, SearchSpace
-from .model import AccuracyModel, FloatArray, Tensors
+from .codes import Int64Array, row_words
+from .measured import FloatArray, Measured
+from .model import AccuracyModel, Tensors
 
-# Measured again, an architecture differs by a tenth of a point; more than this is a mistake.
-_CONTRADICTION = 0.01
-# A table has one cell for every row of codes, whether an architecture or not: 80 MB at most.
-_CELL_LIMIT = 10_000_000
+# A table of a small space has one cell for every row of codes, whether an architecture or not, and
+# finds it by arithmetic. Any other has one for each architecture that it knows: 8 MB of cells may
+# be empty, or as many as three of four.
+_FREE_CELLS = 1_000_000
+_SPARSEST = 4
+# Missing architectures are looked for one by one in spaces up to this size.
+_LOOKED_THROUGH = 1_000_000
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class TableModel(AccuracyModel):
-    """Accuracies of a small space, looked up; what the table lacks is refused by name.
+    """Accuracies that are looked up; what the table lacks is refused by name.
 
     Attributes
     ----------
-    cells : ndarray of float64, shape (product of codes per slot,)
-        Top-1 by mixed-radix index of the codes, first slot slowest; NaN where there is none.
+    cells : ndarray of float64, shape (product of codes per slot,) or (n,)
+        Top-1 by mixed-radix index of the codes, first slot slowest; NaN where there is none. With
+        `rows`, one for each of those.
     deviations : ndarray of float64, shape as `cells`, optional
-        Standard deviation of each cell, all of it: 0 where top-1 was measured. Without it every
-        cell is exact.
+        Standard deviation of each cell, all of it. Without it every cell is exact.
+    rows : ndarray of uint8, shape (n, n_slots), optional
+        The architectures of `cells`, distinct and in lexicographic order, where the space has too
+        many rows of codes to keep a cell for each.
     """
 
     cells: FloatArray
     deviations: FloatArray | None = None
+    rows: Archs | None = None
 
     kind: ClassVar[str] = "table"
 
     def _moments(self, archs: Archs, with_variance: bool) -> tuple[FloatArray, FloatArray | None]:
-        index = cell_index(self.space, archs)
-        top1 = self.cells[index]
+        index = self.index(archs)
+        top1 = np.where(index < 0, np.nan, self.cells[index])
         unknown = np.flatnonzero(np.isnan(top1))
         if len(unknown):
             name = self.space.to_strings(archs[unknown[:1]])[0]
@@ -57,14 +65,68 @@ class TableModel(AccuracyModel):
             index
         ] ** 2
 
+    def index(self, archs: Archs) -> Int64Array:
+        """Cell of every row; -1 where there is none."""
+        if self._levels is None:
+            return cell_index(self.space, archs)
+        index: Int64Array = np.zeros(len(archs), dtype=np.int64)
+        known = np.ones(len(archs), dtype=np.bool_)
+        for word, (values, pairs) in zip(row_words(self.space, archs), self._levels, strict=True):
+            place = _find(values, word, known)
+            index = _find(pairs, index * len(values) + place, known)
+        index[~known] = -1
+        return index
+
+    @cached_property
+    def _levels(self) -> list[tuple[Int64Array, Int64Array]] | None:
+        """Distinct words of `rows`, and distinct pairs of where the words before and this one are.
+
+        A row of codes does not fit into one integer; its place among the rows does.
+        """
+        if self.rows is None:
+            return None
+        levels = []
+        index: Int64Array = np.zeros(len(self.rows), dtype=np.int64)
+        for word in row_words(self.space, self.rows):
+            values, place = np.unique(word, return_inverse=True)
+            pairs, index = np.unique(index * len(values) + place, return_inverse=True)
+            levels.append((values, pairs))
+        return levels
+
+    def require_determined(self, space: SearchSpace) -> None:
+        """Refuse a space of which the table lacks architectures, naming the first it finds."""
+        super().require_determined(space)
+        known = np.count_nonzero(~np.isnan(self.cells))
+        if space.n_architectures <= _LOOKED_THROUGH:
+            asked = space.enumerate()
+        elif known < space.n_architectures:
+            asked = space.sample(4096)
+        else:
+            return
+        index = self.index(asked)
+        missing = np.flatnonzero((index < 0) | np.isnan(self.cells[index]))
+        if len(missing) == 0 and len(asked) == space.n_architectures:
+            return
+        example = ""
+        if len(missing):
+            first = np.ascontiguousarray(asked[missing[:1]])
+            example = f", for example {space.to_strings(first)[0]}"
+        raise InvalidInputError(
+            f"the accuracy table ({self.source}) lacks architectures of space '{space.name}'"
+            f"{example}; measure them, search a space that the table has all of, or fit a model to "
+            "the table with pf.accuracy.fit"
+        )
+
     def _unexplained(self, archs: Archs) -> FloatArray:
         # `noise` is of predicted cells, whose deviations hold it.
         return super()._unexplained(archs) if self.deviations is None else np.zeros(len(archs))
 
     def _content(self, prefix: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-        tensors = {f"{prefix}cells": self.cells}
-        if self.deviations is not None:
-            tensors[f"{prefix}deviations"] = self.deviations
+        tensors: dict[str, npt.NDArray[Any]] = {f"{prefix}cells": self.cells}
+        for name in ("deviations", "rows"):
+            array = getattr(self, name)
+            if array is not None:
+                tensors[f"{prefix}{name}"] = array
         return tensors, {}
 
     @classmethod
@@ -77,102 +139,114 @@ class TableModel(AccuracyModel):
         common: dict[str, Any],
     ) -> TableModel:
         del body
-        cells = _cells_of_file(tensors, f"{prefix}cells", common["space"], path)
+        rows = None
+        size = n_cells(common["space"])
+        if f"{prefix}rows" in tensors:
+            rows = _rows_of_file(tensors[f"{prefix}rows"], common["space"], path)
+            size = len(rows)
+        cells = _cells_of_file(tensors, f"{prefix}cells", size, path)
         if not (np.isnan(cells) | ((cells >= 0) & (cells <= 1))).all():
             raise FileFormatError(f"'{path}': array '{prefix}cells' has values outside 0 to 1")
         deviations = None
         if f"{prefix}deviations" in tensors:
-            deviations = _cells_of_file(tensors, f"{prefix}deviations", common["space"], path)
+            deviations = _cells_of_file(tensors, f"{prefix}deviations", size, path)
             known = deviations[~np.isnan(cells)]
             if not (np.isfinite(known) & (known >= 0)).all():
                 raise FileFormatError(
                     f"'{path}': array '{prefix}deviations' has negative or infinite values"
                 )
-        return cls(cells=cells, deviations=deviations, **common)
+        return cls(cells=cells, deviations=deviations, rows=rows, **common)
+
+
+def _find(values: Int64Array, wanted: Int64Array, known: npt.NDArray[np.bool_]) -> Int64Array:
+    """Places of numbers among sorted ones; those that are not there are marked as not known."""
+    place = np.searchsorted(values, wanted).clip(max=len(values) - 1)
+    known &= values[place] == wanted
+    return place.astype(np.int64)
 
 
 def table(
     space: SearchSpace, archs: Archs, top1: npt.ArrayLike, *, source: str = "measured"
 ) -> TableModel:
-    """Make an exact accuracy model of measured architectures of a small space.
+    """Make an accuracy model of measured architectures that looks them up.
 
     Parameters
     ----------
     archs : ndarray of uint8, shape (n, n_slots)
+        Architectures that come more than once have the mean of what was measured.
     top1 : array of float, shape (n,)
         Measured accuracy as a fraction.
 
     Returns
     -------
     TableModel
-        With standard deviation 0. A lookup is one index per row; an architecture that is not among
-        `archs` is refused.
+        With standard deviation 0; where architectures were measured repeatedly, the noise of one
+        measurement, pooled over these, over the root of how often it was measured. A lookup is
+        an index or a few binary searches per row; an architecture that is not among `archs` is
+        refused, and so is the search of a space that has others.
 
     Raises
     ------
-    UnsupportedSpaceError
-        If the space has too many codes for a table.
     InvalidInputError
-        For values outside [0, 1] (percent?), or one architecture with two accuracies.
+        For values outside [0, 1] (percent?), or one architecture with accuracies that contradict
+        each other.
     """
-    size = n_cells(space)
-    if size > _CELL_LIMIT:
-        raise UnsupportedSpaceError(
-            f"space '{space.name}' is too large for a table of every architecture; "
-            "fit a model to the measured ones with pf.accuracy.fit"
-        )
-    values = check_measured(space, archs, top1, tolerance=0.0)
-    cells = np.full(size, np.nan)
-    cells[cell_index(space, archs)] = values
-    rows = len(np.unique(archs, axis=0))
+    if not isinstance(source, str):
+        raise InvalidInputError(f"source should be a text, found {arguments.shown(source)}")
+    measured = Measured.of(space, archs, top1)
+    deviations = None
+    if measured.noise:
+        deviations = measured.noise / np.sqrt(measured.count)
+    rows = len(measured)
     return TableModel(
         space=space,
         source=f"{source}: {rows} of {space.n_architectures} architectures, looked up",
-        report={"rows": rows},
-        cells=cells,
+        report={**measured.facts(), "warnings": measured.doubts()},
+        **arranged(space, measured.archs, measured.top1, deviations),
     )
 
 
-def check_measured(
-    space: SearchSpace, archs: Archs, top1: npt.ArrayLike, tolerance: float = _CONTRADICTION
-) -> FloatArray:
-    """Return `top1` as an array after checking it against `archs`: one clear message each."""
-    space.validate(archs)
-    try:
-        values = np.asarray(top1, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"top1 should be numbers: {error}") from None
-    if values.shape != (len(archs),):
-        raise InvalidInputError(
-            f"top1 should have shape ({len(archs)},), one value per architecture, found "
-            f"{values.shape}"
-        )
-    bad = np.flatnonzero(~((values >= 0) & (values <= 1)))
-    if len(bad):
-        value = values[bad[0]]
-        hint = "; divide percentages by 100" if 1 < value <= 100 else ""
-        raise InvalidInputError(
-            f"top1 of row {bad[0]} is {value}, which is not a fraction from 0 to 1{hint}"
-        )
-    order = np.lexsort((values, *archs.T))
-    same = (archs[order[1:]] == archs[order[:-1]]).all(axis=1)
-    apart = np.where(same, np.diff(values[order]), 0.0)
-    if (apart > tolerance).any():
-        worst = int(apart.argmax())
-        a, b = sorted(order[worst : worst + 2].tolist())
-        raise InvalidInputError(
-            f"rows {a} and {b} are the same architecture, "
-            f"{space.to_strings(np.ascontiguousarray(archs[a : a + 1]))[0]}, with top-1 "
-            f"{values[a]} and {values[b]}; keep the one that is right"
-        )
-    return values
-
-
-def _cells_of_file(
-    tensors: Tensors, name: str, space: SearchSpace, path: files.StrPath
-) -> FloatArray:
-    cells = tensors.get(name)
+def arranged(
+    space: SearchSpace, archs: Archs, top1: FloatArray, deviations: FloatArray | None
+) -> dict[str, Any]:
+    """Arrange values of distinct architectures as fields of a `TableModel`."""
     size = n_cells(space)
+    if size <= max(_FREE_CELLS, _SPARSEST * len(archs)):
+        index = cell_index(space, archs)
+        arrays = {"cells": np.full(size, np.nan)}
+        arrays["cells"][index] = top1
+        if deviations is not None:
+            arrays["deviations"] = np.full(size, np.nan)
+            arrays["deviations"][index] = deviations
+        return arrays
+    order = np.lexsort(row_words(space, archs)[::-1])
+    fields = {"cells": top1[order], "rows": np.ascontiguousarray(archs[order])}
+    if deviations is not None:
+        fields["deviations"] = deviations[order]
+    return fields
+
+
+def _rows_of_file(array: npt.NDArray[Any], space: SearchSpace, path: files.StrPath) -> Archs:
+    if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != space.n_slots:
+        raise FileFormatError(
+            f"'{path}': array 'rows' should be uint8 of shape (any, {space.n_slots}), found "
+            f"{array.dtype} of shape {array.shape}"
+        )
+    rows: Archs = np.ascontiguousarray(array)
+    try:
+        space.validate(rows)
+    except InvalidInputError as error:
+        raise FileFormatError(f"'{path}', array 'rows': {error}") from error
+    words = row_words(space, rows)
+    order = np.lexsort(words[::-1])
+    same = np.all([word[1:] == word[:-1] for word in words], axis=0)
+    if len(rows) == 0 or (order != np.arange(len(rows))).any() or same.any():
+        raise FileFormatError(f"'{path}': array 'rows' should be distinct rows in order")
+    return rows
+
+
+def _cells_of_file(tensors: Tensors, name: str, size: int, path: files.StrPath) -> FloatArray:
+    cells = tensors.get(name)
     if cells is None or cells.dtype != np.float64 or cells.shape != (size,):
         found = "none" if cells is None else f"{cells.dtype} of shape {cells.shape}"
         raise FileFormatError(
@@ -191,89 +265,3 @@ def cell_index(space: SearchSpace, archs: Archs) -> npt.NDArray[np.int64]:
     radix = np.append(np.cumprod(space.n_codes[:0:-1])[::-1], 1)
     index: npt.NDArray[np.int64] = archs.astype(np.int64) @ radix.astype(np.int64)
     return index
-
-
-# --- files ---------------------------------------------------------------------------------------
-
-
-def save_table(path: files.StrPath, space: SearchSpace, archs: Archs, top1: npt.ArrayLike) -> None:
-    """Write measured accuracies as CSV: a column ``arch`` in the space's notation, and ``top1``."""
-    values = np.asarray(top1, dtype=np.float64)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["arch", "top1"])
-    for arch, value in zip(space.to_strings(archs), values.tolist(), strict=True):
-        writer.writerow([arch, repr(value)])
-    files.write_text(path, text.getvalue())
-
-
-def load_table(path: files.StrPath, space: SearchSpace) -> tuple[Archs, FloatArray]:
-    """Read measured accuracies: architectures, shape (n, n_slots), and top-1, shape (n,).
-
-    Raises
-    ------
-    FileFormatError
-        If the columns ``arch`` and ``top1`` are missing, a row is short, or an architecture is
-        foreign: the message names the row.
-    """
-    rows = _read_csv(path, ("arch", "top1"))
-    return _archs(rows, space, path), _column(rows, "top1", path)
-
-
-def load_nasbench201(path: files.StrPath, dataset: str = "cifar10-test") -> TableModel:
-    """Read a table of NAS-Bench-201 as an exact accuracy model.
-
-    Parameters
-    ----------
-    path : path
-        CSV with a column ``arch`` in the benchmark's notation and columns of top-1 in percent.
-    dataset : str
-        Which column: ``cifar10-test``, ``cifar10-val``, ``cifar100-test``, ``imagenet-test``, ...
-
-    Raises
-    ------
-    FileFormatError
-        If there is no such column: names those there are.
-    """
-    from ..spaces import get
-
-    space = get("nasbench201")
-    rows = _read_csv(path, ("arch", dataset))
-    archs, percent = _archs(rows, space, path), _column(rows, dataset, path)
-    try:
-        return table(space, archs, percent / 100, source=f"NAS-Bench-201, {dataset}")
-    except InvalidInputError as error:
-        raise FileFormatError(f"'{path}', column '{dataset}': {error}") from error
-
-
-def _read_csv(path: files.StrPath, columns: Sequence[str]) -> Sequence[dict[str, Any]]:
-    try:
-        text = files.read_bytes(path).decode("utf-8")
-        rows: Sequence[dict[str, Any]] = list(csv.DictReader(io.StringIO(text)))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise FileFormatError(f"'{path}' is not a CSV file: {error}") from error
-    if not rows or not set(columns) <= set(rows[0]):
-        wanted = " and ".join(repr(column) for column in columns)
-        found = f"; found {[c for c in rows[0] if c]}" if rows else "; it has no rows"
-        raise FileFormatError(f"'{path}' should be a CSV file with columns {wanted}{found}")
-    return rows
-
-
-def _archs(rows: Sequence[dict[str, Any]], space: SearchSpace, path: files.StrPath) -> Archs:
-    try:
-        return space.from_strings([str(row["arch"]) for row in rows])
-    except InvalidInputError as error:
-        raise FileFormatError(f"'{path}': {error}") from error
-
-
-def _column(rows: Sequence[dict[str, Any]], name: str, path: files.StrPath) -> FloatArray:
-    return np.array(
-        [_number(row[name], f"'{path}': {name} of row {i}") for i, row in enumerate(rows)]
-    )
-
-
-def _number(text: object, what: str) -> float:
-    try:
-        return float(str(text))
-    except ValueError:
-        raise FileFormatError(f"{what} should be a number, found {text!r}") from None
