@@ -81,3 +81,59 @@ def test_networks_that_do_not_follow_their_blocks_are_refused():
 def test_too_few_networks_are_refused():
     with pytest.raises(InvalidInputError, match="at least 4"):
         fit_correction(np.ones(3), np.ones(3))
+
+
+def test_repeats_are_left_out_together():
+    """By rows, each network would be predicted by its own repeats."""
+    blocks, measured, parts = networks(20, stages=(1.0, 1.2, 1.5), noise=0.05)
+    once = fit_correction(blocks, measured, parts)
+    rng = np.random.default_rng(0)
+    repeated = np.repeat(measured, 6) * np.tile([0.98, 1.0, 1.02, 0.99, 1.01, 1.0], 20)
+    order = rng.permutation(120)
+    rows = np.repeat(np.arange(20), 6)[order]
+    again = fit_correction(blocks[rows], repeated[order], parts[rows])
+    assert again.networks == 20
+    assert again.mean_error == pytest.approx(once.mean_error, rel=1e-6)
+    assert again.r2 == pytest.approx(once.r2, rel=1e-6)
+    assert again.scale == pytest.approx(once.scale, rel=1e-6)
+    assert again.noise == pytest.approx(np.sqrt(0.001 / 5), rel=0.01)
+    assert once.noise is None
+    assert "noise" not in once.to_json()
+    assert again.to_json()["noise"] == again.noise
+
+
+def test_networks_of_the_same_blocks_may_be_told_apart():
+    blocks = np.array([1.0, 1.0, 2.0, 3.0, 4.0])
+    assert fit_correction(blocks, 2 * blocks).networks == 4
+    assert fit_correction(blocks, 2 * blocks, networks="abcde").networks == 5
+    with pytest.raises(InvalidInputError, match="at least 4 different networks, found 3"):
+        fit_correction(blocks, 2 * blocks, networks="aabcc")
+    with pytest.raises(InvalidInputError, match="5 names"):
+        fit_correction(blocks, 2 * blocks, networks="abcd")
+
+
+def test_repeats_of_three_networks_are_too_few():
+    blocks = np.tile([1.0, 2.0, 3.0], 5)
+    with pytest.raises(InvalidInputError, match="at least 4 different networks, found 3"):
+        fit_correction(blocks, 2 * blocks)
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
+def test_latencies_that_cannot_be_are_named(bad):
+    blocks = np.arange(1.0, 7.0)
+    measured = 2 * blocks
+    measured[3] = bad
+    with pytest.raises(InvalidInputError, match=r"measured_ms .*3"):
+        fit_correction(blocks, measured)
+    with pytest.raises(InvalidInputError, match="measured_ms has shape"):
+        fit_correction(blocks, blocks[:5])
+
+
+def test_a_poor_correction_says_so():
+    rng = np.random.default_rng(0)
+    blocks = rng.uniform(1, 10, 30)
+    poor = fit_correction(blocks, (0.5 + 1.18 * blocks) * rng.lognormal(0, 0.4, 30))
+    assert poor.r2 < 0.9
+    assert len(poor.warnings) == 1
+    assert "measure again on a quiet machine" in poor.warnings[0]
+    assert fit_correction(blocks, 0.5 + 1.18 * blocks).warnings == []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .. import arguments
 from ..errors import InvalidInputError, MeasurementError
 
 FloatArray = npt.NDArray[np.float64]
@@ -19,6 +20,9 @@ MIN_NETWORKS = 4
 # A table that predicts networks worse than this is not to be trusted for close decisions.
 GOOD_R2 = 0.98
 GOOD_ERROR = 0.05
+
+# Below this it is not to be trusted at all.
+_POOR_R2 = 0.9
 
 
 # A scale for each stage is tried from this many networks on, held to the common scale by one of
@@ -43,13 +47,15 @@ class Correction:
         Scale of each stage where these help, else the common `scale` for each. Blocks that belong
         to no stage take `scale`.
     networks : int
-        Networks that were measured.
+        Distinct networks that were measured.
     r2 : float
         Coefficient of determination; 1 is perfect, and a constant guess has about 0.
     rank_correlation : float
         Spearman's rank correlation.
     mean_error, worst_error : float
         Absolute error as a fraction of the measured latency.
+    noise : float, optional
+        Relative standard deviation of one measurement, where networks were measured repeatedly.
     """
 
     offset_ms: float
@@ -60,16 +66,38 @@ class Correction:
     rank_correlation: float
     mean_error: float
     worst_error: float
+    noise: float | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why a table corrected by this should not be trusted; mostly nothing."""
+        if self.r2 >= _POOR_R2:
+            return []
+        return [
+            f"the table explains {max(self.r2, 0.0):.0%} of how the latencies of "
+            f"{self.networks} whole networks differ (R2 {self.r2:.2f}, good is {_POOR_R2} or "
+            "more): the machine was busy, or the networks are too alike; measure again on a quiet "
+            "machine, or with more networks"
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        return {**asdict(self), "stage_scales": list(self.stage_scales)}
+        fields = {**asdict(self), "stage_scales": list(self.stage_scales)}
+        if self.noise is None:
+            del fields["noise"]
+        return fields
 
 
 def fit_correction(
-    predicted_ms: FloatArray, measured_ms: FloatArray, stage_ms: FloatArray | None = None
+    predicted_ms: FloatArray,
+    measured_ms: FloatArray,
+    stage_ms: FloatArray | None = None,
+    *,
+    networks: Sequence[Hashable] | None = None,
 ) -> Correction:
     """Fit the correction by least squares of the relative error.
+
+    A network that was measured repeatedly counts once, with the median, and is left out as a whole.
 
     Parameters
     ----------
@@ -79,9 +107,13 @@ def fit_correction(
         Its measured latency, positive.
     stage_ms : ndarray of float64, shape (n, n_stages), optional
         The parts of `predicted_ms` that belong to each stage.
+    networks : sequence, optional
+        Which network each row is: any names. Default: rows with the same blocks are the same.
 
     Raises
     ------
+    InvalidInputError
+        If there are fewer than 4 distinct networks, or a latency is not a positive number.
     MeasurementError
         If the networks do not grow with the sum of their blocks, so that no table can be trusted.
 
@@ -93,13 +125,25 @@ def fit_correction(
     >>> round(correction.offset_ms, 6), round(correction.scale, 6), round(correction.r2, 6)
     (0.5, 1.2, 1.0)
     """
+    predicted_ms = arguments.floats(predicted_ms, "predicted_ms", (None,), finite=True)
     n = len(predicted_ms)
+    measured_ms = arguments.floats(measured_ms, "measured_ms", (n,), finite=True)
+    stages = np.empty((n, 0))
+    if stage_ms is not None:
+        stages = arguments.floats(stage_ms, "stage_ms", (n, None), finite=True)
+    for name, values in (("predicted_ms", predicted_ms), ("measured_ms", measured_ms)):
+        bad = np.flatnonzero(values <= 0)
+        if len(bad):
+            raise InvalidInputError(
+                f"{name} should be above zero, found {values[bad[0]]} in row {bad[0]}"
+            )
+    features = np.concatenate([np.ones((n, 1)), predicted_ms[:, None], stages], axis=1)
+    features, measured_ms, noise = _distinct(features, measured_ms, networks)
+    n, predicted_ms = len(features), features[:, 1]
     if n < MIN_NETWORKS:
         raise InvalidInputError(
-            f"a correction needs at least {MIN_NETWORKS} measured networks, found {n}"
+            f"a correction needs at least {MIN_NETWORKS} different networks, found {n}"
         )
-    stages = np.empty((n, 0)) if stage_ms is None else stage_ms
-    features = np.concatenate([np.ones((n, 1)), predicted_ms[:, None], stages], axis=1)
     weights = _fit(features, measured_ms, _choose_penalty(features, measured_ms))
     offset, scale = float(weights[0]), float(weights[1])
     if not scale > 0 or not np.isfinite(offset):
@@ -121,7 +165,31 @@ def fit_correction(
         rank_correlation=_rank_correlation(held_out, measured_ms),
         mean_error=float(errors.mean()),
         worst_error=float(errors.max()),
+        noise=noise,
     )
+
+
+def _distinct(
+    features: FloatArray, measured: FloatArray, networks: Sequence[Hashable] | None
+) -> tuple[FloatArray, FloatArray, float | None]:
+    """Rows of different networks, in their order, the median of each, and how repeats differ."""
+    names = list(map(tuple, features.tolist())) if networks is None else list(networks)
+    if len(names) != len(features):
+        raise InvalidInputError(
+            f"networks should have {len(features)} names, one for each row, found {len(names)}"
+        )
+    rows: dict[Hashable, list[int]] = {}
+    for row, name in enumerate(names):
+        rows.setdefault(name, []).append(row)
+    if len(rows) == len(features):
+        return features, measured, None
+    first = [members[0] for members in rows.values()]
+    medians = np.array([np.median(measured[members]) for members in rows.values()])
+    relative = np.concatenate(
+        [measured[members] / measured[members].mean() - 1.0 for members in rows.values()]
+    )
+    noise = float(np.sqrt(np.sum(relative**2) / (len(features) - len(rows))))
+    return features[first], medians, noise
 
 
 def _left_out(

@@ -538,11 +538,18 @@ def measure_table(
     contexts = 0 if space.resolution_slot is None else archs[:, [space.resolution_slot]] - 1
     slot_ms = raw.entries[contexts, np.arange(space.n_slots), archs]
     stage_ms = [slot_ms[:, stages == k].sum(axis=1) for k in range(len(space.stages))]
-    correction = fit_correction(sum_ms, measured_ms, np.stack(stage_ms, axis=1))
-    table = scaled(
-        correction.offset_ms + correction.scale * raw.constants,
-        np.array(correction.stage_scales)[stages],
-    )
+    correction = fit_correction(sum_ms, measured_ms, np.stack(stage_ms, axis=1), networks=keys)
+    try:
+        table = scaled(
+            correction.offset_ms + correction.scale * raw.constants,
+            np.array(correction.stage_scales)[stages],
+        )
+    except InvalidInputError as error:
+        # An offset below zero, beyond what the cheapest network takes.
+        raise MeasurementError(
+            f"the measured networks do not fit together: {error}; what was measured is in the "
+            "journal, measure again on a quiet machine with another work directory"
+        ) from error
     return replace(
         table,
         provenance={
@@ -558,6 +565,7 @@ def measure_table(
             "seconds": asdict(fleet.shares),
             "protocol": asdict(protocol),
             "correction": correction.to_json(),
+            **({"warnings": correction.warnings} if correction.warnings else {}),
             "call_ms": call_ms,
             "reference_ms": measured.reference_ms,
             "blocks": {
