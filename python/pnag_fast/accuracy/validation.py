@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
@@ -424,17 +424,54 @@ def saved_front(path: files.StrPath) -> FrontLike:
 
     document = files.read_json(path, "pnag-front", 1)
     space = from_definition(files.require(document, "space", dict, path), f"'{path}'")
-    members: Sequence[Any] = files.require(document, "members", list, path)
-    try:
-        return _SavedFront(
-            space,
-            space.from_strings([member["arch"] for member in members]),
-            np.array([float(member["top1"]) for member in members]),
-            np.array([member["costs"] for member in members], dtype=np.float64),
-            files.require(document, "accuracy_source", str, path),
+    archs, top1, costs = front_members(document, space, path)
+    return _SavedFront(
+        space, archs, top1, costs, files.require(document, "accuracy_source", str, path)
+    )
+
+
+def front_members(
+    document: Mapping[str, Any], space: SearchSpace, path: files.StrPath
+) -> tuple[Archs, FloatArray, FloatArray]:
+    """Return the architectures, their top-1 and their costs of a front's file, every one checked.
+
+    Returns
+    -------
+    archs : ndarray of uint8, shape (n, n_slots)
+    top1 : ndarray of float64, shape (n,)
+    costs : ndarray of float64, shape (n, n_tables)
+    """
+    files.check_keys(document, _FRONT_KEYS, path)
+    tables = files.require_each(document, "costs", dict, path)
+    for i, table in enumerate(tables):
+        files.check_keys(table, ("metric", "unit", "device"), path, within=f"costs[{i}]")
+    names, top1, costs = [], [], []
+    for i, member in enumerate(files.require_each(document, "members", dict, path)):
+        within = f"members[{i}]"
+        files.check_keys(member, ("arch", "top1", "costs"), path, within=within)
+        names.append(files.require(member, "arch", str, path, within=within))
+        # Models extrapolate, and predict a little less than none and more than all.
+        top1.append(files.require(member, "top1", (int, float), path, within=within))
+        costs.append(
+            files.require_each(
+                member, "costs", (int, float), path, within=within, length=len(tables)
+            )
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(f"'{path}' is not a front: {error}") from error
+    try:
+        archs = space.from_strings(names)
+    except (InvalidInputError, InvalidTypeError) as error:
+        raise FileFormatError(
+            f"'{path}' is not a front of space '{space.name}': {error}"
+        ) from error
+    return (
+        archs,
+        np.array(top1, dtype=np.float64),
+        np.array(costs, dtype=np.float64).reshape(len(names), len(tables)),
+    )
+
+
+# What `pnag_fast.search.Front.save` writes.
+_FRONT_KEYS = ("space", "accuracy_source", "costs", "evaluations", "seconds", "members")
 
 
 @dataclass(frozen=True, eq=False)

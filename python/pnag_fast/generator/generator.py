@@ -20,6 +20,7 @@ from ..progress import ProgressCallback, ignore_progress
 from ..search import Front
 from ..search import front as search_front
 from ..spaces import Archs, SearchSpace, from_definition
+from ..strict_json import shorten
 from ..threads import one_thread
 from .decisions import DecisionSequence
 from .independent import IndependentPolicy
@@ -30,6 +31,20 @@ FloatArray = npt.NDArray[np.float64]
 GENERATOR_FORMAT = "pnag-generator"
 # 2 names the kind of policy; version 1 knew only the LSTM.
 GENERATOR_VERSION = 2
+
+# Fields of the header, and arrays; of the policy and the model their own readers know.
+_KEYS = (
+    "space",
+    "tables",
+    "model",
+    "policy",
+    "n_budgets",
+    "interpolate",
+    "archive",
+    "record",
+)
+_TENSORS = ("archive.archs", "archive.top1", "scale.low", "scale.high")
+_PREFIXES = ("policy.", "model.")
 
 # Candidates held at once, with a few hundred logits each.
 _CANDIDATES = 50_000
@@ -427,9 +442,13 @@ class Generator:
             If the file is truncated, foreign, inconsistent, or from a newer version.
         """
         tensors, body = files.read_safetensors(path, GENERATOR_FORMAT, GENERATOR_VERSION)
+        files.check_keys(body, _KEYS, path)
+        extra = [n for n in tensors if n not in _TENSORS and not n.startswith(_PREFIXES)]
+        if extra:
+            raise FileFormatError(f"'{path}' has the extra tensor {shorten(extra[0])}")
         space = from_definition(files.require(body, "space", dict, path), f"'{path}'")
-        listed = files.require(body, "tables", list, path)
-        if not listed or not all(isinstance(entry, dict) for entry in listed):
+        listed = files.require_each(body, "tables", dict, path)
+        if not listed:
             raise FileFormatError(f"'{path}' holds no cost table")
         try:
             tables = tuple(CostTable.from_json(entry, path).for_space(space) for entry in listed)
@@ -456,10 +475,10 @@ def _load_policy(
     if kind == IndependentPolicy.kind:
         return IndependentPolicy.from_tensors(space, n_tables, tensors, "policy.", path)
     if kind != Policy.kind:
-        raise FileFormatError(f"'{path}' has a policy of unknown kind {kind!r}")
-    n_budgets = files.require(body, "n_budgets", int, path)
-    if not 1 <= n_budgets <= 100_000:
-        raise FileFormatError(f"'{path}': n_budgets is {n_budgets}")
+        raise FileFormatError(f"'{path}' has a policy of unknown kind {shorten(kind)}")
+    n_budgets = files.integer(
+        body.get("n_budgets"), f"'{path}': field 'n_budgets'", low=1, high=100_000
+    )
     scale = BudgetScale(
         _bounds(tensors, "scale.low", n_tables, path),
         _bounds(tensors, "scale.high", n_tables, path),
@@ -498,6 +517,7 @@ def _load_archive(
 ) -> Front:
     archs, top1 = tensors.get("archive.archs"), tensors.get("archive.top1")
     about = files.require(body, "archive", dict, path)
+    files.check_keys(about, ("evaluations", "seconds"), path, within="archive")
     if (
         archs is None
         or top1 is None
@@ -516,8 +536,10 @@ def _load_archive(
         cost_tables.stack(tables)(archs),
         tables,
         accuracy_source=model.source,
-        evaluations=files.require(about, "evaluations", int, path),
-        seconds=float(files.require(about, "seconds", (int, float), path)),
+        evaluations=files.integer(
+            about.get("evaluations"), f"'{path}': field 'archive.evaluations'", low=0
+        ),
+        seconds=files.number(about.get("seconds"), f"'{path}': field 'archive.seconds'", low=0),
     )
 
 

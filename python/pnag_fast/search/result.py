@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from .. import costs as cost_tables
 from .. import files, pareto
+from ..accuracy.validation import front_members
 from ..costs import CostTable
 from ..errors import FileFormatError
-from ..spaces import Archs, SearchSpace
+from ..spaces import Archs, SearchSpace, from_definition
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -140,23 +141,24 @@ class Front:
     def load(cls, path: files.StrPath, tables: Sequence[CostTable]) -> Front:
         """Read a front; costs are looked up anew in `tables`, which must be for its space."""
         document = files.read_json(path, FRONT_FORMAT, FRONT_VERSION)
-        members = files.require(document, "members", list, path)
         space = tables[0].space
-        try:
-            archs = space.from_strings([member["arch"] for member in members])
-            top1 = np.array([float(member["top1"]) for member in members])
-        except (KeyError, TypeError, ValueError) as error:
+        own = from_definition(files.require(document, "space", dict, path), f"'{path}'")
+        if own.fingerprint != space.fingerprint:
             raise FileFormatError(
-                f"'{path}' is not a front of space '{space.name}': {error}"
-            ) from error
+                f"'{path}' is a front of space '{own.name}' ({own.fingerprint}); the tables are "
+                f"for '{space.name}' ({space.fingerprint})"
+            )
+        archs, top1, _ = front_members(document, space, path)
         return cls.of(
             archs,
             top1,
             cost_tables.stack(tables)(archs),
             tables,
             accuracy_source=files.require(document, "accuracy_source", str, path),
-            evaluations=files.require(document, "evaluations", int, path),
-            seconds=float(files.require(document, "seconds", (int, float), path)),
+            evaluations=files.integer(
+                document.get("evaluations"), f"'{path}': field 'evaluations'", low=0
+            ),
+            seconds=files.number(document.get("seconds"), f"'{path}': field 'seconds'", low=0),
         )
 
 
