@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import os
 import signal
 from pathlib import Path
@@ -43,6 +44,16 @@ def one_torch_thread():
 @pytest.fixture(scope="session")
 def shared_data():
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def variants():
+    """The module that makes wrong documents of right ones."""
+    path = Path(__file__).with_name("variants.py")
+    spec = importlib.util.spec_from_file_location("variants", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
