@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import pnag_fast as pf
+from pnag_fast.errors import PnagError
 
 SHARED_DATA = Path(
     os.environ.get("PNAG_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data")
@@ -146,3 +147,61 @@ def tiny_generator_path(tiny_generator, tmp_path_factory):
     path = tmp_path_factory.mktemp("generator") / "generator.safetensors"
     tiny_generator.save(path)
     return path
+
+
+# --- what users pass ------------------------------------------------------------------------------
+
+
+class Hostile:
+    """An object whose every conversion and description fails."""
+
+    def _fail(self, *args, **kwargs):
+        raise RuntimeError("no")
+
+    __repr__ = __str__ = __index__ = __float__ = __len__ = __iter__ = __array__ = _fail
+    __eq__ = __hash__ = __bool__ = _fail
+
+
+def _odd_values():
+    """Values that no argument is for; some are good arrays that mean something else."""
+    masked = np.ma.masked_array(np.ones((2, 6), np.uint8), mask=np.eye(2, 6))
+    values = [
+        None, True, np.bool_(False), -1, 2**64, 10**30, 10**400, 10**6000, 1.5, np.nan, np.inf,
+        -np.inf, 1j, "x", "224", "", "a\0b", "\ud800", b"x", bytearray(b"x"), (), [], {}, set(),
+        {"d": 1}, [None], [[1, 2]], [[]], ["x"], object(), object, len, np, ..., range(3),
+        (x for x in [1]), np.array(3), np.array([1.5]), np.ones((2, 6)), np.zeros((0, 6), np.uint8),
+        np.ones((2, 6), np.uint8)[:, ::-1], np.array([["x"]]), np.array([None]), masked,
+        np.zeros(2, dtype=[("a", np.uint8)]), np.array("2020", "M8[D]"), memoryview(b"ab"),
+        np.random.default_rng(0), Hostile(), [Hostile()],
+    ]  # fmt: skip
+    try:
+        import torch
+    except ImportError:
+        return values
+    return [
+        *values,
+        torch.ones(2, 6, dtype=torch.uint8),
+        torch.ones(2, 6, dtype=torch.bfloat16),
+        torch.ones(2, 6, requires_grad=True),
+        torch.tensor(True),
+    ]
+
+
+def _refusal(call, *arguments, error=PnagError):
+    """Text of the error that refuses the arguments; nothing where they are accepted."""
+    try:
+        call(*arguments)
+    except error as refused:
+        return str(refused)
+    return ""
+
+
+@pytest.fixture
+def odd_values():
+    """What nobody should pass, but somebody will: for tests that only our own errors come out."""
+    return _odd_values
+
+
+@pytest.fixture
+def refusal():
+    return _refusal

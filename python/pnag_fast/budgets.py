@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from . import arguments
 from .costs import CostTable
-from .errors import BudgetInfeasibleError, InvalidInputError
+from .errors import BudgetInfeasibleError, InvalidInputError, InvalidTypeError
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -71,9 +72,9 @@ def check_budgets(
         )
     n_tables = len(tables)
     try:
-        asked = np.array(budgets, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidInputError(f"budgets should be numbers, found {budgets!r}") from error
+        asked = np.array(arguments.floats(budgets, "budgets"))
+    except (InvalidInputError, InvalidTypeError) as error:
+        raise InvalidInputError(f"budgets should be numbers: {error}") from error
     if asked.ndim < 2 and n_tables == 1:
         asked = asked.reshape(-1, 1)
     if asked.ndim != 2 or asked.shape[1] != n_tables:

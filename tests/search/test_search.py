@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -92,3 +94,30 @@ def test_bad_options_are_refused(tiny, tiny_model, tiny_table, options):
         pf.search.nsga2(tiny, tiny_model, [tiny_table], population=2)
     with pytest.raises(InvalidInputError):
         pf.search.front(tiny, tiny_model, [])
+
+
+SEARCHES = ("front", "random", "nsga2", "evolution", "reinforce", "independent", "exhaustive")
+
+# Large numbers of these are right, and take for ever.
+COUNTS = ("evaluations", "generations", "population", "samples")
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_odd_arguments_raise_our_own_errors_only(name, cell, odd_values, refusal):
+    search = getattr(pf.search, name)
+    archs = cell.enumerate()
+    model = pf.accuracy.table(cell, archs, (archs == 4).mean(axis=1))
+    good = {"space": cell, "model": model, "tables": [pf.costs.parameters(cell)]}
+    good["evaluations"] = 20_000 if name == "exhaustive" else 40
+    options = inspect.signature(search).parameters
+    good |= {key: few for key, few in (("population", 4), ("samples", 2)) if key in options}
+    for argument in options:
+        refused = 0
+        for value in odd_values():
+            large = isinstance(value, int) and value > 10**9
+            if (argument in COUNTS and large) or (argument == "progress" and callable(value)):
+                continue
+            message = refusal(lambda given: search(**given), good | {argument: value})
+            assert len(message) < 1000
+            refused += bool(message)
+        assert refused > 20 or (name, argument) == ("exhaustive", "seed"), argument

@@ -14,13 +14,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from .. import arguments
 from ..accuracy import AccuracyModel
 from ..budgets import check_budgets
 from ..costs import CostTable
 from ..errors import BudgetInfeasibleError, InvalidInputError
 from ..progress import ProgressCallback, ignore_progress
 from ..spaces import Archs, SearchSpace
-from .evaluations import Evaluations
+from .evaluations import Evaluations, require_problem
 from .result import Front, extremes
 
 FloatArray = npt.NDArray[np.float64]
@@ -57,6 +58,8 @@ def exhaustive(
     evaluations : int
         Refuse a space of more architectures.
     """
+    require_problem(space, model, tables)
+    evaluations = arguments.integer(evaluations, "evaluations", 1)
     if space.n_architectures > evaluations:
         raise InvalidInputError(
             f"space '{space.name}' has {space.n_architectures} architectures, more than "
@@ -117,13 +120,12 @@ def evolution(
     BudgetInfeasibleError
         If no architecture within a budget is found at all.
     """
-    if population < 4:
-        raise InvalidInputError(f"population should be at least 4, found {population}")
-    if generations < 1:
-        raise InvalidInputError(f"generations should be at least 1, found {generations}")
-    for name, ratio in (("parent_ratio", parent_ratio), ("mutation_ratio", mutation_ratio)):
-        if not 0 <= ratio <= 1:
-            raise InvalidInputError(f"{name} should be from 0 to 1, found {ratio}")
+    require_problem(space, model, tables)
+    population, seed = arguments.integer(population, "population", 4), arguments.seed(seed)
+    generations = arguments.integer(generations, "generations", 1)
+    parent_ratio = arguments.fraction(parent_ratio, "parent_ratio")
+    mutation_ratio = arguments.fraction(mutation_ratio, "mutation_ratio")
+    mutation_rate = arguments.fraction(mutation_rate, "mutation_rate")
     wanted = _budgets(budgets, tables)
     if evaluations is None:
         evaluations = len(wanted) * population * (generations + 1)
@@ -337,12 +339,11 @@ def _policy_gradient(
     *,
     shared: bool,
 ) -> Front:
-    if reward not in _REWARDS:
-        raise InvalidInputError(f"unknown reward {reward!r}; available: {', '.join(_REWARDS)}")
-    if not exponent < 0:
-        raise InvalidInputError(f"exponent should be below 0, found {exponent}")
-    if samples < 2:
-        raise InvalidInputError(f"samples should be at least 2, found {samples}")
+    arguments.one_of(reward, "reward", _REWARDS)
+    exponent = arguments.number(exponent, "exponent", high=0, below=True)
+    samples, seed = arguments.integer(samples, "samples", 2), arguments.seed(seed)
+    learning_rate = arguments.number(learning_rate, "learning_rate", 0)
+    entropy = arguments.number(entropy, "entropy", 0)
     targets = _budgets(budgets, run.tables)
     policy = _IndependentDecisions(run.space, len(targets), shared=shared)
     rng = np.random.default_rng(seed)

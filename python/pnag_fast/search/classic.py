@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .. import pareto
+from .. import arguments, pareto
 from ..accuracy import AccuracyModel
 from ..costs import CostTable
-from ..errors import InvalidInputError
 from ..progress import ProgressCallback, ignore_progress
 from ..spaces import SearchSpace
 from .evaluations import Evaluations, mixed_seed
@@ -30,6 +29,7 @@ def random(
     progress: ProgressCallback = ignore_progress,
 ) -> Front:
     """Sample uniformly and keep what is not dominated."""
+    seed = arguments.seed(seed)
     run = Evaluations(space, model, tables, evaluations, time_limit_s, progress, "random search")
     batch = 0
     while run.left > 0:
@@ -57,8 +57,8 @@ def nsga2(
     population : int
         Members per generation, at least 4.
     """
-    if population < 4:
-        raise InvalidInputError(f"population should be at least 4, found {population}")
+    population, seed = arguments.integer(population, "population", 4), arguments.seed(seed)
+    mutation_rate = arguments.fraction(mutation_rate, "mutation_rate")
     run = Evaluations(space, model, tables, evaluations, time_limit_s, progress, "NSGA-II")
     rng = np.random.default_rng(seed)
     archs, top1, costs = run.evaluate(space.sample(population, seed=mixed_seed(seed, 0)))

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from .. import arguments, pareto
 from .. import costs as cost_tables
-from .. import pareto
 from ..accuracy import AccuracyModel
 from ..checkpoint import Arrays, State
 from ..costs import CostTable
-from ..errors import FileFormatError, InvalidInputError
+from ..errors import FileFormatError, InvalidTypeError
 from ..progress import ProgressCallback
 from ..spaces import Archs, SearchSpace
 from .result import Front, best_within, objectives
@@ -37,10 +37,17 @@ class Evaluations:
         progress: ProgressCallback,
         description: str,
     ) -> None:
-        if limit < 1:
-            raise InvalidInputError(f"evaluations should be at least 1, found {limit}")
-        if time_limit_s is not None and not time_limit_s > 0:
-            raise InvalidInputError(f"time_limit_s should be positive, found {time_limit_s}")
+        require_problem(space, model, tables)
+        limit = arguments.integer(limit, "evaluations", 1)
+        if time_limit_s is not None:
+            time_limit_s = arguments.number(
+                time_limit_s, "time_limit_s", 0, above=True, finite=False
+            )
+        if not callable(progress):
+            raise InvalidTypeError(
+                "progress should be a function of a description, how much is done and how much "
+                f"there is, found {arguments.shown(progress)}"
+            )
         self.space = space
         self.model = model.for_space(space)
         self.tables = [table.for_space(space) for table in tables]
@@ -133,6 +140,35 @@ class Evaluations:
             accuracy_source=self.model.source,
             evaluations=self.count,
             seconds=self.seconds,
+        )
+
+
+def require_problem(space: object, model: object, tables: object) -> None:
+    """Refuse what is no problem to search: the first three arguments of every search.
+
+    Raises
+    ------
+    InvalidTypeError
+        Names the argument and what it should be.
+    """
+    if not isinstance(space, SearchSpace):
+        raise InvalidTypeError(
+            "space should be a SearchSpace, as pnag_fast.spaces.get(name), found "
+            f"{arguments.shown(space)}"
+        )
+    if not isinstance(model, AccuracyModel):
+        raise InvalidTypeError(
+            "model should be an accuracy model, as pnag_fast.accuracy.load(path, space), found "
+            f"{arguments.shown(model)}"
+        )
+    if (
+        not isinstance(tables, (list, tuple))
+        or not tables
+        or not all(isinstance(table, CostTable) for table in tables)
+    ):
+        raise InvalidTypeError(
+            "tables should be a list of at least one cost table, as [pnag_fast.costs.macs(space)], "
+            f"found {arguments.shown(tables)}"
         )
 
 

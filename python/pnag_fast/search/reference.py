@@ -21,14 +21,15 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from .. import arguments
 from ..accuracy import AccuracyModel
 from ..checkpoint import Arrays, Checkpoint, State, random_arrays, restore_random
 from ..costs import CostTable
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, InvalidTypeError
 from ..progress import ProgressCallback, ignore_progress
 from ..spaces import Archs, SearchSpace
 from ..threads import one_thread
-from .evaluations import Evaluations, mixed_seed
+from .evaluations import Evaluations, mixed_seed, require_problem
 from .jumps import Jumps
 from .result import Front, extremes
 
@@ -109,6 +110,8 @@ def _front(
     checkpoint: Checkpoint | None,
     progress: ProgressCallback,
 ) -> Front:
+    require_problem(space, model, tables)
+    evaluations, seed = arguments.integer(evaluations, "evaluations", 1), arguments.seed(seed)
     if space.n_architectures <= min(EXHAUSTIVE_LIMIT, evaluations):
         run = Evaluations(
             space, model, tables, space.n_architectures, None, progress, "exhaustive search"
@@ -117,6 +120,11 @@ def _front(
         return run.front()
     run = Evaluations(space, model, tables, evaluations, time_limit_s, progress, "front search")
     kept = Checkpoint(None, {}) if checkpoint is None else checkpoint
+    if not isinstance(kept, Checkpoint):
+        raise InvalidTypeError(
+            "checkpoint should be a pnag_fast.checkpoint.Checkpoint or None, found "
+            f"{arguments.shown(checkpoint)}"
+        )
     jumps = Jumps(space, run.tables)
     rng = np.random.default_rng([seed, 1])
     seen = _Seen(space)
@@ -145,6 +153,7 @@ def _begin(
     """Fill the archive: with what was given, and by annealing or at random."""
     run.evaluate(extremes(run.tables))
     if start is not None:
+        run.space.validate(start)
         if len(start) == 0:
             raise InvalidInputError("start should hold at least one architecture")
         run.evaluate(start)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .. import arguments, files, pareto
 from .. import costs as cost_tables
-from .. import files, pareto
 from ..accuracy.validation import front_members
 from ..costs import CostTable
 from ..errors import FileFormatError
@@ -101,7 +101,13 @@ class Front:
         -------
         ndarray of intp, shape (b,)
         """
-        return best_within(self.costs, self.top1, np.asarray(budgets, dtype=np.float64))
+        wanted = arguments.floats(
+            budgets,
+            "budgets",
+            (None, self.costs.shape[1]),
+            meaning=f"(b, {self.costs.shape[1]}): one column for each cost",
+        )
+        return best_within(self.costs, self.top1, wanted)
 
     def to_csv(self) -> str:
         """Return one line per member: architecture, top-1, and every cost."""
