@@ -13,7 +13,7 @@ from .. import costs as cost_tables
 from ..accuracy import AccuracyModel
 from ..checkpoint import Arrays, State
 from ..costs import CostTable
-from ..errors import FileFormatError, InvalidTypeError
+from ..errors import FileFormatError, InvalidInputError, InvalidTypeError
 from ..progress import ProgressCallback
 from ..spaces import Archs, SearchSpace
 from .result import Front, best_within, objectives
@@ -161,15 +161,15 @@ def require_problem(space: object, model: object, tables: object) -> None:
             "model should be an accuracy model, as pnag_fast.accuracy.load(path, space), found "
             f"{arguments.shown(model)}"
         )
-    if (
-        not isinstance(tables, (list, tuple))
-        or not tables
-        or not all(isinstance(table, CostTable) for table in tables)
+    if not isinstance(tables, (list, tuple)) or not all(
+        isinstance(table, CostTable) for table in tables
     ):
         raise InvalidTypeError(
-            "tables should be a list of at least one cost table, as [pnag_fast.costs.macs(space)], "
-            f"found {arguments.shown(tables)}"
+            "tables should be a list of cost tables, as [pnag_fast.costs.macs(space)], found "
+            f"{arguments.shown(tables)}"
         )
+    if not tables:
+        raise InvalidInputError("tables should hold at least one cost table, found none")
 
 
 def mixed_seed(seed: int, stream: int) -> int:
