@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--architectures", type=int, default=2000)
     parser.add_argument("--images", type=int, default=1000, help="test images to judge on")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=PUBLISHED, help="default: into the package")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     net = pf.supernet.load(given.supernet)
@@ -58,17 +59,17 @@ def main() -> None:
     journal = given.supernet.with_suffix(".judged")
     top1 = pf.supernet.evaluate(net, archs, data, split="test", journal=journal)
     # Without the training images that it carries.
-    pf.supernet.save(net, PUBLISHED / f"{name}.safetensors", calibration=False)
-    pf.accuracy.save_table(PUBLISHED / f"{name}.csv", net.space, archs, top1)
+    pf.supernet.save(net, given.out / f"{name}.safetensors", calibration=False)
+    pf.accuracy.save_table(given.out / f"{name}.csv", net.space, archs, top1)
     files.write_json(
-        PUBLISHED / f"{name}.json",
+        given.out / f"{name}.json",
         "pnag-published",
         1,
         {
             "space": name,
             "command": given.command,
             "supernet_sha256": hashlib.sha256(
-                (PUBLISHED / f"{name}.safetensors").read_bytes()
+                (given.out / f"{name}.safetensors").read_bytes()
             ).hexdigest(),
             "machine": f"{platform.machine()}, torch {torch.__version__}",
             "table_test_images": len(data.test),

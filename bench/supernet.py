@@ -13,12 +13,13 @@ validation images only; every accuracy that is printed is of test images.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="of each long stage")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--resolution", type=int, default=16)
+    parser.add_argument("--tiny", action="store_true", help="only proves that every line runs")
     given = parser.parse_args()
     torch.set_num_threads(1)
     space = pf.spaces.get(SPACE, resolutions=(given.resolution,))
@@ -56,7 +58,7 @@ def main() -> None:
     coupled = len(pf.supernet.compound_architectures(space))
     tables: dict[str, dict[str, list[list[float]]]] = {title: {} for title in HEADS}
     for seed in range(given.seeds):
-        for title, rows in one_seed(space, seed, given.epochs).items():
+        for title, rows in one_seed(space, seed, given.epochs, tiny=given.tiny).items():
             for label, row in rows.items():
                 tables[title].setdefault(label, []).append(row)
         # After every seed, so that a run that is stopped has said something.
@@ -83,9 +85,19 @@ HEADS = {
 DIGITS = {"training": (1, 4, 4), "front": (4, 4), "search": (0, 0, 2, 5, 4)}
 
 
-def one_seed(space: pf.SearchSpace, seed: int, epochs: int) -> dict[str, dict[str, list[float]]]:
+def one_seed(
+    space: pf.SearchSpace, seed: int, epochs: int, *, tiny: bool = False
+) -> dict[str, dict[str, list[float]]]:
     """Train by both recipes and judge; rows of the tables, by label."""
     data = pf.data.load_digits(space.resolutions[0], seed=seed)
+    evolution: dict[str, Any] = {}
+    if tiny:
+        few = [
+            pf.data.Split(part.images[:100], part.labels[:100])
+            for part in (data.train, data.validation, data.test)
+        ]
+        data = dataclasses.replace(data, train=few[0], validation=few[1], test=few[2])
+        evolution = {"population": 10, "generations": 2}
     macs = pf.costs.macs(space)
     coupled = pf.supernet.compound_architectures(space)
     centres = macs(coupled)
@@ -158,7 +170,9 @@ def one_seed(space: pf.SearchSpace, seed: int, epochs: int) -> dict[str, dict[st
             predicting,
             answers(coupled, predicted, judge),
         ]
-        evolve = partial(pf.search.evolution, space, model, [macs], budgets=budgets, seed=seed)
+        evolve = partial(
+            pf.search.evolution, space, model, [macs], budgets=budgets, seed=seed, **evolution
+        )
         evolving, found = _timed(evolve)
         searches["evolution in the full space, modelled | progressive"] = [
             len(archs),

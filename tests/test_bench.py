@@ -77,22 +77,126 @@ def test_figures(records):
     assert records.percent([1.0, 0.9999]) == "99.9 %"
 
 
+# Every script, what it needs, and options with which it runs in seconds; {data} is the folder of
+# shared measurements, {tmp} an empty one. None: it needs what CI has not.
+SCRIPTS = {
+    "accuracy.py": (
+        ["torch", "sklearn"],
+        "defence --data {data}/ofa_imagenet --seeds 1 --evaluations 500",
+    ),
+    "generator.py": (["sklearn", "matplotlib"], None),  # all of its parts run below
+    "publish.py": (["torch"], None),  # below
+    "supernet.py": (["torch", "sklearn", "PIL"], "--tiny --seeds 1 --epochs 1 --resolution 8"),
+    "threads.py": (["torch"], "--rounds 1 --evaluations 200"),
+    "kernels/compare_depthwise.py": (["torch"], "--rounds 1"),
+    "kernels/compare_pareto.py": ([], "--tiny"),
+    "kernels/compare_spaces.py": ([], "--tiny"),
+    "kernels/compare_threads.py": ([], "--rounds 1 --only contributions"),
+    "targets/cpu.py": (["tvm"], "--trials 0 --networks 4 --passes 3 --no-compare --work-dir {tmp}"),
+    "targets/cuda.py": (["tvm"], None),
+    "targets/rpc.py": (
+        ["tvm", "tornado", "psutil", "cloudpickle"],
+        "--loopback 1 --trials 0 --networks 4 --passes 3 --work-dir {tmp}",
+    ),
+}
+
+
+def run_script(name, *options):
+    return subprocess.run(
+        [sys.executable, str(BENCH / name), *map(str, options)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+
+
+def test_every_script_is_listed():
+    programs = {
+        str(path.relative_to(BENCH))
+        for path in BENCH.rglob("*.py")
+        if '__name__ == "__main__"' in path.read_text()
+    }
+    assert programs == set(SCRIPTS)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_says_what_it_does(name):
+    for module in SCRIPTS[name][0]:
+        pytest.importorskip(module)
+    done = run_script(name, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
+    assert len(done.stdout.splitlines()) > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, (_, options) in SCRIPTS.items() if options])
+def test_every_script_runs(name, tmp_path, request):
+    modules, options = SCRIPTS[name]
+    for module in modules:
+        pytest.importorskip(module)
+    data = ""
+    if "{data}" in options:
+        data = request.getfixturevalue("shared_data")
+        if not data.is_dir():
+            pytest.skip("the folder of shared measurements is not here")
+    if name.endswith("threads.py") and len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two cores")
+    done = run_script(name, *options.format(data=data, tmp=tmp_path).split())
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(done.stdout.splitlines()) >= 3, done.stdout
+
+
+@pytest.mark.slow
+def test_publishing(tmp_path):
+    for module in ("torch", "PIL"):
+        pytest.importorskip(module)
+    space = pf.spaces.get("mbv3-tiny", resolutions=(16,))
+    pf.supernet.save(pf.supernet.build(space, seed=0), tmp_path / "net.safetensors")
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (120, 16, 16, 3), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=images, labels=np.arange(120) % 10)
+    out = tmp_path / "published"
+    out.mkdir()
+    options = ["--data", tmp_path / "images.npz", "--command", "none", "--architectures", 4]
+    done = run_script("publish.py", tmp_path / "net.safetensors", *options, "--out", out)
+    assert done.returncode == 0, done.stderr[-2000:]
+    archs, top1 = pf.accuracy.load_table(out / "mbv3-tiny.csv", space)
+    assert 4 <= len(archs) <= 6
+    facts = json.loads((out / "mbv3-tiny.json").read_text())
+    assert facts["top1_range"] == [top1.min(), top1.max()]
+    pf.supernet.load(out / "mbv3-tiny.safetensors")
+
+
+def test_suites_are_found_and_scripts_are_not():
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", str(BENCH), "--collect-only", "-q"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=BENCH.parent,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    for what in (
+        "test_sample", "test_window", "test_operation", "test_lookup", "test_non_dominated_sort",
+        "test_is_non_dominated", "test_crowding_distance", "test_hypervolume[",
+        "test_hypervolume_contributions", "test_judging", "test_answer",
+    ):  # fmt: skip
+        assert what in done.stdout
+    assert "compare_" not in done.stdout
+
+
 @pytest.mark.shared_data
 @pytest.mark.slow
 def test_every_part_runs_and_resumes(shared_data, tmp_path):
     for module in ("torch", "yaml", "sklearn", "matplotlib"):
         pytest.importorskip(module)
-    command = [sys.executable, str(BENCH / "generator.py"), "--tiny", "--seeds", "1"]
-    command += ["--data", str(shared_data), "--work-dir", str(tmp_path)]
+    options = ["--tiny", "--seeds", 1, "--data", shared_data, "--work-dir", tmp_path]
     outputs = []
     for _ in range(2):
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
+        done = run_script("generator.py", *options)
         assert done.returncode == 0, done.stderr[-2000:]
         outputs.append([line for line in done.stdout.splitlines() if not line.startswith("<!--")])
     first, second = outputs
@@ -118,13 +222,7 @@ def test_every_part_runs_and_resumes(shared_data, tmp_path):
 def test_bad_options(tmp_path, options, message):
     pytest.importorskip("sklearn")
     data = [] if "--data" in options else ["--data", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, str(BENCH / "generator.py"), "--work-dir", str(tmp_path), *data, *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    done = run_script("generator.py", "--work-dir", tmp_path, *data, *options)
     assert done.returncode == 2
     assert message in done.stderr
 

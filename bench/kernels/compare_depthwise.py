@@ -1,6 +1,6 @@
 """The filter gradient of depthwise convolutions beside torch's, on one core.
 
-    python bench/kernels/compare_depthwise.py
+    python bench/kernels/compare_depthwise.py [--rounds 15]
 
 Both compute it for 32 float32 images in channels-last order, in turns, after one call that is not
 timed; the table shows medians of CPU milliseconds. Results that differ by more than rounding end
@@ -9,6 +9,7 @@ the run.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 
@@ -19,7 +20,7 @@ from torch.nn.grad import conv2d_weight
 
 from pnag_fast import _core
 
-IMAGES, ROUNDS = 32, 15
+IMAGES = 32
 # Channels, pixels a side, kernel, stride: layers of `mbv3-cifar`.
 LAYERS = [
     (96, 32, 7, 1),
@@ -32,7 +33,7 @@ LAYERS = [
 ]
 
 
-def compare(channels: int, side: int, kernel: int, stride: int) -> tuple[float, float]:
+def compare(channels: int, side: int, kernel: int, stride: int, rounds: int) -> tuple[float, float]:
     """CPU milliseconds of torch and of ours."""
     outputs = (side - 1) // stride + 1
     x = torch.randn(IMAGES, channels, side, side).to(memory_format=torch.channels_last)
@@ -43,7 +44,7 @@ def compare(channels: int, side: int, kernel: int, stride: int) -> tuple[float, 
 
     theirs: list[float] = []
     ours: list[float] = []
-    for _ in range(1 + ROUNDS):
+    for _ in range(1 + rounds):
         start = time.thread_time()
         a = conv2d_weight(  # type: ignore[no-untyped-call]
             x, shape, gradient, stride, kernel // 2, groups=channels
@@ -59,12 +60,17 @@ def compare(channels: int, side: int, kernel: int, stride: int) -> tuple[float, 
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    rounds = parser.parse_args().rounds
+    if rounds < 1:
+        parser.error("--rounds should be at least 1")
     torch.set_num_threads(1)
     torch.manual_seed(0)
     print(machine())
     print("channels, pixels, kernel, stride | torch ms | here ms | ratio")
     for layer in LAYERS:
-        theirs, ours = compare(*layer)
+        theirs, ours = compare(*layer, rounds)
         name = ", ".join(map(str, layer))
         print(f"{name:>32} | {theirs:8.1f} | {ours:7.1f} | {theirs / ours:.1f}")
 

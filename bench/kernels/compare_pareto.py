@@ -1,6 +1,6 @@
 """Print how the kernels compare with other libraries: one process, same input, equal results.
 
-    python bench/kernels/compare_pareto.py [--quick] [--only TEXT] [--markdown] [--json FILE]
+    python bench/kernels/compare_pareto.py [--quick | --tiny] [--only TEXT] [--json FILE]
 
 Every row first runs everybody once, which warms caches and gives the results to compare, then runs
 ours and the peers in turn, round after round, so that a machine that slows down slows all of them;
@@ -125,8 +125,8 @@ def distances_in_turn(sets: list[Points], threads: int) -> list[Points]:
     return [pareto.crowding_distance(points, threads=threads) for points in sets]
 
 
-def pareto_rows(quick: bool) -> Iterator[Row]:
-    """Rows of the Pareto kernels."""
+def pareto_rows(quick: bool, largest: int) -> Iterator[Row]:
+    """Rows of the Pareto kernels, of at most `largest` numbers each."""
     moocore, pygmo = load("moocore"), load("pygmo")
     sorting = load("pymoo.util.nds.non_dominated_sorting")
     metrics = load("pymoo.operators.survival.rank_and_crowding.metrics")
@@ -141,6 +141,8 @@ def pareto_rows(quick: bool) -> Iterator[Row]:
     if not quick:
         sorts += [("uniform", 1_000_000, 3), ("uniform", 100_000, 4), ("integers", 1_000_000, 2)]
     for family, n, m in sorts:
+        if n * m > largest:
+            continue
         points = FAMILIES[family](rng, n, m)
         peers = {"moocore": call(moocore, "pareto_rank", points)}
         peers["numpy"] = partial(np.argsort, points[:, 0])
@@ -152,6 +154,8 @@ def pareto_rows(quick: bool) -> Iterator[Row]:
 
     masks = [(10_000, m) for m in (2, 3, 4, 5, 6)] + [(1_000_000, 2), (1_000_000, 3)]
     for n, m in masks + ([] if quick else [(1_000_000, 4), (1_000_000, 5), (1_000_000, 6)]):
+        if n * m > largest:
+            continue
         points = FAMILIES["uniform"](rng, n, m)
         peers = {"moocore": call(moocore, "is_nondominated", points, keep_weakly=True)}
         ours = with_threads(pareto.is_non_dominated, points)
@@ -159,6 +163,8 @@ def pareto_rows(quick: bool) -> Iterator[Row]:
 
     crowds = [(1_000, 2), (100_000, 2), (100_000, 3)]
     for n, m in crowds + ([] if quick else [(1_000_000, 2)]):
+        if n * m > largest:
+            continue
         points = FAMILIES["uniform"](rng, n, m)
         peers = {
             "pymoo": None if metrics is None else partial(pymoo_crowding, metrics, points),
@@ -171,6 +177,8 @@ def pareto_rows(quick: bool) -> Iterator[Row]:
     volumes += [(100, 5), (1_000, 5), (100, 6), (400, 6)]
     volumes += [] if quick else [(1_000, 6), (10_000, 5), (10_000, 6)]
     for n, m in volumes:
+        if n * m > largest:
+            continue
         for family, make in FAMILIES.items():
             if n * m >= 50_000 and family == "sphere":
                 continue  # nobody answers within a minute
@@ -182,6 +190,8 @@ def pareto_rows(quick: bool) -> Iterator[Row]:
 
     parts = [(1_000, 2), (1_000, 3), (10_000, 3), (200, 4), (100, 5), (200, 5), (100, 6)]
     for n, m in parts + ([] if quick else [(500, 5), (1_000, 5), (200, 6), (400, 6)]):
+        if n * m > largest:
+            continue
         points, reference = sphere(rng, n, m), np.full(m, 1.1)
         peers = {"moocore": call(moocore, "hv_contributions", points, ref=reference)}
         peers["pygmo"] = of_pygmo(pygmo_contributions, points, reference)
@@ -291,7 +301,9 @@ def shown(seconds: float) -> str:
 def main() -> int:
     """Print the table; exit code 1 if results differ."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="smaller inputs, shorter rounds")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="smaller inputs, shorter rounds")
+    size.add_argument("--tiny", action="store_true", help="only proves that every line runs")
     parser.add_argument("--only", default="", help="rows whose kernel and case contain this text")
     parser.add_argument("--markdown", action="store_true", help="print a table for documents")
     parser.add_argument("--json", type=Path, help="write the table to this file as well")
@@ -301,7 +313,9 @@ def main() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     print(f"machine: {processor()}, {cores} usable cores, {platform.platform()}")
     print(f"build: {info['compiler']}, {info['build_type']}, instruction set {info['simd_used']}")
-    limit = 5.0 if arguments.quick else 60.0
+    quick = arguments.quick or arguments.tiny
+    limit = 5.0 if quick else 60.0
+    seconds = 0.01 if arguments.tiny else 0.5 if quick else 3.0
 
     def show(cells: list[str]) -> None:
         if arguments.markdown:
@@ -314,7 +328,7 @@ def main() -> int:
         show(["---"] * (len(PEERS) + 6))
     records: list[dict[str, Any]] = []
     wrong = 0
-    for row in pareto_rows(arguments.quick):
+    for row in pareto_rows(quick, 2_000 if arguments.tiny else 10**9):
         if arguments.only not in f"{row.kernel} {row.case}":
             continue
         runs: dict[str, Run] = {"1": partial(row.ours, 1), "2": partial(row.ours, 2)}
@@ -330,7 +344,7 @@ def main() -> int:
         verdict = faults(row, {name: result for name, (result, _) in answers.items()})
         wrong += 1 if verdict else 0
         first = {name: seconds for name, (_, seconds) in answers.items()}
-        times = median_times(runs, first, 0.5 if arguments.quick else 3.0)
+        times = median_times(runs, first, seconds)
         cells |= {name: shown(seconds) for name, seconds in times.items()}
         peers = [times[name] for name in times.keys() - {"1", "2", "numpy"}]
         if not peers and f"> {limit:.0f} s" in cells.values():

@@ -1,6 +1,6 @@
 """Sampling, variation, windows and cost lookup beside what users run today, in one process.
 
-    python bench/kernels/compare_spaces.py [--quick | --huge] [--json FILE]
+    python bench/kernels/compare_spaces.py [--quick | --huge | --tiny] [--json FILE]
 
 Every contestant works on the same batch, one after the other within each round, on one thread where
 it says so, after one call that is not timed; the table shows medians over rounds, in nanoseconds
@@ -615,13 +615,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="one size and few rounds, in seconds")
-    parser.add_argument("--huge", action="store_true", help="only lookups of 10^8 rows, in 3 GB")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="one size and few rounds, in seconds")
+    size.add_argument("--huge", action="store_true", help="only lookups of 10^8 rows, in 3 GB")
+    size.add_argument("--tiny", action="store_true", help="only proves that every line runs")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     sizes = [100_000] if options.quick else [1_000, 100_000, 1_000_000]
     lookup_sizes = sizes if options.quick else [10**e for e in range(3, 8)]
     rounds = 3 if options.quick or options.huge else 9
+    if options.tiny:
+        sizes, lookup_sizes, rounds = [1_000], [1_000], 1
     if torch is not None:
         torch.set_num_threads(1)
     print(machine())

@@ -1,6 +1,6 @@
 """What two threads gain, beside what two processes gain that share nothing.
 
-    python bench/kernels/compare_threads.py [--rounds 15]
+    python bench/kernels/compare_threads.py [--rounds 15] [--only TEXT]
 
 In every round one process runs a kernel on one thread, then two processes run it at once on one
 thread each, then one process runs it on two. Work per second of the second over the first is what
@@ -107,12 +107,15 @@ def measure(name: str, rounds: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--only", default="", help="kernels whose name contains this text")
     given = parser.parse_args()
+    if given.rounds < 1:
+        parser.error("--rounds should be at least 1")
     if len(os.sched_getaffinity(0)) < 2:
         raise SystemExit("two cores are needed")
     print(machine())
     print("| kernel | one thread, ms | two processes gain | two threads gain |\n|---|---|---|---|")
-    for name in KERNELS:
+    for name in (name for name in KERNELS if given.only in name):
         t = measure(name, given.rounds)
         print(
             f"| {name} | {1e3 * t['one']:.1f} | {2 * t['one'] / t['both']:.2f}x "

@@ -1,4 +1,4 @@
-"""Pareto kernels against moocore on the same points; results are compared before times are."""
+"""Pareto kernels against moocore and pymoo on the same points; results are compared as well."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from pnag_fast import _core
+
+try:
+    from pymoo.operators.survival.rank_and_crowding import metrics
+    from pymoo.util.nds import non_dominated_sorting as pymoo_sorting
+except ImportError:
+    metrics = pymoo_sorting = None
 
 Points = NDArray[np.float64]
 
@@ -55,7 +61,7 @@ each_library = pytest.mark.parametrize("library", ["pnag", "moocore"])
         ("integers", 10_000, 6),
     ],
 )
-@each_library
+@pytest.mark.parametrize("library", ["pnag", "moocore", "pymoo"])
 def test_non_dominated_sort(
     benchmark: Any, rng: np.random.Generator, library: str, family: str, n: int, m: int
 ) -> None:
@@ -63,6 +69,14 @@ def test_non_dominated_sort(
     benchmark.group = f"non-dominated sort, {family}, {n} x {m}"
     if library == "pnag":
         ranks = benchmark(_core.non_dominated_sort, points, 1)
+        np.testing.assert_array_equal(ranks, moocore.pareto_rank(points))
+    elif library == "pymoo":
+        if pymoo_sorting is None:
+            pytest.skip("pymoo is not installed")
+        if n > 1_000:
+            pytest.skip("quadratic in time and memory")
+        sorter = pymoo_sorting.NonDominatedSorting()
+        _, ranks = benchmark(sorter.do, points, return_rank=True)
         np.testing.assert_array_equal(ranks, moocore.pareto_rank(points))
     else:
         benchmark(moocore.pareto_rank, points)
@@ -86,7 +100,7 @@ def test_is_non_dominated(
 
 
 @pytest.mark.parametrize(("n", "m"), [(1_000, 2), (100_000, 2), (100_000, 3), (1_000_000, 2)])
-@pytest.mark.parametrize("library", ["pnag", "numpy argsort of each column"])
+@pytest.mark.parametrize("library", ["pnag", "pymoo", "numpy argsort of each column"])
 def test_crowding_distance(
     benchmark: Any, rng: np.random.Generator, library: str, n: int, m: int
 ) -> None:
@@ -94,6 +108,12 @@ def test_crowding_distance(
     benchmark.group = f"crowding distance, {n} x {m}"
     if library == "pnag":
         benchmark(_core.crowding_distance, points)
+    elif library == "pymoo":
+        if metrics is None:
+            pytest.skip("pymoo is not installed")
+        distance = benchmark(metrics.calc_crowding_distance, points)
+        # NSGA-II adds up over the objectives; pymoo takes their mean.
+        np.testing.assert_allclose(m * distance, _core.crowding_distance(points), rtol=1e-9)
     else:
         benchmark(lambda: [np.argsort(points[:, j]) for j in range(m)])
 

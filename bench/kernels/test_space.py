@@ -1,4 +1,4 @@
-"""Sampling, mutation, crossover and validation on the space of Once-for-All's MobileNetV3."""
+"""Sampling, windows, mutation, crossover and validation on Once-for-All's MobileNetV3 space."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import pnag_fast as pf
 from pnag_fast import _core
 
 SIZES = [1_000, 100_000, 1_000_000]
@@ -62,4 +63,36 @@ def test_operation(
     }
     benchmark.group = f"{operation} {n}"
     benchmark(getattr(space, operation), *arguments[operation])
+    per_arch(benchmark, n)
+
+
+@pytest.mark.parametrize("n", [1_000, 100_000])
+@pytest.mark.parametrize("share", [0.03, 0.0001], ids=["3 % of the space", "0.01 %"])
+@pytest.mark.parametrize("how", ["within=", "rejection with the kernels"])
+def test_window(benchmark: Any, n: int, share: float, how: str) -> None:
+    ofa = pf.spaces.get("ofa-mbv3")
+    table = pf.costs.macs(ofa)
+    costs = np.sort(table(ofa.sample(200_000, seed=0)))
+    low, high = float(costs[100_000]), float(costs[100_000 + round(share * len(costs))])
+    benchmark.group = f"{n} within a window of {share:.2%} of the space"
+
+    def rejection() -> NDArray[np.uint8]:
+        kept: list[NDArray[np.uint8]] = []
+        seed = 0
+        while sum(map(len, kept)) < n:
+            drawn = ofa.sample(min(4 * n, 100_000), seed=seed, threads=1)
+            inside = table(drawn, threads=1)
+            kept.append(drawn[(inside >= low) & (inside <= high)])
+            seed += 1
+        return np.concatenate(kept)[:n]
+
+    if how == "rejection with the kernels":
+        if n / share > 10_000_000:
+            pytest.skip("seconds per call")
+        drawn = benchmark(rejection)
+    else:
+        drawn = benchmark(ofa.sample, n, within=(table, low, high), threads=1)
+    inside = table(drawn)
+    assert len(drawn) == n
+    assert low <= inside.min() <= inside.max() <= high
     per_arch(benchmark, n)

@@ -13,6 +13,12 @@ import pytest
 from pnag_fast import _core
 
 
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave the scripts alone: they are run as programs, and import each other by bare names."""
+    is_script = collection_path.suffix == ".py" and not collection_path.name.startswith("test_")
+    return True if is_script and collection_path.name != "conftest.py" else None
+
+
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
