@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -22,8 +21,8 @@ from .compiling import compile_programs, error_text
 from .local import CUDA_CLOCK, versions
 from .programs import DevicePrograms
 from .targets import resolve_target
+from .tracker import Tracker
 
-_CONNECT_SECONDS = 10.0
 _POLL_SECONDS = 0.5
 
 
@@ -119,61 +118,23 @@ class RpcDevice:
 
     def _servers(self) -> list[str]:
         """List the addresses of the servers under the key, busy or not."""
-        summary = self._summary()
-        wanted = f"server:{self._key}"
-        return [str(s.get("addr")) for s in summary["server_info"] if s.get("key") == wanted]
-
-    def _summary(self) -> Any:
-        tracker = self._tracker()
-        try:
-            return tracker.summary()
-        except (OSError, RuntimeError, ValueError) as error:
-            raise DeviceUnavailableError(
-                f"the tracker at {self._where()} does not answer: {error_text(error)}"
-            ) from error
-        finally:
-            tracker.close()
-
-    def _tracker(self) -> Any:
-        # TVM's own connect tries for a minute and prints while it does.
-        try:
-            socket.create_connection(self._address, timeout=_CONNECT_SECONDS).close()
-        except OSError as error:
-            raise DeviceUnavailableError(
-                f"no tracker at {self._where()} ({error.strerror or error}); start one with: "
-                "python -m tvm.exec.rpc_tracker --host 0.0.0.0 --port PORT"
-            ) from error
-        try:
-            tracker = rpc.connect_tracker(*self._address)
-        except (OSError, RuntimeError) as error:
-            raise DeviceUnavailableError(
-                f"what answers at {self._where()} is not a TVM tracker: {error_text(error)}"
-            ) from error
-        tracker._sock.settimeout(_CONNECT_SECONDS)
-        return tracker
+        with contextlib.closing(Tracker(*self._address)) as tracker:
+            return [address for address, key in tracker.servers() if key == self._key]
 
     def _connected(self) -> Any:
-        """Return the session with a device, or open one with a device that is free now.
-
-        A request that waits in the tracker's queue cannot be taken back, so none is made before
-        the tracker knows a free device.
-        """
+        """Return the session with a device, or open one with a device that is free now."""
         if self._session is None:
-            tracker = self._tracker()
-            try:
-                queue = tracker.summary()["queue_info"].get(self._key, {})
-                if int(queue.get("free", 0)) < 1:
+            with contextlib.closing(Tracker(*self._address)) as tracker:
+                if tracker.free(self._key) < 1:
                     raise self._no_device("free")
-                session = tracker.request(self._key, max_retry=1)
+                server = tracker.request(self._key)
+            try:
+                session = rpc.connect(*server)
                 session.get_function("runtime.config_threadpool")(0, self._threads)
-            except DeviceUnavailableError:
-                raise
             except (OSError, RuntimeError, ValueError, AttributeError) as error:
                 raise DeviceUnavailableError(
                     f"device '{self._key}' could not be had: {error_text(error)}"
                 ) from error
-            finally:
-                tracker.close()
             kind = self._target.device_kind
             if kind != "cpu" and not session.device(kind).exist:
                 raise DeviceUnusableError(f"'{self._key}' has no {kind} device that TVM can use")
@@ -181,11 +142,11 @@ class RpcDevice:
         return self._session
 
     def _no_device(self, state: str) -> DeviceUnavailableError:
-        keys = sorted({str(s.get("key")) for s in self._summary()["server_info"]})
-        known = ", ".join(key.removeprefix("server:") for key in keys) or "none"
+        with contextlib.closing(Tracker(*self._address)) as tracker:
+            keys = sorted({key for _, key in tracker.servers()})
         return DeviceUnavailableError(
             f"no device '{self._key}' is {state} at the tracker {self._where()}; keys it knows: "
-            f"{known}; start one with: python -m tvm.exec.rpc_server --tracker "
+            f"{', '.join(keys) or 'none'}; start one with: python -m tvm.exec.rpc_server --tracker "
             f"{self._where()} --key {self._key}"
         )
 
