@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from typing import NoReturn, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from ..costs import CostTable
 from ..errors import FileFormatError, InvalidInputError, InvalidTypeError, MeasurementError
 from ..progress import ProgressCallback, ignore_progress
 from ..spaces import Archs, Block, SearchSpace
-from .correction import Correction, fit_correction
+from .correction import MIN_NETWORKS, Correction, fit_correction
 from .device import Device, Loaded
 from .doctor import Finding, check_tvm
 from .measuring import NetworkTimes, measure_archs, measure_table, space_blocks
@@ -29,6 +30,7 @@ from .networks import (
     Floats,
     Program,
     Weights,
+    check_weights,
     network_program,
     pack_weights,
     random_weights,
@@ -60,6 +62,7 @@ __all__ = [
 # Enough for the 186 kernels of the Once-for-All space at one resolution.
 DEFAULT_TRIALS = 1400
 _MAX_TRIALS = 1_000_000
+_MAX_RUNS = 1_000_000_000
 
 _PROGRAM = "network"
 
@@ -149,7 +152,11 @@ def measure(
     _check_space(space)
     space.require_network("measuring latency")
     tuning_trials = arguments.integer(tuning_trials, "tuning_trials", 0, _MAX_TRIALS)
+    n_networks = arguments.integer(n_networks, "n_networks", MIN_NETWORKS)
+    seed = arguments.seed(seed)
     protocol = Protocol(passes=passes)
+    _check_progress(progress)
+    files.make_folder(work_dir)  # before anything takes time
     with contextlib.closing(
         open_fleet(
             target,
@@ -210,9 +217,16 @@ def measure_networks(
         With ``ms``, float64 of shape (n,), milliseconds of one image.
     """
     _check_space(space)
+    space.require_network("measuring whole networks")
     space.validate(archs)
+    _check_network_weights(space, archs, weights)
     tiles = None if table is None else tuned_tiles(table)
     protocol = Protocol(passes=passes)
+    _check_progress(progress)
+    if work_dir is not None:
+        files.make_folder(work_dir)
+    if len(archs) == 0:
+        raise InvalidInputError("archs has no rows: there is nothing to measure")
     with contextlib.closing(
         open_fleet(
             target,
@@ -249,7 +263,7 @@ def measure_network(
     """Measure one whole network, shape ``(n_slots,)``, in milliseconds: to check a table."""
     times = measure_networks(
         space,
-        np.atleast_2d(arch),
+        _one_row(arch),
         target=target,
         runner=runner,
         threads=threads,
@@ -268,6 +282,11 @@ def tuned_tiles(table: CostTable) -> dict[str, Tile]:
     FileFormatError
         If the table's provenance was tampered with.
     """
+    if not isinstance(table, CostTable):
+        raise InvalidTypeError(
+            f"table should be a CostTable, found {type(table).__name__}; CostTable.load(path) "
+            "reads one"
+        )
     tuning = table.provenance.get("tuning", {})
     tiles = tuning.get("tiles", {}) if isinstance(tuning, dict) else {}
     try:
@@ -279,7 +298,10 @@ def tuned_tiles(table: CostTable) -> dict[str, Tile]:
 
 
 class CompiledNetwork:
-    """Blocks with their weights, compiled by TVM and loaded; see `compile_blocks`."""
+    """Blocks with their weights, compiled by TVM and loaded; see `compile_blocks`.
+
+    It is machine code in this process, which can be neither copied nor pickled.
+    """
 
     def __init__(self, loaded: Loaded, program: Program) -> None:
         self._loaded = loaded
@@ -325,13 +347,25 @@ class CompiledNetwork:
 
     def seconds(self, runs: int) -> float:
         """Run `runs` times on one image; CPU time of the thread, or wall time of several."""
-        return self._loaded.seconds(_PROGRAM, runs)
+        return self._loaded.seconds(_PROGRAM, arguments.integer(runs, "runs", 1, _MAX_RUNS))
 
     def time(self, *, passes: int = 10) -> float:
         """Milliseconds of one image: the median of `passes` warmed-up passes."""
         protocol = Protocol(passes=passes)
         runs = protocol.plan(self.seconds, self.seconds).runs
-        return float(np.median([1e3 * self.seconds(runs) / runs for _ in range(passes)]))
+        return float(np.median([1e3 * self.seconds(runs) / runs for _ in range(protocol.passes)]))
+
+    def __repr__(self) -> str:
+        height, width, channels = self._image_shape
+        result = "feature maps" if self.classes is None else f"{self.classes} classes"
+        return f"<CompiledNetwork of images {channels}x{height}x{width} to {result}>"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise InvalidTypeError(
+            "a CompiledNetwork is machine code in this process and can be neither pickled nor "
+            "copied; pass on the blocks, or the architecture, and the weights, and compile them "
+            "where they are to run"
+        )
 
 
 def compile_network(
@@ -346,6 +380,8 @@ def compile_network(
 ) -> CompiledNetwork:
     """Compile one architecture, shape ``(n_slots,)``; see `compile_blocks`."""
     _check_space(space)
+    space.require_network("compiling a network")
+    space.validate(_one_row(arch))
     return compile_blocks(
         space.layers(arch), weights, target=target, threads=threads, table=table, seed=seed
     )
@@ -378,6 +414,7 @@ def compile_blocks(
     MeasurementError
         If TVM cannot compile it.
     """
+    seed = arguments.seed(seed)
     program = network_program(blocks).tiled({} if table is None else tuned_tiles(table))
     parameters = pack_weights(blocks, random_weights(blocks, seed) if weights is None else weights)
     device: Device = open_device(target, threads=threads)
@@ -385,6 +422,40 @@ def compile_blocks(
     for error in loaded.failures.values():
         raise MeasurementError(f"{', '.join(b.key for b in blocks)} does not compile: {error}")
     return CompiledNetwork(loaded, program)
+
+
+def _one_row(arch: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return one architecture as a batch."""
+    if np.ndim(arch) != 1:
+        raise InvalidInputError(
+            f"arch should be one architecture, an array with one dimension, found shape "
+            f"{np.shape(arch)}"
+        )
+    return np.asarray(arch)[None]
+
+
+def _check_network_weights(space: SearchSpace, archs: Archs, weights: object) -> None:
+    if weights is None:
+        return
+    if not isinstance(weights, Sequence) or isinstance(weights, str):
+        raise InvalidTypeError(
+            "weights should be a sequence with one item for each architecture, each a sequence "
+            f"with one mapping for each block, found {type(weights).__name__}"
+        )
+    if len(weights) != len(archs):
+        raise InvalidInputError(
+            f"weights of {len(weights)} networks were given for {len(archs)} architectures"
+        )
+    for arch, given in zip(archs, weights, strict=True):
+        check_weights(space.layers(arch), given)
+
+
+def _check_progress(progress: object) -> None:
+    if not callable(progress):
+        raise InvalidTypeError(
+            "progress should be a function of a description, the finished steps and their total, "
+            f"found {type(progress).__name__}"
+        )
 
 
 def _check_space(space: object) -> None:

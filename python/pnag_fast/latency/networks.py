@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from .. import arguments
 from ..errors import InvalidInputError, InvalidTypeError
 from ..spaces.blocks import Block, Head, MBConv, Stem
 from .kernels import Convolution, Depthwise, Kernel, Mean, Shape
@@ -155,12 +156,43 @@ def network_program(blocks: Sequence[Block]) -> Program:
     Parameters are named ``<position>.<name in the block>``, for example ``2.project.bias``; those
     of a stem are ``<position>.weight`` and ``<position>.bias``.
     """
+    _check_chain(blocks)
     first = blocks[0]
     writer = _Writer((first.resolution, first.resolution, first.in_channels))
     value = INPUT
     for position, block in enumerate(blocks):
         value = writer.block(block, value, f"{position}.")
     return writer.program()
+
+
+def _is_sequence(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def _check_chain(blocks: Sequence[Block]) -> None:
+    """Check that there are blocks, and that each takes what the one before it gives."""
+    if not _is_sequence(blocks):
+        raise InvalidTypeError(
+            f"blocks should be a sequence such as space.layers(arch), found {type(blocks).__name__}"
+        )
+    if not blocks:
+        raise InvalidInputError("blocks is empty; there should be one at least")
+    given: tuple[int, int] | None = None
+    for position, block in enumerate(blocks):
+        if not isinstance(block, (Stem, MBConv, Head)):
+            raise InvalidTypeError(
+                f"block {position} should be one of pnag_fast.spaces, found {type(block).__name__}"
+            )
+        taken = (block.resolution, block.in_channels)
+        if given is not None and given != taken:
+            raise InvalidInputError(
+                f"block {position} ({block.key}) takes {taken[1]} channels of {taken[0]} pixels, "
+                f"and what comes before it gives {given[1]} of {given[0]}"
+            )
+        if isinstance(block, Head):
+            given = (0, 0)  # logits: nothing comes after them
+        else:
+            given = (-(-block.resolution // block.stride), block.out_channels)
 
 
 # --- weights -----------------------------------------------------------------------------------
@@ -233,21 +265,36 @@ def pack_weights(blocks: Sequence[Block], weights: Sequence[Weights]) -> dict[st
         Names the block and the weight that is missing, unknown, of another shape or dtype, or not
         finite.
     """
+    check_weights(blocks, weights)
+    packed: dict[str, Floats] = {}
+    for position, given in enumerate(weights):
+        packed |= {f"{position}.{name}": _packed(name, value) for name, value in given.items()}
+    return packed
+
+
+def check_weights(blocks: Sequence[Block], weights: Sequence[Weights]) -> None:
+    """Check that weights fit blocks; see `pack_weights` for what is raised."""
+    if not _is_sequence(weights):
+        raise InvalidTypeError(
+            "weights should be a sequence with one mapping for each block, found "
+            f"{type(weights).__name__}"
+        )
     if len(weights) != len(blocks):
         raise InvalidInputError(
             f"weights of {len(weights)} blocks were given for a network of {len(blocks)}; give one "
             "mapping per block of space.layers(arch), in that order"
         )
-    packed: dict[str, Floats] = {}
     for position, (block, given) in enumerate(zip(blocks, weights, strict=True)):
         _check_weights(block, given, f"block {position} ({block.key})")
-        packed |= {f"{position}.{name}": _packed(name, value) for name, value in given.items()}
-    return packed
 
 
 def _check_weights(block: Block, given: Weights, where: str) -> None:
     expected = weight_shapes(block)
-    for name in sorted(set(expected) ^ set(given)):
+    if not isinstance(given, Mapping):
+        raise InvalidTypeError(
+            f"{where}: weights should be a mapping of names to arrays, found {type(given).__name__}"
+        )
+    for name in sorted(set(expected) ^ set(given), key=str):
         state = "is missing" if name in expected else "is unknown"
         raise InvalidInputError(
             f"{where}: weight '{name}' {state}; the block has {', '.join(expected)}"
@@ -259,6 +306,7 @@ def _check_weights(block: Block, given: Weights, where: str) -> None:
                 f"{where}: weight '{name}' should be a float32 array, found "
                 f"{getattr(value, 'dtype', type(value).__name__)}"
             )
+        arguments.require_plain(value, f"{where}: weight '{name}'")
         if value.shape != shape:
             raise InvalidInputError(
                 f"{where}: weight '{name}' should have shape {shape}, found {value.shape}"

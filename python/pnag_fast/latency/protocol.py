@@ -70,7 +70,14 @@ class Protocol:
 
     def __post_init__(self) -> None:
         # The median of fewer is not robust.
-        arguments.integer(self.passes, "passes", 3, 1000)
+        values = {"passes": arguments.integer(self.passes, "passes", 3, 1000)}
+        for name, low in (("extra_passes", 0), ("samples", 1)):
+            values[name] = arguments.integer(getattr(self, name), name, low, 1000)
+        checked: dict[str, float] = {**values}
+        for name in ("sample_ms", "reference_ms", "spread_limit"):
+            checked[name] = arguments.number(getattr(self, name), name, 0, 1e6, above=True)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @property
     def conditions(self) -> Conditions:

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from .. import arguments
-from ..errors import InvalidInputError, MeasurementError, MissingDependencyError
+from ..errors import InvalidInputError, InvalidTypeError, MeasurementError, MissingDependencyError
 from .device import Device
 from .fleet import Fleet
 from .worker import DeviceSpec, WorkerDevice
@@ -43,11 +43,13 @@ def open_fleet(
     MeasurementError
         If there is no such device.
     """
+    _check_text(target, "target", "llvm")
+    _check_text(runner, "runner", "local")
     threads = arguments.integer(threads, "threads", 1, 1024)
-    for name, value in (("timeout_s", timeout_s), ("patience_s", patience_s)):
-        arguments.number(value, name, 0, 1e6, above=True)
+    timeout_s = arguments.number(timeout_s, "timeout_s", 0, 1e6, above=True)
+    patience_s = arguments.number(patience_s, "patience_s", 0, 1e6, above=True)
     if max_devices is not None:
-        arguments.integer(max_devices, "max_devices", 1)
+        max_devices = arguments.integer(max_devices, "max_devices", 1)
     spec = _device_spec(target, runner, threads, patience_s)
     device = WorkerDevice(spec, timeout_s=max(timeout_s, 2 * patience_s))
     device.timeout_s = timeout_s
@@ -61,8 +63,16 @@ def open_fleet(
 
 def open_device(target: str, *, threads: int = 1) -> Device:
     """Open this machine in this process; loads TVM."""
+    _check_text(target, "target", "llvm")
     threads = arguments.integer(threads, "threads", 1, 1024)
     return load_adapter().LocalDevice(target, threads=threads)  # type: ignore[no-any-return]
+
+
+def _check_text(value: object, name: str, example: str) -> None:
+    if not isinstance(value, str):
+        raise InvalidTypeError(
+            f"{name} should be a text such as {example!r}, found {arguments.shown(value)}"
+        )
 
 
 def load_adapter() -> Any:

@@ -13,7 +13,7 @@ measurements for the same on these kernels, and its tuner takes 40 s or more to 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,7 @@ from .fleet import Failed, Fleet, Slot
 from .journal import Journal, Sample
 from .kernels import Kernel
 from .networks import INPUT, Floats, Program, Step
+from .pace import Pace
 from .protocol import REFERENCE, Protocol, reference_parameters, reference_program
 from .tiles import Machine, Tile, family, nearest
 
@@ -172,8 +173,11 @@ class Tuner:
 
     def tune(self, trials: int, progress: ProgressCallback) -> None:
         """Measure until `trials` tiles are measured in all, or there are no more."""
+        pace = Pace(f"tuning {len(self._tasks)} kernels", progress)
+        pace.begin(self.trials)
+        total = min(trials, sum(len(task.family) for task in self._tasks.values()))
         while jobs := self._round(trials - self.trials):
-            self._run(jobs, trials, progress)
+            self._run(jobs, trials, progress, lambda: pace.step(self.trials, total))
         finals = [
             _Job(task.kernel, task.finalists(), final=True)
             for task in self._tasks.values()
@@ -191,7 +195,13 @@ class Tuner:
                 left -= len(tiles)
         return jobs
 
-    def _run(self, jobs: Sequence[_Job], trials: int, progress: ProgressCallback) -> None:
+    def _run(
+        self,
+        jobs: Sequence[_Job],
+        trials: int,
+        progress: ProgressCallback,
+        step: Callable[[], None] = lambda: None,
+    ) -> None:
         alone: list[_Job] = []
         done = 0
         with contextlib.closing(self._fleet.run(jobs, self._work, progress=progress)) as results:
@@ -201,6 +211,7 @@ class Tuner:
                     alone += [_Job(job.kernel, (tile,), final=False) for tile in job.tiles]
                     continue
                 self._record(job, result)
+                step()
                 done += 1
                 if job.final:
                     progress("deciding between the best tiles", done, len(jobs))
@@ -212,7 +223,7 @@ class Tuner:
                         trials,
                     )
         if alone:
-            self._run(alone, trials, progress)
+            self._run(alone, trials, progress, step)
 
     def _speedup_so_far(self) -> float:
         gains = [
