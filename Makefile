@@ -23,7 +23,7 @@ BUILD_FLAGS := $(if $(CI),--config-settings=cmake.define.PNAG_WERROR=ON)
 # cmake looks for ninja on the PATH.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: quickstart test bench lint format sanitize fuzz aarch64 nightly clean
+.PHONY: quickstart test bench lint format sanitize fuzz mutants aarch64 nightly clean
 .DELETE_ON_ERROR:
 
 quickstart: $(VENV)/.run
@@ -57,6 +57,10 @@ sanitize: $(VENV)/.dev
 
 fuzz: $(VENV)/.dev
 	csrc/fuzz/run.sh $(FUZZ_SECONDS)
+
+# Deliberate faults, of which the tests are to notice most; hours. MUTANTS="--resume" goes on.
+mutants: $(VENV)/.dev
+	$(BIN)/python tests/mutants.py --jobs $(JOBS) $(MUTANTS)
 
 # Needs Debian's g++-aarch64-linux-gnu and qemu-user. Both machines must give the same bits.
 aarch64: $(VENV)/.dev

@@ -548,6 +548,19 @@ def test_numbers_have_ranges():
         files.number(2, "n", high=1)
 
 
+def test_a_boolean_is_no_number_and_a_number_no_boolean():
+    document = {"yes": True, "one": 1}
+    for kinds in (int, float, (int, float), (int, str)):
+        with pytest.raises(FileFormatError, match="field 'yes' should be .*, found bool"):
+            files.require(document, "yes", kinds, "f")
+        if kinds is not float:
+            assert files.require(document, "one", kinds, "f") == 1
+    with pytest.raises(FileFormatError, match="field 'one' should be bool, found int"):
+        files.require(document, "one", bool, "f")
+    assert files.require(document, "yes", bool, "f") is True
+    assert files.require(document, "yes", (int, bool), "f") is True
+
+
 def test_fields_are_checked_in_depth():
     document = {"rows": [{"a": 1}, {"a": "x"}, 3]}
     with pytest.raises(FileFormatError, match=r"'f': field 'rows\[2\]' should be dict, found int"):

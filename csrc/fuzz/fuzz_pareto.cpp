@@ -89,11 +89,22 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         std::vector<double> reference(m);
         for (double& value : reference)
             value = in.number();
-        // Any answer will do, as long as it is one: values of any size overflow, and are refused.
+        // Values of any size: what does not fit into a double is refused. An answer is the same for
+        // objectives in reverse order, save for rounding.
+        std::vector<double> turned(values.rbegin(), values.rend());
+        std::reverse(reference.begin(), reference.end());
+        double other = 0.0;
+        const bool refused = refuses([&] { other = hypervolume({turned, n, m}, reference); });
+        std::reverse(reference.begin(), reference.end());
         static_cast<void>(refuses([&] {
-            REQUIRE(hypervolume(points, reference) >= 0.0);
+            const double volume = hypervolume(points, reference);
+            REQUIRE(volume >= 0.0);
+            REQUIRE(refused || std::abs(volume - other) <= 1e-9 * volume);
             hypervolume_contributions(points, reference, parts);
             REQUIRE(std::all_of(parts.begin(), parts.end(), [](double x) { return x >= 0.0; }));
+            // Rounding is in proportion to the box of a point, which is no more than the whole.
+            REQUIRE(std::all_of(parts.begin(), parts.end(),
+                                [&](double x) { return x <= volume * (1.0 + 1e-9); }));
         }));
         return 0;
     }

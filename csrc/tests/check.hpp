@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <string>
 #include <vector>
@@ -47,9 +48,11 @@ bool throws_with(const Body& body, const std::string& part) {
     return false;
 }
 
+/// PNAG_STOP_AT_FIRST in the environment ends the run with the first case that fails.
 inline int run_all() {
     int failed = 0;
     for (const Case& test : cases()) {
+        if (failed != 0 && std::getenv("PNAG_STOP_AT_FIRST") != nullptr) break;
         const int before = failures();
         try {
             test.body();

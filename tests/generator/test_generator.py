@@ -312,7 +312,20 @@ def test_inconsistent_files_are_refused(tiny_generator, tiny_generator_path, tmp
     broken = tensors["archive.archs"].copy()
     broken[0, 0] = 99
     refused("inconsistent", {**tensors, "archive.archs": broken})
-    refused("damaged", {**tensors, "archive.top1": tensors["archive.top1"][:-1]})
+    archs, top1 = tensors["archive.archs"], tensors["archive.top1"]
+    refused("damaged", {**tensors, "archive.top1": top1[:-1]})
+    for damaged in (
+        archs[:, :-1],
+        np.concatenate([archs, archs[:, :1]], axis=1),
+        archs.astype(np.int64),
+        archs[:, :, None],
+    ):
+        refused("archive of known architectures is damaged", {**tensors, "archive.archs": damaged})
+    for damaged in (top1.astype(np.float32), np.where(np.arange(len(top1)) == 1, np.nan, top1)):
+        refused("archive of known architectures is damaged", {**tensors, "archive.top1": damaged})
+    for missing in ("archive.archs", "archive.top1"):
+        kept = {name: tensor for name, tensor in tensors.items() if name != missing}
+        refused("archive of known architectures is damaged", kept)
     tiny_generator.model.save(path)
     with pytest.raises(FileFormatError, match="it is a 'pnag-accuracy-model' file"):
         pf.Generator.load(path)
