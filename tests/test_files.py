@@ -76,6 +76,8 @@ HEAD = '"format": "mine", "version": 1'
 _FIELDS = {
     "a key twice": '"a": 1, "a": 1',
     "a format twice": '"format": "mine"',
+    "a key twice, spaced": '"a" : 1, "a"\n: 1',
+    "a key twice beside text": r'"a": 1, "a": 1, "b": "\": "',
     "a nested key twice": '"a": [{"b": 1, "b": 2}]',
     "NaN": '"a": NaN',
     "Infinity": '"a": -Infinity',
@@ -142,8 +144,9 @@ def test_documents_carry_a_checksum(document):
     assert body["sizes"] == {"2": [1, 2], "10": 0.1}
     written = json.loads(document.read_text())
     assert len(written["sha256"]) == 64
-    # Laid out in another way it says the same.
-    document.write_text(json.dumps(dict(sorted(written.items()))))
+    # Other ends of lines, a byte-order mark and space at the end say the same.
+    text = document.read_bytes()
+    document.write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n") + b"\r\n")
     assert files.read_json(document, "mine", 1) == body
 
 

@@ -297,10 +297,10 @@ def encode(record: Mapping[str, Any]) -> bytes:
         If a value is none of JSON: an infinity, an object.
     """
     try:
-        kept = json.loads(json.dumps(dict(record), allow_nan=False))
-        return json.dumps({**kept, _CHECK: _checksum(kept)}).encode() + b"\n"
+        text = json.dumps(dict(record), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise FileFormatError(f"cannot keep a record in a journal: {error}") from error
+    return (text[:-1] + _check_field(_checksum(text.encode()))).encode() + b"\n"
 
 
 def decode(line: bytes) -> Record:
@@ -315,7 +315,7 @@ def decode(line: bytes) -> Record:
     if not isinstance(record, dict):
         raise ValueError(f"a {type(record).__name__} instead of a record")
     written = record.pop(_CHECK, None)
-    if written is not None and written != _checksum(record):
+    if written is not None and not _is_whole(line, written):
         raise ValueError("its checksum is another")
     return record
 
@@ -337,13 +337,23 @@ def write(
     files.write_bytes(path, b"".join(lines))
 
 
-def _checksum(record: Record) -> str:
-    return strict_json.digest(record)[:16]
+def _check_field(checksum: object) -> str:
+    return f', "{_CHECK}": "{checksum}"}}'
+
+
+def _checksum(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def _is_whole(line: bytes, checksum: object) -> bool:
+    """Whether a line has the checksum of the record that it would be without it."""
+    end = len(_check_field(checksum))
+    return _checksum(line.rstrip()[:-end] + b"}") == checksum
 
 
 def _is_checked(line: bytes) -> bool:
     try:
         record = strict_json.parse(line)
-        return isinstance(record, dict) and record.pop(_CHECK, None) == _checksum(record)
     except ValueError:
         return False
+    return isinstance(record, dict) and _CHECK in record and _is_whole(line, record[_CHECK])
