@@ -7,7 +7,8 @@ import operator
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pnag_fast import arguments
@@ -148,3 +149,21 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         _ONE_THREAD.leave()
+
+
+def in_pieces(work: Callable[[slice], None], n: int, size: int) -> None:
+    """Do `work` on slices of `size` of ``range(n)``, on all cores where there are many slices.
+
+    Pieces that numpy works on for milliseconds, each on one thread, share the cores better than the
+    threads of its products do: nobody waits for a thread whose core another program has.
+    """
+    pieces = [slice(start, start + size) for start in range(0, n, size)]
+    workers = min(resolve_threads(None), len(pieces) // 8)
+    if workers < 2:
+        for piece in pieces:
+            work(piece)
+        return
+    with one_thread(), ThreadPoolExecutor(workers) as pool:
+        # The results are None; asking for them raises what a piece raised.
+        for _ in pool.map(work, pieces):
+            pass

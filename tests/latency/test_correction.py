@@ -137,3 +137,18 @@ def test_a_poor_correction_says_so():
     assert len(poor.warnings) == 1
     assert "measure again on a quiet machine" in poor.warnings[0]
     assert fit_correction(blocks, 0.5 + 1.18 * blocks).warnings == []
+
+
+def test_an_offset_that_makes_the_cheapest_cost_nothing_is_left_out():
+    blocks = np.array([1.0, 2.0, 3.0, 4.0])
+    # Through -0.9 at nothing: a network of 0.5 would cost less than nothing.
+    measured = np.array([0.1, 1.2, 2.0, 3.2])
+    free = fit_correction(blocks, measured)
+    assert free.offset_ms + 0.5 * free.scale < 0
+    held = fit_correction(blocks, measured, cheapest_ms=0.5)
+    assert held.offset_ms == 0.0
+    assert held.scale > 0
+    # The figures are those of the fit that is used.
+    assert held.mean_error > free.mean_error
+    usual = fit_correction(blocks, 0.5 + 1.2 * blocks, cheapest_ms=0.5)
+    assert usual.offset_ms == pytest.approx(0.5)

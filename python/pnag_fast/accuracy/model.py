@@ -17,6 +17,7 @@ import numpy.typing as npt
 from .. import arguments, files
 from ..errors import FileFormatError, InvalidInputError, InvalidTypeError
 from ..spaces import Archs, SearchSpace, from_definition
+from ..threads import one_thread
 from .codes import (
     BoolArray,
     code_offsets,
@@ -116,7 +117,7 @@ class AccuracyModel(abc.ABC):
         """
         self._check(archs)
         # Weights of a damaged file may be huge; that is found out below.
-        with np.errstate(over="ignore", invalid="ignore"):
+        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
             top1, std = self._moments(archs, return_std or self.caution > 0)
             if std is not None:
                 std = np.sqrt(std + self._unexplained(archs))
@@ -138,7 +139,7 @@ class AccuracyModel(abc.ABC):
         """
         self._check(archs)
         # Weights of a damaged file may be huge, as in `predict`.
-        with np.errstate(over="ignore", invalid="ignore"):
+        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
             slopes = self._slopes(archs, self.caution > 0)
             if slopes is None:
                 return None

@@ -13,6 +13,7 @@ from .. import files
 from ..errors import FileFormatError, UnsupportedSpaceError
 from ..optional_torch import load_tensors, require_torch
 from ..spaces import Archs, MobileNetV3, SearchSpace
+from ..threads import in_pieces
 from .codes import feature_offsets, one_hot
 from .model import AccuracyModel, Float32Array, FloatArray, Tensors, tensor
 
@@ -61,15 +62,19 @@ class NetworkModel(AccuracyModel):
         mean = np.empty(len(archs))
         variance = np.empty(len(archs)) if with_variance else None
         shifts = self._shifts()
-        for start in range(0, len(archs), _PREDICT_ROWS):
-            rows = slice(start, start + _PREDICT_ROWS)
+
+        def work(rows: slice) -> None:
             features = one_hot(self.space, archs[rows])
-            outputs = np.stack(
-                [self._forward(m, features, shifts)[0] for m in range(self.n_members)]
-            ).astype(np.float64)
+            # Another thread does not know what the caller ignores.
+            with np.errstate(over="ignore", invalid="ignore"):
+                outputs = np.stack(
+                    [self._forward(m, features, shifts)[0] for m in range(self.n_members)]
+                ).astype(np.float64)
             mean[rows] = outputs.mean(axis=0)
             if variance is not None:
                 variance[rows] = outputs.var(axis=0)
+
+        in_pieces(work, len(archs), _PREDICT_ROWS)
         return mean, variance
 
     def _shifts(self) -> list[Float32Array]:

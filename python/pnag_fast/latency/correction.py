@@ -94,6 +94,7 @@ def fit_correction(
     stage_ms: FloatArray | None = None,
     *,
     networks: Sequence[Hashable] | None = None,
+    cheapest_ms: float | None = None,
 ) -> Correction:
     """Fit the correction by least squares of the relative error.
 
@@ -109,6 +110,9 @@ def fit_correction(
         The parts of `predicted_ms` that belong to each stage.
     networks : sequence, optional
         Which network each row is: any names. Default: rows with the same blocks are the same.
+    cheapest_ms : float, optional
+        Sum of the blocks of the cheapest network of the space. An offset that would leave it less
+        than nothing is noise of a busy machine, and is left out.
 
     Raises
     ------
@@ -145,6 +149,9 @@ def fit_correction(
             f"a correction needs at least {MIN_NETWORKS} different networks, found {n}"
         )
     weights = _fit(features, measured_ms, _choose_penalty(features, measured_ms))
+    if cheapest_ms is not None and weights[0] <= -weights[1] * cheapest_ms:
+        features[:, 0] = 0.0
+        weights = _fit(features, measured_ms, _choose_penalty(features, measured_ms))
     offset, scale = float(weights[0]), float(weights[1])
     if not scale > 0 or not np.isfinite(offset):
         raise MeasurementError(

@@ -584,7 +584,13 @@ def measure_table(
     contexts = 0 if space.resolution_slot is None else archs[:, [space.resolution_slot]] - 1
     slot_ms = raw.entries[contexts, np.arange(space.n_slots), archs]
     stage_ms = [slot_ms[:, stages == k].sum(axis=1) for k in range(len(space.stages))]
-    correction = fit_correction(sum_ms, measured_ms, np.stack(stage_ms, axis=1), networks=keys)
+    correction = fit_correction(
+        sum_ms,
+        measured_ms,
+        np.stack(stage_ms, axis=1),
+        networks=keys,
+        cheapest_ms=raw.bounds[0],
+    )
     warnings = quality_warnings(correction)
     try:
         table = scaled(
