@@ -23,6 +23,7 @@ from . import distributed
 from .checkpoint import load, save
 from .evaluation import accuracy, evaluate, recalibrate
 from .judging import sample_related
+from .machine import device, devices
 from .model import InputScale, StaticNetwork, Supernet, build, extremes, folded_weights
 from .once_for_all import load_ofa
 from .published import published, published_accuracies
@@ -44,6 +45,8 @@ __all__ = [
     "accuracy",
     "build",
     "compound_architectures",
+    "device",
+    "devices",
     "distributed",
     "evaluate",
     "extremes",

@@ -18,14 +18,15 @@ from torch import Tensor, nn
 
 from pnag_fast import arguments, files
 from pnag_fast.data import ImageData, Images, Split, normalize
-from pnag_fast.errors import DataError, InvalidInputError, MemoryShortageError
+from pnag_fast.errors import DataError, InvalidInputError, InvalidTypeError, MemoryShortageError
 from pnag_fast.progress import ProgressCallback, ignore_progress
 from pnag_fast.spaces import Archs
 
 from .checkpoint import weight_arrays
 from .judged import JudgedJournal
 from .judging import Judge
-from .model import PLAIN_INPUT, InputScale, StaticNetwork, Supernet
+from .machine import helpful_threads, require_precision
+from .model import PLAIN_INPUT, InputScale, StaticNetwork, Supernet, extremes
 
 # What a forward pass of more images computes falls out of the cache: 15 % slower at 128 and more.
 _CPU_BATCH = 64
@@ -48,6 +49,7 @@ def evaluate(
     precision: Precision = "float32",
     journal: files.StrPath | None = None,
     other_data: bool = False,
+    threads: int | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> npt.NDArray[np.float64]:
     """Judge architectures with the weights of a supernet.
@@ -82,6 +84,8 @@ def evaluate(
         the first adds its number to the name.
     other_data : bool
         Judge on images that the supernet was not trained on, or in another split.
+    threads : int, optional
+        Of torch, meanwhile. Default: as for `train`.
     progress : callable
         Told how many architectures are done.
 
@@ -112,6 +116,7 @@ def evaluate(
     if precision not in ("float32", "bfloat16"):
         raise InvalidInputError(f"unknown precision {precision!r}; choose 'float32' or 'bfloat16'")
     device = next(net.parameters()).device
+    require_precision(precision, device)
     images = to_input(judged.images, device, net.input_scale)
     labels = torch.from_numpy(np.array(judged.labels)).to(device)
     calibration = to_input(statistics, device, net.input_scale)
@@ -151,7 +156,8 @@ def evaluate(
         classified += images_classified
         progress("judging architectures", classified // len(labels), len(own))
 
-    with kept or contextlib.nullcontext():
+    largest = net.layers(extremes(net.space)[1])
+    with kept or contextlib.nullcontext(), helpful_threads(threads, largest, device):
         for resolution in np.unique(resolutions[rest]).tolist():
             same_size = rest[resolutions[rest] == resolution]
             with _memory_shortage():
@@ -221,6 +227,7 @@ def recalibrate(
     recalibration_images: int = 256,
     batch_size: int = 256,
     other_data: bool = False,
+    threads: int | None = None,
 ) -> StaticNetwork:
     """Give an extracted network batch-norm statistics of its own.
 
@@ -238,6 +245,8 @@ def recalibrate(
         Images per forward pass.
     other_data : bool
         Take an `ImageData` that the supernet was not trained on.
+    threads : int, optional
+        Of torch, meanwhile. Default: as for `train`.
 
     Returns
     -------
@@ -264,9 +273,11 @@ def recalibrate(
     elif isinstance(data, ImageData) and known is not None and not other_data:
         known.require_same(data)
     images = _recalibration_images(data, recalibration_images)
-    inputs = to_input(images, next(network.parameters()).device, network.input_scale)
-    resolution = network.blocks[0].resolution
-    _set_statistics(network, resized(inputs, resolution), batch_size)
+    device = next(network.parameters()).device
+    with helpful_threads(threads, network.blocks, device):
+        inputs = to_input(images, device, network.input_scale)
+        resolution = network.blocks[0].resolution
+        _set_statistics(network, resized(inputs, resolution), batch_size)
     return network
 
 
@@ -296,8 +307,11 @@ def accuracy(network: nn.Module, images: Images, labels: npt.NDArray[np.int64]) 
     target = torch.from_numpy(np.array(labels, dtype=np.int64)).to(device)
     was_training = network.training
     network.eval()
+    blocks = network.blocks if isinstance(network, StaticNetwork) else ()
     try:
-        return _accuracy(network, inputs, target, batch_size=256)
+        # Of a network of somebody else's nothing is known, and torch stays as it is set.
+        with helpful_threads(None, blocks, device) if blocks else contextlib.nullcontext():
+            return _accuracy(network, inputs, target, batch_size=256)
     finally:
         network.train(was_training)
 
@@ -325,6 +339,18 @@ def resized(inputs: Tensor, resolution: int) -> Tensor:
 
 def check_data(net: Supernet, data: ImageData) -> None:
     """Refuse images of other classes or of another size than the networks take."""
+    for given, kind, remedy in (
+        (net, Supernet, "build, load or load_ofa make one"),
+        (data, ImageData, "pnag_fast.data loads images and splits them"),
+    ):
+        if not isinstance(given, kind):
+            raise InvalidTypeError(
+                f"expected {kind.__name__}, found {type(given).__name__}: {remedy}"
+            )
+    if any(parameter.is_meta for parameter in net.parameters()):
+        raise InvalidInputError(
+            "the supernet has no weights yet; build, load and load_ofa make one that has"
+        )
     classes = net.head.block.classes
     if len(data.classes) != classes:
         raise DataError(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pnag_fast import arguments
 from pnag_fast.errors import InvalidInputError, InvalidTypeError, UnsupportedSpaceError
 from pnag_fast.spaces import Archs, MobileNetV3, SearchSpace
-from pnag_fast.spaces.blocks import Block, MBConv
+from pnag_fast.spaces.blocks import Block, Head, MBConv
 
 from .modules import (
     ElasticDepthwise,
@@ -138,6 +138,14 @@ class Supernet(nn.Module):
             )
             self.head = HeadLayer(network.head(resolution))
         self._path: list[ElasticMBConv] = [cast(ElasticMBConv, slot) for slot in self.slots]
+
+    def extra_repr(self) -> str:
+        """Say in a line what `print` shows: its hundreds of layers are in its attributes."""
+        known = "" if self.trained_on is None else f", trained on {self.trained_on.name!r}"
+        return f"{self.space.name!r}, {_summary(self, self.head.block.classes)}{known}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
 
     def initialise(self, seed: int) -> None:
         """Allocate all weights on the CPU and draw them anew from `seed`.
@@ -274,12 +282,28 @@ class StaticNetwork(nn.Module):
         with torch.device("meta"):
             self.layers = nn.ModuleList(make_layer(block) for block in self.blocks)
 
+    def extra_repr(self) -> str:
+        """Say in a line what `print` shows; `layers` has the rest."""
+        head = self.blocks[-1]
+        classes = head.classes if isinstance(head, Head) else 0
+        return (
+            f"{len(self.blocks)} layers, {_summary(self, classes)}, {self.blocks[0].resolution} px"
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits ``(b, classes)`` of images ``(b, 3, h, w)`` of this `input_scale`."""
         x = images
         for layer in self.layers:
             x = layer(x)
         return x
+
+
+def _summary(net: nn.Module, classes: int) -> str:
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    return f"{classes} classes, {parameters / 1e6:.2f} million parameters"
 
 
 def folded_weights(static: StaticNetwork) -> list[dict[str, npt.NDArray[np.float32]]]:

@@ -18,11 +18,11 @@ from pnag_fast import arguments, files
 from pnag_fast.data import ImageData
 from pnag_fast.errors import InvalidInputError, MemoryShortageError, TrainingError
 from pnag_fast.progress import ProgressCallback, ignore_progress
-from pnag_fast.threads import torch_threads
 
 from . import distributed
 from .augmentation import Augmentation
 from .evaluation import check_data, resized
+from .machine import helpful_threads, require_precision
 from .model import Supernet, extremes
 from .recipes import Phase, plan
 from .resume import Checkpoint, EpochRecord, Position, TrainingState
@@ -56,6 +56,10 @@ class TrainingLog:
     epochs: tuple[EpochRecord, ...]
     resumed_after: int
     phases: tuple[Phase, ...] = ()
+
+    def __repr__(self) -> str:
+        loss = f", last loss {self.epochs[-1].loss:.4g}" if self.epochs else ""
+        return f"<TrainingLog {self.recipe!r}: {len(self.epochs)} epochs{loss}>"
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,8 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
     seed : int
         Of batches, augmentation and drawn architectures.
     threads : int, optional
-        Of torch, meanwhile. Default: as it is set.
+        Of torch, meanwhile. Default: one where the largest network has less than 100 million
+        multiply-adds, else all cores but one, which a second program would slow down for all.
     checkpoint : path, optional
         Written after each epoch, atomically. Where it exists the run goes on from it, and ends with
         the weights of a run that was never interrupted. It must come from the same space, data and
@@ -173,6 +178,7 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
     MemoryShortageError
         If memory runs out; the checkpoint is then the last one as well.
     """
+    check_data(net, data)
     device = next(net.parameters()).device
     rank, n_processes = distributed.world()
     options = _Options(
@@ -204,7 +210,6 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
         _check_phases(phases)
     if checkpoint_every is not None:
         arguments.integer(checkpoint_every, "checkpoint_every", 1)
-    check_data(net, data)
     batch_size = min(batch_size, len(data.train) // n_processes * n_processes)
     steps = len(data.train) // batch_size
     mine = slice(rank * batch_size // n_processes, (rank + 1) * batch_size // n_processes)
@@ -229,7 +234,8 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
     done = steps * resumed_after + state.position.step
 
     with contextlib.ExitStack() as context:
-        context.enter_context(torch_threads(threads))
+        largest = net.layers(extremes(net.space)[1])
+        context.enter_context(helpful_threads(threads, largest, device))
         context.enter_context(_clear_memory_errors(batch_size))
         if n_processes > 1:
             if not distributed.agree(done, device):
@@ -410,8 +416,7 @@ def _checked_options(options: _Options, device: torch.device, n_processes: int) 
         raise InvalidInputError(
             f"unknown precision {options.precision!r}; choose one of {', '.join(PRECISIONS)}"
         )
-    if options.precision == "float16" and device.type == "cpu":
-        raise InvalidInputError("precision 'float16' is for GPUs; use 'bfloat16' on a CPU")
+    require_precision(options.precision, device)
     if options.batch_size % n_processes:
         raise InvalidInputError(
             f"batch_size {options.batch_size} is no multiple of the {n_processes} processes, which "
