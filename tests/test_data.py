@@ -883,3 +883,17 @@ def test_data_knows_how_it_was_split(tmp_path):
     shard(tmp_path / "test.npz", 9, 0, classes=np.array(["x", "y", "q"]))
     with pytest.raises(DataError, match="other classes"):
         pf.data.load(tmp_path, 8)
+
+
+def test_data_says_when_held_out_images_were_learned_from(digits):
+    assert digits.warnings == ()
+    rng = np.random.default_rng(0)
+    once = rng.integers(0, 256, (200, 4, 4, 3), dtype=np.uint8)
+    twice = np.concatenate([once, once])
+    data = pf.data.split(twice, np.arange(400) % 2, ["a", "b"], name="copies")
+    assert len(data.warnings) == 2
+    assert (
+        "% of the validation images of 'copies' are among its training images" in data.warnings[0]
+    )
+    few = pf.data.split(once[:40], np.arange(40) % 2, ["a", "b"], name="few")
+    assert "'few' has 10 validation images: one of them is 10.0 points" in few.warnings[0]

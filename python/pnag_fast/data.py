@@ -51,6 +51,11 @@ _UNPACKED_BYTES = 2 << 30
 # A file that was not packed has one byte for each grey pixel, which takes four with its colours.
 _UNPACKED_TIMES = 4
 
+# Above this share, held-out images that were learned from are said.
+_REPEATS = 0.01
+# Below, a difference of two networks is a matter of luck.
+_FEW_IMAGES = 50
+
 _SPLITS = ("train", "validation", "test")
 _FILES_NAMED_IN_AN_ERROR = 5
 
@@ -134,12 +139,41 @@ class ImageData:
             _digest(digest, getattr(self, name))
         return digest.hexdigest()
 
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes figures on held-out images worth little; usually nothing.
+
+        Images that are in the training split as well, and too few images to tell networks apart.
+        """
+        found = []
+        learned = set(map(_image_digest, self.train.images))
+        for name in _SPLITS[1:]:
+            split: Split = getattr(self, name)
+            repeats = sum(_image_digest(image) in learned for image in split.images)
+            if repeats > _REPEATS * len(split):
+                found.append(
+                    f"{100 * repeats / len(split):.0f} % of the {name} images of '{self.name}' are "
+                    "among its training images as well, byte for byte, so accuracy on them says "
+                    "little about new ones: remove the repeats."
+                )
+            if len(split) < _FEW_IMAGES:
+                found.append(
+                    f"'{self.name}' has {len(split)} {name} images: one of them is "
+                    f"{100 / len(split):.1f} points of accuracy, by which networks can hardly be "
+                    "told apart. Add images, or give this split a larger share."
+                )
+        return tuple(found)
+
     def __repr__(self) -> str:
         sizes = "/".join(str(len(getattr(self, name))) for name in _SPLITS)
         return (
             f"<ImageData {self.name!r}: {len(self.classes)} classes, "
             f"{self.resolution} px, {sizes} train/validation/test images>"
         )
+
+
+def _image_digest(image: Images) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def _digest(digest: Any, split: Split) -> None:
