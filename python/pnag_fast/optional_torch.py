@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import zipfile
 from typing import Any
 
+from .disk import require_regular
 from .errors import FileAccessError, FileFormatError, MissingDependencyError
 from .files import StrPath
 
@@ -38,7 +41,15 @@ def load_tensors(path: StrPath) -> object:
         "programs hold the memory"
     )
     try:
+        require_regular(path, os.stat(path))  # a pipe would be waited for
+        # What torch.save packs is as large as its file; packed tightly it could be of any size.
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                    raise foreign
         return torch.load(path, map_location="cpu", weights_only=True)
+    except (FileAccessError, FileFormatError):
+        raise
     except OSError as error:
         raise FileAccessError(f"cannot read '{path}': {error.strerror or error}") from error
     except MemoryError as error:

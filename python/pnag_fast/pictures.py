@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import threading
 from collections.abc import Iterator
@@ -72,7 +73,7 @@ def decode(raw: bytes, resolution: int, max_pixels: int) -> npt.NDArray[np.uint8
     """
     library = pillow()
     try:
-        with library.open(io.BytesIO(raw), formats=_formats(library)) as image:
+        with library.open(io.BytesIO(raw), formats=_formats()) as image:
             pixels = image.width * image.height
             if pixels > max_pixels:
                 raise UnreadableImageError(_too_many(f"{pixels:,}", max_pixels))
@@ -99,7 +100,7 @@ def resized(image: Image.Image, resolution: int) -> npt.NDArray[np.uint8]:
 
 
 def scaled(image: Image.Image, resolution: int) -> npt.NDArray[np.uint8]:
-    """Scale a Pillow image of RGB to a square; its aspect ratio is not kept."""
+    """Scale a Pillow image of RGB or grey to a square; its aspect ratio is not kept."""
     # Pillow's bilinear filter averages over all pixels when it shrinks, so nothing aliases.
     size = (resolution, resolution)
     return np.asarray(image.resize(size, pillow().Resampling.BILINEAR))
@@ -133,7 +134,9 @@ def _too_many(found: str, max_pixels: int) -> str:
     )
 
 
-def _formats(library: Any) -> list[str]:
+@functools.cache
+def _formats() -> list[str]:
+    library = pillow()
     library.init()
     return [name for name in library.ID if name not in _REFUSED_FORMATS]
 
@@ -166,4 +169,4 @@ def _opaque(image: Image.Image, library: Any) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = library.alpha_composite(library.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

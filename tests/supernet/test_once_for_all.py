@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import sys
 import types
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 
 import pnag_fast as pf
 from pnag_fast import cli
-from pnag_fast.errors import FileAccessError, FileFormatError, UnsupportedSpaceError
+from pnag_fast.errors import DataError, FileAccessError, FileFormatError, UnsupportedSpaceError
 
 torch = pytest.importorskip("torch")
 
@@ -225,6 +227,19 @@ def test_published_names_and_back(space, state, tmp_path):
     assert all(p.requires_grad for p in net.parameters())
 
 
+def test_what_is_known_of_imagenet_is_known_of_its_supernets(space, state, tmp_path, monkeypatch):
+    path = write(tmp_path / "x", state)
+    assert pf.supernet.load_ofa(path, space).trained_on is None  # of five classes
+    monkeypatch.setattr(pf.supernet.once_for_all, "_IMAGENET_CLASSES", 5)
+    net = pf.supernet.load_ofa(path, space)
+    pf.supernet.save(net, tmp_path / "own.safetensors")
+    known = pf.supernet.load(tmp_path / "own.safetensors").trained_on
+    assert (known.name, known.resize) == ("ImageNet", "centre-crop")
+    assert (known.classes, known.train_sha256, known.calibration) == (None, None, None)
+    with pytest.raises(DataError, match="trained on 'ImageNet'"):
+        pf.supernet.recalibrate(net.extract(space.sample(1, seed=0)[0]))
+
+
 def test_images_are_scaled_as_on_imagenet(space, state, tmp_path):
     net = pf.supernet.load_ofa(write(tmp_path / "x", state), space)
     assert net.input_scale == IMAGENET_INPUT
@@ -338,6 +353,20 @@ def test_a_checkpoint_that_claims_all_memory_is_refused(space, tmp_path):
     path.write_bytes(claimed)
     with pytest.raises(FileAccessError, match="more memory than there is"):
         pf.supernet.load_ofa(path, space)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.timeout(60)
+def test_pipes_and_packed_checkpoints_are_refused(space, state, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileAccessError, match="it is a pipe"):
+        pf.supernet.load_ofa(tmp_path / "pipe", space)
+    plain, tight = write(tmp_path / "plain", state), tmp_path / "tight"
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(tight, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(FileFormatError, match="no checkpoint as torch"):
+        pf.supernet.load_ofa(tight, space)
 
 
 # --- sizes of the networks ------------------------------------------------------------------------

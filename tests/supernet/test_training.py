@@ -477,7 +477,8 @@ def test_load_refuses_what_is_no_supernet(tmp_path, trained):
     path = tmp_path / "net.safetensors"
     pf.supernet.save(net, path)
     good = path.read_bytes()
-    arrays, header = files.read_safetensors(path, "pnag-supernet", 1)
+    arrays, header = files.read_safetensors(path, "pnag-supernet", 2)
+    carried = arrays.pop("calibration.images")
 
     def refused(match):
         with pytest.raises(FileFormatError, match=match):
@@ -495,12 +496,14 @@ def test_load_refuses_what_is_no_supernet(tmp_path, trained):
         files.write_safetensors(path, "pnag-supernet", version, arrays, header)
 
     body = {"space": header["space"]}
-    rewrite(header=body, version=2)
+    rewrite(header=body, version=3)
     refused("upgrade pnag-fast")
     rewrite({name: a for name, a in arrays.items() if name != "stem.conv.weight"}, body)
     refused("lacks tensor 'stem.conv.weight'")
     rewrite({**arrays, "more": np.zeros(2, np.float32)}, body)
     refused("extra tensor 'more'")
+    rewrite({**arrays, "calibration.images": carried}, body)
+    refused("extra tensor 'calibration.images'")
     rewrite({**arrays, "stem.bn.bias": np.zeros(9, np.float32)}, body)
     refused(r"'stem.bn.bias' is float32 of shape \(9,\)")
     rewrite({**arrays, "stem.bn.bias": np.zeros(8, np.float64)}, body)

@@ -85,12 +85,14 @@ def load(path: files.StrPath) -> Supernet:
         raise
     except PnagError as error:
         raise FileFormatError(f"'{path}': {error}") from error
-    images = arrays.pop(CALIBRATION_TENSOR, None)
+    # Whose images they are is said by the header, or they are nobody's.
+    known = header.get("trained_on") is not None
+    images = arrays.pop(CALIBRATION_TENSOR, None) if known else None
     set_weights(net, arrays, path)
     net.input_scale = _input_scale(header, path)
-    if header.get("trained_on") is not None:  # older files do not know
-        known = files.require(header, "trained_on", dict, path)
-        net.trained_on = from_header(known, images, net.head.block.classes, path)
+    if known:  # older files do not
+        body = files.require(header, "trained_on", dict, path)
+        net.trained_on = from_header(body, images, net.head.block.classes, path)
     return net.eval()
 
 
