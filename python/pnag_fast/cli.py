@@ -115,6 +115,15 @@ _data_option = click.option(
     show_default=True,
     help="'digits', a folder of images by class or of shards, or an .npz of images and labels.",
 )
+_own_data_option = click.option(
+    "--data",
+    "images",
+    help="The images that the supernet was trained on, as for 'supernet train'; the digits are "
+    "found without it.",
+)
+_other_data_option = click.option(
+    "--other-data", is_flag=True, help="Take images that the supernet was not trained on."
+)
 
 
 def _space(
@@ -576,7 +585,8 @@ def supernet_train(
 
 @supernet.command("evaluate")
 @click.argument("path", type=EXISTING)
-@_data_option
+@_own_data_option
+@_other_data_option
 @click.option("--out", type=ANY_PATH, required=True, help="Accuracy table to write (CSV).")
 @click.option("--architectures", type=click.IntRange(1), default=300, show_default=True)
 @click.option(
@@ -606,7 +616,8 @@ def supernet_train(
 @_json_option
 def supernet_evaluate(
     path: Path,
-    images: str,
+    images: str | None,
+    other_data: bool,
     out: Path,
     architectures: int,
     split: str,
@@ -619,6 +630,8 @@ def supernet_evaluate(
 ) -> None:
     """Measure the accuracy of sampled architectures on held-out images.
 
+    Images are split as they were when the supernet was trained; --seed is that of the sample.
+
     \b
     Example:
       pnag supernet evaluate photos.safetensors --data photos/ --out photos.csv
@@ -627,14 +640,13 @@ def supernet_evaluate(
 
     from . import accuracy
     from . import supernet as library
-    from .threads import torch_threads
 
     net = library.load(path)
-    dataset = _images(images, max(net.space.resolutions), seed)
+    dataset = library.images_of(net, images, seed=seed)
     sample = library.sample_related if related else type(net.space).sample
     archs = np.unique(sample(net.space, architectures, seed=seed), axis=0)
     started = time.perf_counter()
-    with _progress(quiet=as_json) as progress, torch_threads(threads):
+    with _progress(quiet=as_json) as progress:
         top1 = library.evaluate(
             net,
             archs,
@@ -642,6 +654,8 @@ def supernet_evaluate(
             split=cast(Any, split),
             precision=cast(Any, precision),
             journal=journal,
+            other_data=other_data,
+            threads=threads,
             progress=progress,
         )
     seconds = time.perf_counter() - started
@@ -949,17 +963,25 @@ def generate(
 @pnag.command()
 @click.option("--supernet", "supernet_path", type=EXISTING, required=True)
 @click.option("--arch", required=True, help="Architecture in the notation of the space.")
-@_data_option
+@_own_data_option
+@_other_data_option
 @click.option("--out", type=ANY_PATH, required=True, help="ONNX file to write.")
 @_seed_option
 @_json_option
 def export(
-    supernet_path: Path, arch: str, images: str, out: Path, seed: int, as_json: bool
+    supernet_path: Path,
+    arch: str,
+    images: str | None,
+    other_data: bool,
+    out: Path,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Cut a network out of a supernet and write it as ONNX.
 
     \b
-    Its batch-norm statistics are measured on the training images of --data.
+    Its batch-norm statistics are measured on training images: those of --data, or those that the
+    supernet carries. Class names and preprocessing go into the file.
 
     \b
     Example:
@@ -971,15 +993,23 @@ def export(
 
     net = supernets.load(supernet_path)
     row = net.space.from_strings([arch])[0]
-    resolution = net.space.resolution_of(row)
-    dataset = _images(images, resolution, seed)
-    network = supernets.recalibrate(net.extract(row), dataset)
+    known = net.trained_on
+    # Held-out images are at hand where they are given, or come with the package.
+    at_hand = images is not None or (known is not None and known.name == "digits")
+    dataset = supernets.images_of(net, images, seed=seed) if at_hand else None
+    network = supernets.recalibrate(net.extract(row), dataset, other_data=other_data)
     library.to_onnx(network, out, metadata={"architecture": arch, "space": net.space.name})
-    top1 = supernets.accuracy(network, dataset.validation.images, dataset.validation.labels)
+    top1 = None
+    if dataset is not None:
+        top1 = supernets.accuracy(network, dataset.validation.images, dataset.validation.labels)
     if as_json:
         _print_json({"onnx": str(out), "arch": arch, "top1_validation": top1})
         return
-    click.echo(f"{out}: top-1 {100 * top1:.1f} % on validation images")
+    click.echo(
+        f"{out}: statistics from the images that the supernet carries; give --data to judge it"
+        if top1 is None
+        else f"{out}: top-1 {100 * top1:.1f} % on validation images"
+    )
 
 
 @pnag.command()

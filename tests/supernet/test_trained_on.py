@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import pnag_fast as pf
 from pnag_fast import files
-from pnag_fast.errors import DataError, FileFormatError
+from pnag_fast.errors import DataError, FileFormatError, InvalidInputError
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("PIL")
@@ -206,3 +209,90 @@ def test_the_published_supernet_knows_cifar_again(shared_data):
     known = pf.supernet.published("mbv3-cifar").trained_on
     assert known.differences(pf.data.load(shared_data / "cifar10", 32)) == []
     assert known.differences(pf.data.load(shared_data / "cifar10", 32, seed=1))
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def tmp_out(folder):
+    return Path(tempfile.mkdtemp(dir=folder))
+
+
+@pytest.fixture(scope="module")
+def command(data, net, tmp_path_factory):
+    """Run ``pnag`` in a folder with supernets and images; returns its JSON."""
+    from click.testing import CliRunner
+
+    from pnag_fast.cli import pnag
+
+    folder = tmp_path_factory.mktemp("command")
+    pf.supernet.save(net, folder / "insects.safetensors")
+    fresh = pf.supernet.build(net.space)
+    pf.supernet.save(fresh, folder / "fresh.safetensors")
+    images = np.concatenate([p.images for p in (data.train, data.validation, data.test)])
+    labels = np.concatenate([p.labels for p in (data.train, data.validation, data.test)])
+    names = np.array(data.classes)
+    np.savez(folder / "other.npz", images=images, labels=labels, classes=names)
+    arch = net.space.to_strings(arch_of(net))[0]
+
+    def run(*arguments):
+        paths = [
+            str(folder / a) if str(a).endswith((".safetensors", ".npz")) else a for a in arguments
+        ]
+        if paths[0] == "export":
+            paths += ["--arch", arch, "--out", str(tmp_out(folder) / "net.onnx")]
+        else:
+            paths += ["--architectures", "2", "--out", str(tmp_out(folder) / "net.csv")]
+        done = CliRunner().invoke(pnag, [*paths, "--json"])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    return run
+
+
+def test_export_without_data_uses_what_the_supernet_carries(command):
+    """It used to recalibrate on handwritten digits, whatever the supernet was trained on."""
+    pytest.importorskip("onnx")
+    assert command("export", "--supernet", "insects.safetensors")["top1_validation"] is None
+    with pytest.raises(DataError, match="carries no training images"):
+        command("export", "--supernet", "fresh.safetensors")
+    with pytest.raises(DataError, match="is not what this supernet was trained on"):
+        command("export", "--supernet", "insects.safetensors", "--data", "other.npz")
+    found = command(
+        "export", "--supernet", "insects.safetensors", "--data", "other.npz", "--other-data"
+    )
+    assert 0 <= found["top1_validation"] <= 1
+
+
+def test_evaluate_without_the_right_images_is_refused(command):
+    for path, message in (
+        ("insects.safetensors", "trained on 'insects'.*--data"),
+        ("fresh.safetensors", "--data"),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            command("supernet", "evaluate", path)
+    with pytest.raises(DataError, match="is not what this supernet was trained on"):
+        command("supernet", "evaluate", "insects.safetensors", "--data", "other.npz")
+    found = command(
+        "supernet", "evaluate", "insects.safetensors", "--data", "other.npz", "--other-data"
+    )
+    assert found["architectures"] == 2
+
+
+def test_a_supernet_of_digits_finds_them_in_its_own_split(tmp_path):
+    """Those of the quickstart are split by other fractions than the default."""
+    from click.testing import CliRunner
+
+    from pnag_fast.cli import pnag
+
+    pytest.importorskip("sklearn")
+    digits = pf.data.load_digits(16, fractions=(0.3, 0.35, 0.35), seed=2)
+    net = pf.supernet.build(pf.spaces.get("mbv3-tiny", resolutions=(16,)))
+    net.trained_on = pf.supernet.trained_on.remember(digits)
+    pf.supernet.save(net, tmp_path / "net.safetensors")
+    arguments = ["supernet", "evaluate", str(tmp_path / "net.safetensors"), "--architectures", "2"]
+    arguments += ["--out", str(tmp_path / "table.csv"), "--seed", "1", "--json"]
+    done = CliRunner().invoke(pnag, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output

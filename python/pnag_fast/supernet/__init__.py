@@ -29,7 +29,7 @@ from .once_for_all import load_ofa
 from .published import published, published_accuracies
 from .recipes import RECIPES, Allowed, Phase, compound_architectures, plan
 from .resume import EpochRecord
-from .trained_on import TrainedOn
+from .trained_on import TrainedOn, images_of
 from .training import TrainingLog, train
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "evaluate",
     "extremes",
     "folded_weights",
+    "images_of",
     "load",
     "load_ofa",
     "plan",

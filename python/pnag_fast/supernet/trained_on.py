@@ -5,14 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pnag_fast import files
-from pnag_fast.data import Fractions, ImageData, Images
-from pnag_fast.errors import DataError, FileFormatError
+from pnag_fast.data import (
+    DEFAULT_FRACTIONS,
+    Fractions,
+    ImageData,
+    Images,
+    load,
+    load_digits,
+)
+from pnag_fast.errors import DataError, FileFormatError, InvalidInputError
+
+if TYPE_CHECKING:
+    from .model import Supernet
+
+DIGITS = "digits"
 
 # As many as `recalibrate` uses by default, so that it does the same with them as with the data.
 _CALIBRATION_IMAGES = 256
@@ -135,6 +147,46 @@ def remember(data: ImageData) -> TrainedOn:
         fractions=data.fractions,
         calibration=data.train.images[:n].copy() if enough else None,
     )
+
+
+def images_of(net: Supernet, source: files.StrPath | None = None, *, seed: int = 0) -> ImageData:
+    """Load the images of a supernet at its resolution, in the split that it was trained with.
+
+    Parameters
+    ----------
+    net : Supernet
+    source : path, optional
+        As for `pnag_fast.data.load`, or ``"digits"``. Default: the digits, if it was trained on
+        them; nothing else is found by itself.
+    seed : int
+        Of the split, where the supernet does not know its own.
+
+    Raises
+    ------
+    InvalidInputError
+        If `source` is not given and the supernet was not trained on the digits.
+    DataError
+        If the images cannot be used. Whether they are those it was trained on is checked by what
+        they are used for.
+    """
+    known = net.trained_on
+    if source is None and (known is None or known.name != DIGITS):
+        said = (
+            "nothing says what this supernet was trained on"
+            if known is None
+            else f"this supernet was trained on '{known.name}'"
+        )
+        raise InvalidInputError(
+            f"{said}; say where its images are: --data on the command line, for instance "
+            "'--data digits', or source="
+        )
+    shares = None if known is None else known.fractions
+    if known is not None and known.seed is not None:
+        seed = known.seed
+    resolution = max(net.space.resolutions)
+    if source is None or source == DIGITS:
+        return load_digits(resolution, fractions=shares or DEFAULT_FRACTIONS, seed=seed)
+    return load(source, resolution, fractions=shares, seed=seed)
 
 
 def from_header(
