@@ -1257,6 +1257,11 @@ def test_representations_fit_on_a_line(space):
     assert "\n" not in repr(space)
 
 
+def test_compofa_is_always_coupled():
+    with pytest.raises(InvalidInputError, match="kernel should be one of 'fixed', 'elastic'"):
+        pf.spaces.get("compofa-mbv3", kernel=None)
+
+
 def test_names_are_guessed():
     with pytest.raises(InvalidInputError, match="did you mean 'nasbench201'"):
         pf.spaces.get("nasbench-201")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InvalidInputError, InvalidTypeError, PnagError
+from .errors import InvalidInputError, InvalidTypeError, MemoryShortageError, PnagError
 
 _FLOAT64 = np.dtype(np.float64)
 _LARGEST_EXACT = 2**53
@@ -379,8 +379,12 @@ def _to_array(values: Any, name: str) -> npt.NDArray[Any]:
             else:
                 _refuse_lossy(values, name)
         return np.asarray(values)
-    except (PnagError, MemoryError):
+    except PnagError:
         raise
+    except MemoryError:
+        raise MemoryShortageError(
+            f"{name} does not fit into memory as an array of numbers"
+        ) from None
     except ValueError as error:
         raise InvalidInputError(
             f"{name} is not a rectangular array: {shown_error(error)}"

@@ -63,7 +63,8 @@ def _compofa(
         MobileNetV3(width=width, classes=classes),
         min_depth=2,
         resolutions=resolutions,
-        compound=kernel,
+        # None would uncouple depth and width: that is another space.
+        compound=arguments.one_of(kernel, "kernel", ("fixed", "elastic")),
     )
 
 

@@ -170,6 +170,10 @@ class MobileNetV3:
         return from_definition(changed, f"space '{space.name}'")
 
 
+# As a view of keys, which compares as a set does and keeps its order in messages.
+_DICT_KEYS = dict.fromkeys(("d", "ks", "e", "r")).keys()
+
+
 class MobileNetNotation:
     """``{"d", "ks", "e", "r"}`` as in Once-for-All, ``d:ks:e`` as in PNAG.
 
@@ -204,12 +208,13 @@ class MobileNetNotation:
         archs = np.zeros((len(rows), space.n_slots), dtype=np.uint8)
         n_layers = network.n_stages * network.max_depth
         for i, row in enumerate(rows):
-            # Once-for-All also writes "wid", for spaces that choose a width, as None.
-            arguments.known_keys(
-                {key: value for key, value in row.items() if key != "wid" or value is not None},
-                ("d", "ks", "e", "r"),
-                f"row {i}: an architecture of '{space.name}'",
-            )
+            if not row.keys() <= _DICT_KEYS:
+                # Once-for-All also writes "wid", for spaces that choose a width, as None.
+                arguments.known_keys(
+                    {key: value for key, value in row.items() if key != "wid" or value is not None},
+                    _DICT_KEYS,
+                    f"row {i}: an architecture of '{space.name}'",
+                )
             depths = _integers(row, "d", network.n_stages, i)
             kernels = _integers(row, "ks", n_layers, i)
             ratios = _integers(row, "e", n_layers, i)
