@@ -153,8 +153,10 @@ def test_names_are_guessed():
     with pytest.raises(InvalidInputError, match="did you mean 'nsga2'"):
         arguments.one_of("nsga-2", "method", ("nsga2", "random"))
     for bad in (None, 3, ["nsga2"], Hostile()):
-        with pytest.raises(InvalidInputError, match="method should be one of"):
+        with pytest.raises(InvalidInputError, match="method should be 'nsga2' or 'random', found"):
             arguments.one_of(bad, "method", ("nsga2", "random"))
+    with pytest.raises(InvalidInputError, match="x should be one of 'a', 'b', 'c', found 'd'"):
+        arguments.one_of("d", "x", ("a", "b", "c"))
     with pytest.raises(InvalidInputError, match="stage 0 .*'min_dept'.*did you mean 'min_depth'"):
         arguments.known_keys({"min_dept": 1}, ("slots", "min_depth"), "stage 0")
 

@@ -1258,7 +1258,7 @@ def test_representations_fit_on_a_line(space):
 
 
 def test_compofa_is_always_coupled():
-    with pytest.raises(InvalidInputError, match="kernel should be one of 'fixed', 'elastic'"):
+    with pytest.raises(InvalidInputError, match="kernel should be 'fixed' or 'elastic'"):
         pf.spaces.get("compofa-mbv3", kernel=None)
 
 

@@ -189,9 +189,10 @@ def one_of(value: object, name: str, allowed: Iterable[str]) -> str:
     known = tuple(allowed)
     if isinstance(value, str) and value in known:
         return value
+    names = [repr(entry) for entry in known]
+    choice = " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
     raise InvalidInputError(
-        f"{name} should be one of {', '.join(map(repr, known))}; found {shown(value)}"
-        + nearest(value, known)
+        f"{name} should be {choice}, found {shown(value)}" + nearest(value, known)
     )
 
 

@@ -66,10 +66,7 @@ def check_budgets(
     InvalidInputError
         If a budget is no positive number.
     """
-    if on_infeasible not in ("raise", "mark"):
-        raise InvalidInputError(
-            f"on_infeasible should be 'raise' or 'mark', found {on_infeasible!r}"
-        )
+    arguments.one_of(on_infeasible, "on_infeasible", ("raise", "mark"))
     n_tables = len(tables)
     try:
         asked = np.array(arguments.floats(budgets, "budgets"))

@@ -13,7 +13,12 @@ import pytest
 import pnag_fast as pf
 from pnag_fast import files
 from pnag_fast.budgets import reach
-from pnag_fast.errors import BudgetInfeasibleError, FileFormatError, InvalidInputError
+from pnag_fast.errors import (
+    BudgetInfeasibleError,
+    FileFormatError,
+    InvalidInputError,
+    MemoryShortageError,
+)
 
 
 def spread(table, n):
@@ -329,3 +334,49 @@ def test_inconsistent_files_are_refused(tiny_generator, tiny_generator_path, tmp
     tiny_generator.model.save(path)
     with pytest.raises(FileFormatError, match="it is a 'pnag-accuracy-model' file"):
         pf.Generator.load(path)
+
+
+def test_odd_arguments_of_training_raise_our_own_errors_only(tiny, tiny_model, tiny_table, refusal):
+    good = {"space": tiny, "model": tiny_model, "tables": [tiny_table]}
+    for argument, values in {
+        "space": (None, "mbv3-tiny", 3),
+        "model": (None, "model", tiny_table),
+        "tables": (None, tiny_table, [None], "x", 3),
+        "method": (None, 3, [], np.ones(2), "experts"),
+        "seed": (-1, 1.5, 2**64, None, "0", True),
+        "preset": (3, [], "pnga"),
+        "settings": (3, "quick", {}),
+    }.items():
+        for value in values:
+            assert refusal(lambda given: pf.train_generator(**given), good | {argument: value})
+    for settings, method in (
+        (pf.generator.ExpertSettings(steps=1.5), "expert"),
+        (pf.generator.ExpertSettings(learning_rate="x"), "expert"),
+        (pf.generator.PnagSettings(entropy=float("nan")), "pnag"),
+        (pf.generator.PnagSettings(reward=[]), "pnag"),
+        (pf.generator.PnagSettings(interpolate=1), "pnag"),
+    ):
+        given = good | {"settings": settings, "method": method}
+        assert refusal(lambda given: pf.train_generator(**given), given)
+
+
+def test_odd_arguments_of_answers_raise_our_own_errors_only(
+    tiny_generator, tiny_table, odd_values, refusal
+):
+    budget = tiny_table.bounds[1]
+    for call in (
+        tiny_generator.generate,
+        lambda value: tiny_generator.generate(budget, n_candidates=value),
+        lambda value: tiny_generator.generate(budget, neighbour_steps=value),
+        lambda value: tiny_generator.generate(budget, on_infeasible=value),
+        lambda value: tiny_generator.generate(budget, seed=value),
+        tiny_generator.archive.best,
+    ):
+        refusals = 0
+        for value in odd_values():
+            if call is not tiny_generator.generate and isinstance(value, int) and value > 10**9:
+                continue  # allowed for some, and takes for ever
+            refusals += bool(refusal(call, value))
+        assert refusals > 20
+    with pytest.raises(MemoryShortageError, match="ask for fewer candidates"):
+        tiny_generator.generate(budget, n_candidates=10**13)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .. import arguments, files
 from .. import costs as cost_tables
-from .. import files
 from ..accuracy import AccuracyModel
 from ..checkpoint import Checkpoint, identity
 from ..costs import CostTable
@@ -17,6 +17,7 @@ from ..errors import InvalidInputError
 from ..optional_torch import require_torch
 from ..progress import ProgressCallback, ignore_progress
 from ..search import extremes
+from ..search.evaluations import require_problem
 from ..spaces import SearchSpace
 from ..threads import one_thread
 from . import expert, pnag
@@ -92,18 +93,14 @@ def train_generator(
     TrainingError
         If a loss is no longer a number.
     """
-    if method not in METHODS:
-        raise InvalidInputError(
-            f"unknown method {method!r}; available: {', '.join(map(repr, METHODS))}"
-        )
+    require_problem(space, model, tables)
+    method, seed = arguments.one_of(method, "method", METHODS), arguments.seed(seed)
     if preset is not None and method != "pnag":
         raise InvalidInputError(f"presets are for method 'pnag', not for {method!r}")
     if preset is not None and settings is not None:
         raise InvalidInputError("give a preset or settings, not both")
-    if preset is not None and preset not in PRESETS:
-        raise InvalidInputError(
-            f"unknown preset {preset!r}; available: {', '.join(map(repr, PRESETS))}"
-        )
+    if preset is not None:
+        arguments.one_of(preset, "preset", PRESETS)
     if settings is None:
         settings = METHODS[method] if preset is None else PRESETS[preset]
     if type(settings) is not type(METHODS[method]):

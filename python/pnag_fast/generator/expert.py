@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import arguments, search
 from .. import costs as cost_tables
-from .. import search
 from ..accuracy import AccuracyModel
 from ..checkpoint import Arrays, Checkpoint, optimiser_arrays, restore_optimiser
 from ..costs import CostStack
-from ..errors import InvalidInputError, TrainingError
+from ..errors import TrainingError
 from ..progress import ProgressCallback
 from ..search import Front
 from .independent import ABSENT, Choices, IndependentPolicy, fourier, rank_nodes
@@ -57,11 +57,11 @@ class ExpertSettings:
 
     def check(self) -> None:
         """Refuse settings that cannot train."""
+        # Kept as plain numbers: the record of a run is JSON, which knows none of numpy.
         for name in ("evaluations", "steps", "batch", "hidden", "frequencies"):
-            if getattr(self, name) < 1:
-                raise InvalidInputError(f"{name} should be at least 1, found {getattr(self, name)}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise InvalidInputError(f"learning_rate should be positive, found {self.learning_rate}")
+            object.__setattr__(self, name, arguments.integer(getattr(self, name), name, 1))
+        rate = arguments.number(self.learning_rate, "learning_rate", 0, above=True)
+        object.__setattr__(self, "learning_rate", rate)
 
 
 def train(

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import arguments, files
 from .. import costs as cost_tables
-from .. import files
 from ..accuracy import AccuracyModel
 from ..budgets import Budgets, OnInfeasible, check_budgets, reach
 from ..costs import CostStack, CostTable
 from ..errors import BudgetInfeasibleError, FileFormatError, InvalidInputError
+from ..memory import require_memory
 from ..progress import ProgressCallback, ignore_progress
 from ..search import Front
 from ..search import front as search_front
@@ -197,12 +198,14 @@ class Generator:
         wanted = check_budgets(budgets, self.tables, on_infeasible=on_infeasible)
         if n_candidates is None:
             n_candidates = self.policy.n_candidates
-        if n_candidates < 1:
-            raise InvalidInputError(f"n_candidates should be at least 1, found {n_candidates}")
-        if neighbour_steps < 0:
-            raise InvalidInputError(
-                f"neighbour_steps should be at least 0, found {neighbour_steps}"
-            )
+        n_candidates = arguments.integer(n_candidates, "n_candidates", 1)
+        neighbour_steps = arguments.integer(neighbour_steps, "neighbour_steps", 0)
+        seed = arguments.seed(seed)
+        require_memory(
+            len(wanted.upper) * n_candidates * self.space.n_slots,
+            f"{arguments.shown(n_candidates)} candidates for {len(wanted.upper)} budgets",
+            "ask for fewer candidates, or for fewer budgets at a time",
+        )
         with one_thread():
             return self._answer(wanted, n_candidates, neighbour_steps, on_infeasible, seed)
 

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from .. import arguments
 from ..accuracy import AccuracyModel, one_hot
 from ..checkpoint import Checkpoint, State, optimiser_arrays, restore_optimiser
 from ..costs import CostStack
@@ -102,6 +103,7 @@ class PnagSettings:
 
     def check(self) -> None:
         """Refuse settings that cannot train."""
+        # Kept as plain numbers: the record of a run is JSON, which knows none of numpy.
         for name in (
             "n_budgets",
             "n_architectures",
@@ -113,18 +115,19 @@ class PnagSettings:
             "budgets_per_step",
             "hidden",
         ):
-            if getattr(self, name) < 1:
-                raise InvalidInputError(f"{name} should be at least 1, found {getattr(self, name)}")
-        if self.samples_per_budget < 2:
+            object.__setattr__(self, name, arguments.integer(getattr(self, name), name, 1))
+        # An architecture is compared with others of its budget.
+        samples = arguments.integer(self.samples_per_budget, "samples_per_budget", 2)
+        object.__setattr__(self, "samples_per_budget", samples)
+        rate = arguments.number(self.learning_rate, "learning_rate", 0, above=True)
+        object.__setattr__(self, "learning_rate", rate)
+        object.__setattr__(self, "entropy", arguments.number(self.entropy, "entropy", 0))
+        if not isinstance(self.interpolate, bool):
             raise InvalidInputError(
-                "samples_per_budget should be at least 2, so that an architecture can be compared "
-                f"with others of its budget; found {self.samples_per_budget}"
+                f"interpolate should be true or false, found {arguments.shown(self.interpolate)}"
             )
-        for name, allowed in (("ranking_loss", _LOSSES), ("reward", _REWARDS)):
-            if getattr(self, name) not in allowed:
-                raise InvalidInputError(
-                    f"{name} should be one of {', '.join(allowed)}; found {getattr(self, name)!r}"
-                )
+        arguments.one_of(self.ranking_loss, "ranking_loss", _LOSSES)
+        arguments.one_of(self.reward, "reward", _REWARDS)
 
 
 PRESETS: Mapping[str, PnagSettings] = {
