@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import random
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from pnag_fast.errors import (
     DataError,
     FileFormatError,
     InvalidInputError,
+    PnagError,
     TrainingError,
 )
 from pnag_fast.spaces.mobilenetv3 import MobileNetV3, mobilenetv3_space
@@ -194,10 +196,13 @@ def test_a_broken_checkpoint_is_refused_and_changes_nothing(checkpoint, space, f
     refused("lists 0 epochs")
     files.write_safetensors(checkpoint, name, version, arrays, {**header, "epochs": [{"a": 1}]})
     refused("unknown field 'a' in 'epochs")
-    for key, value in (("phase", 0), ("epoch", 0), ("step", 10**6), ("step", -1)):
+    for key, value in (("phase", 0), ("epoch", 0), ("step", 10**6)):
         position = {**header["position"], "epoch": 2, key: value}
         files.write_safetensors(checkpoint, name, version, arrays, {**header, "position": position})
         refused("lists 1 epochs")
+    position = {**header["position"], "step": -1}
+    files.write_safetensors(checkpoint, name, version, arrays, {**header, "position": position})
+    refused("'position.step' should be an integer of at least 0, found -1")
     key = next(k for k in arrays if k.startswith("optimizer.exp_avg."))
     files.write_safetensors(
         checkpoint, name, version, {**arrays, key: np.zeros(3, np.float32)}, header
@@ -205,6 +210,57 @@ def test_a_broken_checkpoint_is_refused_and_changes_nothing(checkpoint, space, f
     refused("needs float32 of shape")
     files.write_safetensors(checkpoint, name, version, {**arrays, "x": np.zeros(3)}, header)
     refused("extra tensor 'x'")
+
+
+def test_a_checkpoint_with_a_right_sum_over_wrong_contents(variants, tmp_path, space, few):
+    path = tmp_path / "training.safetensors"
+    options = {"epochs": 2, "batch_size": 16, "checkpoint": path}
+    pf.supernet.train(pf.supernet.build(space), few, **options)
+    name, version = resume.TRAINING_FORMAT, resume.TRAINING_VERSION
+    arrays, header = files.read_safetensors(path, name, version)
+    rng = random.Random(0)
+    refused = 0
+    for _ in range(40):
+        changed, body = arrays, header
+        if rng.random() < 0.7:
+            body = variants.vary(header, rng)
+        else:
+            changed = variants.vary_arrays(arrays, rng)
+        files.write_safetensors(path, name, version, changed, body)
+        net = pf.supernet.build(space)
+        before = state(net)
+        try:
+            pf.supernet.train(net, few, **options)
+        except PnagError:
+            refused += 1
+            assert_same_weights(state(net), before)
+    assert refused > 20
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seconds": -1.0}, "'seconds' should be a number of at least 0"),
+        ({"updates": True}, "'updates' should be an integer of at least 0"),
+        ({"losses": [0.0]}, "'losses' should have 2 elements"),
+        ({"losses": [0.0, "1"]}, r"'losses\[1\]' should be int or float"),
+        ({"position": {"phase": 0, "epoch": 0, "step": 0.5}}, "'position.step' should be an int"),
+        ({"position": {"phases": 0, "epoch": 0, "step": 0}}, "'phases' in 'position'; did you"),
+        ({"teacher": [255]}, "'teacher' should have"),
+        ({"scaler": {"scale": 0.0}}, "'scaler.scale' should be"),
+        ({"secondss": 1.0}, "unknown field 'secondss'; did you mean 'seconds'"),
+    ],
+    ids=range(9),
+)
+def test_fields_of_a_checkpoint_are_named(tmp_path, space, few, change, message):
+    path = tmp_path / "training.safetensors"
+    options = {"epochs": 1, "batch_size": 16, "checkpoint": path}
+    pf.supernet.train(pf.supernet.build(space), few, **options)
+    name, version = resume.TRAINING_FORMAT, resume.TRAINING_VERSION
+    arrays, header = files.read_safetensors(path, name, version)
+    files.write_safetensors(path, name, version, arrays, {**header, **change})
+    with pytest.raises(FileFormatError, match=message):
+        pf.supernet.train(pf.supernet.build(space), few, **options)
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path, space, few):
