@@ -118,7 +118,10 @@ class _OneThread:
             self._holders -= 1
             if self._holders:
                 return
+            # This may be another thread than the one that set it.
+            _let_any_thread_set_blas()
             self._blas.restore_original_limits()
+            _let_any_thread_set_blas()
             if self._torch is not None:
                 sys.modules["torch"].set_num_threads(self._torch)
                 self._torch = None
@@ -131,6 +134,16 @@ class _OneThread:
 
             self._found = loaded, ThreadpoolController()
         return self._found[1]
+
+
+def _let_any_thread_set_blas() -> None:
+    """Newer releases of threadpoolctl ignore all threads but the one that set OpenBLAS first."""
+    import threadpoolctl
+
+    openblas = getattr(threadpoolctl, "OpenBLASController", None)
+    clear = getattr(openblas, "clear_controlling_thread", None)
+    if clear is not None:
+        clear(force=True)
 
 
 _ONE_THREAD = _OneThread()
