@@ -596,3 +596,28 @@ def test_importing_the_package_imports_no_torch():
     code = "import sys, pnag_fast, pnag_fast.data, pnag_fast.export; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_supernet_that_guesses_says_so(space, digits):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (400, 8, 8, 3), dtype=np.uint8)
+    noise = pf.data.split(images, rng.integers(0, 10, 400), digits.classes, name="noise")
+    log = pf.supernet.train(pf.supernet.build(space), noise, epochs=1, batch_size=32)
+    assert len(log.warnings) == 1
+    assert "the largest network guesses: top-1" in log.warnings[0]
+    assert "on 100 validation images" in log.warnings[0]
+
+
+def test_guessing_is_measured_by_the_most_frequent_class(space):
+    """Nine in ten images of one class are no success of a network that always names it."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (400, 8, 8, 3), dtype=np.uint8)
+    labels = np.where(np.arange(400) < 373, 0, 1 + np.arange(400) % 9)
+    skewed = pf.data.split(images, labels, tuple("abcdefghij"), name="skewed")
+    log = pf.supernet.train(pf.supernet.build(space), skewed, epochs=2, batch_size=32)
+    assert "most frequent class gives 9" in log.warnings[0]
+
+
+def test_a_supernet_that_learned_has_nothing_to_say(trained):
+    _, log = trained
+    assert log.warnings == ()

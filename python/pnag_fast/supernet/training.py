@@ -21,9 +21,9 @@ from pnag_fast.progress import ProgressCallback, ignore_progress
 
 from . import distributed
 from .augmentation import Augmentation
-from .evaluation import check_data, resized
+from .evaluation import accuracy, check_data, recalibrate, resized
 from .machine import helpful_threads, require_precision
-from .model import Supernet, extremes
+from .model import Arch, Supernet, extremes
 from .recipes import Phase, plan
 from .resume import Checkpoint, EpochRecord, Position, TrainingState
 from .sorting import sort_channels
@@ -34,6 +34,9 @@ PRECISIONS = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+
+# Validation images that say whether a network has learned anything.
+_JUDGED = 1000
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,15 @@ class TrainingLog:
         Epochs that a checkpoint had already done; 0 for a run from the start.
     phases : tuple of Phase
         What was done.
+    warnings : tuple of str
+        What makes the result worthless: the largest network does no better than guessing.
     """
 
     recipe: str
     epochs: tuple[EpochRecord, ...]
     resumed_after: int
     phases: tuple[Phase, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         loss = f", last loss {self.epochs[-1].loss:.4g}" if self.epochs else ""
@@ -313,7 +319,27 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
     net.set_active(extremes(net.space)[1])
     net.eval()
     name = recipe if isinstance(recipe, str) else "custom"
-    return TrainingLog(name, tuple(state.records), resumed_after, phases)
+    doubts = _doubts(net, phases[0].allowed.largest(net.space)[0], data, threads)
+    return TrainingLog(name, tuple(state.records), resumed_after, phases, doubts)
+
+
+def _doubts(net: Supernet, largest: Arch, data: ImageData, threads: int | None) -> tuple[str, ...]:
+    """Say whether the largest network guesses, by some of the validation images."""
+    images, labels = data.validation.images[:_JUDGED], data.validation.labels[:_JUDGED]
+    with _clear_memory_errors(len(images)):
+        network = recalibrate(net.extract(largest), data, threads=threads)
+        top1 = accuracy(network, images, labels)
+    # What always answering with the most frequent class would reach.
+    chance = float(np.bincount(labels).max()) / len(labels)
+    limit = chance + 3 * math.sqrt(chance * (1 - chance) / len(labels))
+    if top1 > limit:
+        return ()
+    return (
+        f"After training the largest network guesses: top-1 {100 * top1:.1f} % on {len(labels)} "
+        f"validation images, where always naming the most frequent class gives {100 * chance:.1f} "
+        "%. Nothing that follows from this supernet means anything: train for more epochs, or with "
+        "another learning rate, and look at the images and their labels.",
+    )
 
 
 def _loss(
