@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -297,6 +298,14 @@ def test_reading_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setenv("PNAG_FILE_LIMIT_MB", "3 GB")
     with pytest.raises(errors.InvalidInputError, match="PNAG_FILE_LIMIT_MB.*megabytes"):
         files.read_bytes(path, limit=1_000_000)
+
+
+def test_digests_of_files(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"abc" * 1_000_000)
+    assert files.file_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(FileAccessError, match="device"):
+        files.file_digest("/dev/zero")
 
 
 def test_files_without_a_size_are_read():

@@ -12,6 +12,7 @@ import difflib
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from . import strict_json
 from .disk import READ_LIMIT, StrPath, make_folder, open_regular, read_bytes, write_bytes
-from .errors import FileFormatError
+from .errors import FileAccessError, FileFormatError
 from .strict_json import shorten
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "StrPath",
     "check_header",
     "check_keys",
+    "file_digest",
     "integer",
     "make_folder",
     "number",
@@ -107,6 +109,18 @@ def read_json(
     check_header(document, path, format_name, version)
     _check_digest(document, raw, path)
     return document
+
+
+def file_digest(path: StrPath) -> str:
+    """SHA-256 of a regular file of any size, read piece by piece."""
+    digest = hashlib.sha256()
+    with open_regular(path, limit=sys.maxsize) as stream:
+        try:
+            while part := stream.read(1 << 20):
+                digest.update(part)
+        except OSError as error:
+            raise FileAccessError(f"cannot read '{path}': {error.strerror or error}") from error
+    return digest.hexdigest()
 
 
 def parse_json(raw: bytes | str, what: str) -> Any:

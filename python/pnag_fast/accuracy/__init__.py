@@ -60,7 +60,9 @@ def load(path: files.StrPath, space: SearchSpace | None = None) -> AccuracyModel
         If the file is truncated, foreign, or from a newer version.
     """
     # A torch checkpoint is a zip file, or a bare pickle under its usual name.
-    if str(path).endswith((".pth", ".pt")) or files.read_bytes(path)[:4] == b"PK\x03\x04":
+    with files.open_regular(path, limit=files.SAFETENSORS_LIMIT) as stream:
+        start = stream.read(4)
+    if str(path).endswith((".pth", ".pt")) or start == b"PK\x03\x04":
         return load_once_for_all(path, space)
     tensors, body = files.read_safetensors(path, MODEL_FORMAT, MODEL_VERSION)
     model = AccuracyModel.from_tensors(tensors, body, path)
