@@ -559,9 +559,10 @@ def _pixel_bound(given: int | None) -> int:
 
 def _physical_memory() -> int:
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # not every system tells
-        return 1 << 62
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        pages = size = -1
+    return pages * size if pages > 0 and size > 0 else 1 << 62  # not every system tells
 
 
 def _numbered(n: int) -> list[str]:
