@@ -1277,3 +1277,12 @@ def test_an_architecture_without_a_resolution_has_none():
     arch[-1] = 0
     with pytest.raises(InvalidInputError, match="code 0 of slot 'resolution'"):
         space.resolution_of(arch)
+
+
+def test_memory_that_runs_out_is_our_own_error(cell):
+    """Too little to be asked for before, too much for a process that may not grow."""
+    with bounded_memory(100_000_000), pytest.raises(MemoryShortageError, match="allocate"):
+        cell.sample(40_000_000)
+    archs = cell.sample(20_000_000)
+    with bounded_memory(50_000_000), pytest.raises(MemoryShortageError, match="allocate"):
+        cell.mutate(archs)

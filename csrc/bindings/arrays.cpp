@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <functional>
+#include <vector>
 
 #include "pnag/errors.hpp"
 
@@ -14,6 +15,18 @@ namespace {
 void require_plain(const py::object& array, const char* name) {
     if (Py_TYPE(array.ptr()) == py::detail::npy_api::get().PyArray_Type_) return;
     py::module_::import("pnag_fast.arguments").attr("require_plain")(array, name);
+}
+
+// numpy's own shortage of memory is none of the errors that pnag_fast promises.
+py::array new_array(const py::dtype& dtype, const std::vector<py::ssize_t>& shape) {
+    try {
+        return {dtype, shape};
+    } catch (py::error_already_set& error) {
+        if (!error.matches(PyExc_MemoryError)) throw;
+        const py::str message = py::str(error.value());
+        py::set_error(py::module_::import("pnag_fast.errors").attr("MemoryShortageError"), message);
+        throw py::error_already_set();
+    }
 }
 
 }  // namespace
@@ -62,7 +75,7 @@ void require_columns(const py::array& array, const char* name, std::size_t colum
 py::array checked_output(const py::object& out, const py::dtype& dtype,
                          std::initializer_list<std::size_t> shape) {
     const std::vector<py::ssize_t> wanted(shape.begin(), shape.end());
-    if (out.is_none()) return {dtype, wanted};
+    if (out.is_none()) return new_array(dtype, wanted);
     py::array array = checked_array(out, "out", dtype, static_cast<py::ssize_t>(wanted.size()));
     if (!array.writeable()) throw InvalidType("out is read-only");
     if (!std::equal(wanted.begin(), wanted.end(), array.shape())) {

@@ -2,7 +2,6 @@
 
 #include <exception>
 #include <new>
-#include <string>
 
 #include "arrays.hpp"
 #include "register.hpp"
@@ -30,10 +29,6 @@ void register_errors(py::module_&) {
         } catch (const std::bad_alloc&) {
             raise("MemoryShortageError",
                   "memory ran out; pass fewer rows or points at a time, or use fewer threads");
-        } catch (py::error_already_set& error) {
-            // numpy's, from making the array of a result.
-            if (!error.matches(PyExc_MemoryError)) throw;
-            raise("MemoryShortageError", std::string(py::str(error.value())).c_str());
         }
     });
 }
