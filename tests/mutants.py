@@ -6,6 +6,7 @@ A mutant is one small change: a comparison turned, a number off by one, an opera
 condition negated, a statement dropped, a function that returns at once. Half of them lie in the
 C++ kernels and half in Python's core, drawn evenly from all places there are. Each runs the tests
 of its own file only (TESTS below): what a file promises is to be checked where it is looked for.
+C++ mutants that survive run them again with sanitizers, as `make sanitize` does.
 Mutants that do not compile are drawn anew. Survivors are listed with file, line and change; those
 that change nothing that can be seen are listed, with the reason, in tests/mutants_equivalent.txt,
 and not counted.
@@ -429,8 +430,9 @@ class Tree:
 
     def __init__(self, folder: Path, paths: list[str]) -> None:
         self.folder = folder
-        self.build = folder / "build" / "mutants"
-        self.times: dict[str, float] = {}
+        # Without and with sanitizers; the second, several times as slow, for those that survive.
+        self.builds = (folder / "build" / "mutants", folder / "build" / "sanitized")
+        self.times: dict[tuple[str, Path | None], float] = {}
         for path in paths:
             source, copy = ROOT / path, folder / path
             if copy.exists() and copy.read_bytes() == source.read_bytes():
@@ -465,60 +467,62 @@ class Tree:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
-    def build_tests(self, names: tuple[str, ...]) -> bool:
+    def build_tests(self, build: Path, names: tuple[str, ...]) -> bool:
         targets = [f"test_{name}" for name in names]
         jobs = str(max(1, (os.cpu_count() or 2) // 2))
-        command = ["cmake", "--build", str(self.build), "-j", jobs, "--target", *targets]
-        return self.run(command, 1800) == 0
+        command = ["cmake", "--build", str(build), "-j", jobs, "--target", *targets]
+        return self.run(command, 3600) == 0
 
-    def configure(self) -> None:
+    def configure(self, build: Path) -> None:
         # Tests take longer at -O1, and compilers much less.
+        sanitizers = "address,undefined" if build == self.builds[1] else ""
         command = [
-            "cmake", "-S", str(self.folder), "-B", str(self.build), "-G", "Ninja",
+            "cmake", "-S", str(self.folder), "-B", str(build), "-G", "Ninja",
             "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1",
-            "-DPNAG_BUILD_PYTHON=OFF", "-DPNAG_BUILD_TESTS=ON",
+            "-DPNAG_BUILD_PYTHON=OFF", "-DPNAG_BUILD_TESTS=ON", f"-DPNAG_SANITIZE={sanitizers}",
         ]  # fmt: skip
         if self.run(command, 600) != 0:
             raise SystemExit("cmake could not configure the copy")
 
-    def noticed(self, test: str, is_cxx: bool, may_take: float) -> bool:
-        if is_cxx:
-            return self.run([str(self.build / f"test_{test}")], may_take) != 0
+    def command_of(self, test: str, build: Path | None) -> list[str]:
+        if build is not None:
+            return [str(build / f"test_{test}")]
         options = ["-q", "-x", "-p", "no:cacheprovider", "--benchmark-disable"]
-        return self.run([sys.executable, "-m", "pytest", *options, test], may_take) != 0
+        return [sys.executable, "-m", "pytest", *options, test]
 
-    def check_tests(self, test: str, is_cxx: bool) -> None:
+    def check_tests(self, test: str, build: Path | None) -> None:
         """Learn how long tests take; without a mutant they must pass."""
-        if test in self.times:
+        if (test, build) in self.times:
             return
-        if is_cxx:
-            if not self.build.exists():
-                self.configure()
-            if not self.build_tests((test,)):
+        if build is not None:
+            if not build.exists():
+                self.configure(build)
+            if not self.build_tests(build, (test,)):
                 raise SystemExit(f"the copy does not build: {self.folder}")
         start = time.monotonic()
-        if self.noticed(test, is_cxx, 3600):
+        if self.run(self.command_of(test, build), 3600) != 0:
             raise SystemExit(f"{test} fails without a mutant, in {self.folder}")
-        self.times[test] = time.monotonic() - start
+        self.times[test, build] = time.monotonic() - start
 
     def judge(self, mutant: Mutant) -> str:
         """Return "noticed", "survived" or "does not compile"."""
-        is_cxx = mutant.path.startswith("csrc/")
+        builds = self.builds if mutant.path.startswith("csrc/") else (None,)
         tests = tests_of(mutant.path)
-        for test in tests:
-            self.check_tests(test, is_cxx)
         file = self.folder / mutant.path
-        file.write_text(mutant.mutated())
-        try:
-            if is_cxx and not self.build_tests(tests):
-                return "does not compile"
+        for build in builds:
             for test in tests:
-                may_take = max(LEAST_PATIENCE_S, PATIENCE * self.times[test])
-                if self.noticed(test, is_cxx, may_take):
-                    return "noticed"
-            return "survived"
-        finally:
-            file.write_text(mutant.text)
+                self.check_tests(test, build)
+            file.write_text(mutant.mutated())
+            try:
+                if build is not None and not self.build_tests(build, tests):
+                    return "does not compile"
+                for test in tests:
+                    may_take = max(LEAST_PATIENCE_S, PATIENCE * self.times[test, build])
+                    if self.run(self.command_of(test, build), may_take) != 0:
+                        return "noticed"
+            finally:
+                file.write_text(mutant.text)
+        return "survived"
 
 
 class Journal:

@@ -2,11 +2,15 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <memory>
 #include <string>
 
 #include "check.hpp"
 #include "pnag/errors.hpp"
+#include "pnag/random.hpp"
 #include "pnag/window.hpp"
+#include "window/tail.hpp"
+#include "window/units.hpp"
 
 using namespace pnag;
 
@@ -213,6 +217,105 @@ TEST(tables_and_spaces_without_windows_are_refused) {
     {
         Problem absent(mixed(), 11, 0.0);
         CHECK_THROWS(WindowSampler(absent.space, absent.spec()), InvalidInput, "may be absent");
+    }
+}
+
+// Costs are rising multiples of a power of two, so that sums are exact; codes tell the row.
+std::shared_ptr<const window::Unit> make_unit(std::size_t n, std::size_t first_slot,
+                                              std::uint64_t n_levels, std::uint64_t seed) {
+    auto unit = std::make_shared<window::Unit>();
+    unit->first_slot = first_slot;
+    unit->n_slots = 4;
+    RowStream random(stream_key(seed, n), n_levels);
+    for (std::size_t i = 0; i < n; ++i)
+        unit->costs.push_back(static_cast<double>(random.below(n_levels)) / 1024.0);
+    std::sort(unit->costs.begin(), unit->costs.end());
+    for (std::size_t i = 0; i < n; ++i) {
+        for (std::size_t digit = 0, rest = i; digit < 4; ++digit, rest /= 100)
+            unit->codes.push_back(static_cast<std::uint8_t>(rest % 100));
+    }
+    return unit;
+}
+
+std::size_t row_of(const std::uint8_t* codes) {
+    return codes[0] + 100UL * codes[1] + 10000UL * codes[2] + 1000000UL * codes[3];
+}
+
+TEST(rows_of_a_tail_are_sorted_and_found) {
+    for (const std::size_t n : {1UL, 2UL, 7UL, 64UL, 5000UL}) {
+        for (const std::size_t n_partner : {0UL, 1UL, 2UL, 33UL}) {
+            for (const std::uint64_t n_levels : {1UL, 4UL, 1000000UL}) {
+                const auto unit = make_unit(n, 0, n_levels, 1);
+                const auto partner = n_partner == 0 ? nullptr : make_unit(n_partner, 4, 50, 2);
+                const window::Tail tail(unit, partner, 2);
+                std::vector<double> expected;
+                for (std::size_t p = 0; p < std::max<std::size_t>(n_partner, 1); ++p) {
+                    for (const double cost : unit->costs)
+                        expected.push_back(cost + (partner ? partner->costs[p] : 0.0));
+                }
+                std::sort(expected.begin(), expected.end());
+                CHECK(tail.size() == expected.size());
+                std::vector<bool> seen(expected.size(), false);
+                bool right = true;
+                for (std::size_t i = 0; i < expected.size(); ++i) {
+                    std::uint8_t arch[8] = {};
+                    tail.write(i, arch);
+                    const std::size_t row = row_of(arch);
+                    const std::size_t other = row_of(arch + 4);
+                    const double cost = unit->costs[row] + (partner ? partner->costs[other] : 0.0);
+                    right = right && tail.cost(i) == expected[i] && cost == expected[i] &&
+                            !seen[other * n + row];
+                    seen[other * n + row] = true;
+                }
+                CHECK(right);
+                for (std::size_t i = 0; i < expected.size(); i += 1 + expected.size() / 50) {
+                    for (const double step : {-0x1p-12, 0.0, 0x1p-12}) {
+                        const double cost = expected[i] + step;
+                        const auto least = std::lower_bound(expected.begin(), expected.end(), cost);
+                        const auto most = std::upper_bound(expected.begin(), expected.end(), cost);
+                        CHECK(tail.at_least(cost) ==
+                              static_cast<std::size_t>(least - expected.begin()));
+                        CHECK(tail.beyond(cost) ==
+                              static_cast<std::size_t>(most - expected.begin()));
+                    }
+                }
+                CHECK(tail.at_least(-1.0) == 0);
+                CHECK(tail.beyond(1e9) == expected.size());
+            }
+        }
+    }
+}
+
+// Draws are uniform only if no window holds more rows than this says.
+TEST(crowding_bounds_every_window) {
+    for (const std::size_t n : {1UL, 2UL, 1024UL, 1025UL, 5000UL}) {
+        for (const std::uint64_t n_levels : {1UL, 30UL, 1000000UL}) {
+            const auto unit = make_unit(n, 0, n_levels, 3);
+            const window::Tail tail(unit, nullptr, 1);
+            for (const double width : {0.0, 1.0 / 64.0, 100.0, 1e9}) {
+                const window::Crowding crowding(tail, width, 2);
+                // Rows in the window that starts at each.
+                std::vector<std::size_t> rows(n);
+                for (std::size_t i = 0; i < n; ++i)
+                    rows[i] = tail.beyond(tail.cost(i) + width) - i;
+                const std::size_t block = (n - 1) / 1024 + 1;
+                for (std::size_t begin = 0; begin < n; begin += 1 + n / 40) {
+                    for (std::size_t end = begin; end <= n; end += 1 + n / 40) {
+                        if (begin == end) {
+                            CHECK(crowding.most(begin, end) == 0);
+                            continue;
+                        }
+                        // It looks at whole blocks; a window holds no more rows than are asked for.
+                        const std::size_t first = begin / block * block;
+                        const std::size_t last = std::min(n, (end + block - 1) / block * block);
+                        const std::size_t most =
+                            *std::max_element(rows.begin() + static_cast<std::ptrdiff_t>(first),
+                                              rows.begin() + static_cast<std::ptrdiff_t>(last));
+                        CHECK(crowding.most(begin, end) == std::min(end - begin, most));
+                    }
+                }
+            }
+        }
     }
 }
 
