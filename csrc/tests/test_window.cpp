@@ -220,6 +220,27 @@ TEST(tables_and_spaces_without_windows_are_refused) {
     }
 }
 
+// One in 10^10 of the range of some 10^19 architectures: rows of two units together, sorted by
+// cost, find them. Among those of one unit they are so rare that the search would give up.
+TEST(narrow_windows_are_drawn_from_two_units) {
+    const Problem problem(std::vector<StageSpec>(5, plain({9, 9, 9, 9}, 2)), -1, 0.0);
+    const WindowSampler sampler(problem.space, problem.spec());
+    constexpr std::size_t kRows = 300;
+    const std::size_t n_slots = problem.space.n_slots();
+    std::vector<std::uint8_t> rows(kRows * n_slots);
+    // About the middle of all costs.
+    std::vector<double> costs(kRows);
+    problem.space.sample_uniform(1, rows, 1);
+    CostTables(problem.spec()).lookup(rows, costs, 1);
+    const auto [least, most] = std::minmax_element(costs.begin(), costs.end());
+    const double low = 0.5 * (*least + *most);
+    const double high = low + 1e-10 * (*most - *least);
+    sampler.sample(low, high, 1, rows, 1);
+    CostTables(problem.spec()).lookup(rows, costs, 1);
+    CHECK(std::all_of(costs.begin(), costs.end(),
+                      [&](double cost) { return cost >= low && cost <= high; }));
+}
+
 // Costs are rising multiples of a power of two, so that sums are exact; codes tell the row.
 std::shared_ptr<const window::Unit> make_unit(std::size_t n, std::size_t first_slot,
                                               std::uint64_t n_levels, std::uint64_t seed) {
