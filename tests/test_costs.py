@@ -973,3 +973,26 @@ def test_tables_print_in_a_few_short_lines(tiny_table, compound):
     assert "ms on 'test device'" in repr(tiny_table)
     assert "fitted to networks of 'compofa-mbv3'" in repr(compound)
     assert "and 6 more" in repr(stack)
+
+
+def test_rows_that_were_never_measured_are_refused_in_a_lookup(compound):
+    """The kernel finds out by itself; rows of another kind cost what their entries say."""
+    inside = compound.space.enumerate()
+    row = inside[:3].copy()
+    row[1, 4] = 9
+    message = r"row 1: .*'compofa-mbv3', in which code 9 \(kernel 7, expand 6\) of slot 4"
+    out = np.empty(3)
+    macs = pf.costs.macs(compound.space)
+    for call in (
+        lambda: compound(row),
+        lambda: compound(row, out=out),
+        lambda: pf.costs.stack([macs, compound])(row),
+        lambda: copy.deepcopy(compound)(row),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            call()
+    assert pf.costs.stack([macs, compound])(inside).shape == (243, 2)
+    assert macs(row).shape == (3,)
+    assert compound(row[:0]).shape == (0,)
+    with pytest.raises(InvalidInputError, match="row 0"):
+        compound(row[1:2])

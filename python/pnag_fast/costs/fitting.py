@@ -13,6 +13,7 @@ import numpy.typing as npt
 from .. import arguments
 from ..errors import InvalidInputError
 from ..spaces import Archs, SearchSpace, hull
+from ..threads import one_thread
 from .table import CostTable, n_contexts, require_text
 
 FloatArray = npt.NDArray[np.float64]
@@ -94,6 +95,19 @@ def fit(
     if len(bad):
         raise InvalidInputError(f"value {target[bad[0]]} of row {bad[0]} is not a positive number")
     measured = _Measured.of(archs, target)
+    with one_thread():
+        return _fit(space, measured, metric, unit, device, folds, seed)
+
+
+def _fit(
+    space: SearchSpace,
+    measured: _Measured,
+    metric: str,
+    unit: str,
+    device: str,
+    folds: int,
+    seed: int,
+) -> CostTable:
     design = _Design.of(space, measured.archs)
     n, rank = design.basis.shape
     if folds > n or n * (folds - 1) // folds < rank:

@@ -180,14 +180,43 @@ class CostTable:
         -------
         ndarray of float64, shape (n,)
             `out`, if it was given.
+
+        Raises
+        ------
+        InvalidInputError
+            If a row has a code beyond those of its slot, or one that never occurred in the space
+            that the table was fitted in. Rows are not otherwise checked for being architectures:
+            that takes 40 times as long as looking them up, see `SearchSpace.validate`.
         """
         if out is None:
-            return self._kernel.lookup(archs, resolve_threads(threads)).reshape(-1)
-        if not isinstance(out, np.ndarray) or out.ndim != 1:
+            costs = self._kernel.lookup(archs, resolve_threads(threads)).reshape(-1)
+        elif not isinstance(out, np.ndarray) or out.ndim != 1:
             raise InvalidTypeError("out should be a float64 array with one dimension")
-        # A view of one column, or, of an array with gaps, one that the kernel refuses.
-        self._kernel.lookup(archs, resolve_threads(threads), out[:, None])
-        return out
+        else:
+            costs = out
+            # A view of one column, or, of an array with gaps, one that the kernel refuses.
+            self._kernel.lookup(archs, resolve_threads(threads), out[:, None])
+        if self._unseen is not None:
+            _refuse_unseen([self], archs, costs)
+        return costs
+
+    @cached_property
+    def _unseen(self) -> npt.NDArray[np.bool_] | None:
+        """Codes that the table was not fitted to, shape (n_slots, max_codes); None: there is none.
+
+        Only where stages list their rows: elsewhere every choice occurs.
+        """
+        if self.domain is None or all(stage.rows is None for stage in self.domain.stages):
+            return None
+        unseen = np.zeros(self.entries.shape[1:], dtype=np.bool_)
+        first = 0
+        for stage in self.domain.stages:
+            if stage.rows is not None:
+                rows = np.array(stage.rows)
+                unseen[first : first + len(stage.slots)] = True
+                unseen[np.arange(first, first + len(stage.slots)), rows] = False
+            first += len(stage.slots)
+        return unseen & _code_exists(self.space)
 
     @cached_property
     def _kernel(self) -> _core.CostTables:
@@ -450,7 +479,10 @@ class CostStack:
         They are written into `out`, a C-contiguous array of that shape and type, if it is given:
         beyond a few MB the pages of fresh memory take more time than the lookup.
         """
-        return self._kernel.lookup(archs, resolve_threads(threads), out)
+        costs = self._kernel.lookup(archs, resolve_threads(threads), out)
+        if any(table._unseen is not None for table in self.tables):
+            _refuse_unseen(self.tables, archs, costs)
+        return costs
 
     def __repr__(self) -> str:
         lines = [f"<CostStack of {len(self.tables)} for '{self.space.name}'"]
@@ -497,12 +529,40 @@ def stack(tables: Sequence[CostTable]) -> CostStack:
 
 def _kernel(tables: Sequence[CostTable]) -> _core.CostTables:
     space = tables[0].space
+    # What was never measured costs more than anything, so that a lookup finds out at no expense.
+    entries = [
+        table.entries if table._unseen is None else np.where(table._unseen, _UNSEEN, table.entries)
+        for table in tables
+    ]
     return _core.CostTables(
-        np.stack([table.entries for table in tables]),
+        np.stack(entries),
         np.stack([table.constants for table in tables]),
         [table.reduce == "max" for table in tables],
         -1 if space.resolution_slot is None else space.resolution_slot,
         list(space.n_codes),
+    )
+
+
+# What a code costs that a table was not fitted to; two hundred of them can be added up.
+_UNSEEN = 1e300
+
+
+def _refuse_unseen(tables: Sequence[CostTable], archs: Archs, costs: FloatArray) -> None:
+    """Refuse architectures with a code that a table was not fitted to."""
+    if not len(costs) or costs.max() < _UNSEEN / 2:
+        return
+    for table, column in zip(tables, costs.reshape(len(costs), -1).T, strict=True):
+        if table.domain is not None and table._unseen is not None and column.max() >= _UNSEEN / 2:
+            break
+    else:  # a table of the user's that costs as much
+        return
+    row = int(np.argmax(column >= _UNSEEN / 2))
+    slot = int(np.argmax(table._unseen[np.arange(archs.shape[1]), archs[row]]))
+    raise InvalidInputError(
+        f"row {row}: this {table.metric} table of '{table.device}' was fitted to networks of "
+        f"'{table.domain.name}', in which "
+        f"{hull.describe_code(table.space.slots[slot], int(archs[row, slot]))} of slot {slot} "
+        f"('{table.space.slots[slot].name}') never occurs"
     )
 
 
