@@ -692,7 +692,7 @@ def test_codes_of_a_single_network_are_not_judged(tiny, tiny_table):
 
 
 @pytest.mark.shared_data
-@pytest.mark.parametrize("device", ["2080ti_1", "2080ti_64", "titan_xp_32", "v100_64"])
+@pytest.mark.parametrize("device", GPUS)
 def test_leaving_outliers_out_predicts_others_no_worse(shared_data, read_csv, device):
     """On real measurements, judged on all networks that were left out, far ones included."""
     rows = read_csv(shared_data / "ofa_latency" / "measured_gpus_ms.csv")

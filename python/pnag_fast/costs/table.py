@@ -140,8 +140,9 @@ class CostTable:
         constants.flags.writeable = entries.flags.writeable = False
         about = dict(provenance or {})
         table = cls(space, metric, unit, device, constants, entries, reduce, about, domain)
+        table.require_determined(space)
         table._require_positive()
-        return table if domain is None else table._determined_for(space)
+        return table
 
     def _require_positive(self) -> None:
         """Refuse a table by which some architecture is free: the cheapest tells, exactly."""
@@ -237,41 +238,43 @@ class CostTable:
 
     def _extreme(self, sign: float) -> Archs:
         """Minimise ``sign * cost``: stages are independent, for a sum as for a maximum."""
-        listed = [
-            None if stage.rows is None else np.array(stage.rows) for stage in self.space.stages
-        ]
-        rows = [
-            self._extreme_in_context(sign, context, listed)
-            for context in range(len(self.constants))
-        ]
-        costs = sign * self(np.stack(rows))
-        return rows[int(np.argmin(costs))]
-
-    def _extreme_in_context(
-        self, sign: float, context: int, listed: Sequence[npt.NDArray[np.int_] | None]
-    ) -> Archs:
-        entries = self.entries[context]
-        arch = np.zeros(self.space.n_slots, dtype=np.uint8)
+        archs = np.zeros((len(self.constants), self.space.n_slots), dtype=np.uint8)
         first = 0
-        for stage, rows in zip(self.space.stages, listed, strict=True):
+        for stage in self.space.stages:
             slots = slice(first, first + len(stage.slots))
             first = slots.stop
             if self.space.resolution_slot == slots.start:
-                arch[slots] = context + 1
-                continue
-            candidates = rows
-            if candidates is None:
-                best = [
-                    1 + int(np.argmin(sign * entries[s, 1 : self.space.n_codes[s]]))
-                    for s in range(slots.start, slots.stop)
-                ]
-                depths = range(stage.min_depth, len(best) + 1)
-                candidates = np.array([best[:d] + [0] * (len(best) - d) for d in depths])
-            chosen = entries[np.arange(slots.start, slots.stop), candidates]
-            with np.errstate(over="ignore"):
-                costs = chosen.sum(axis=1) if self.reduce == "sum" else chosen.max(axis=1)
-            arch[slots] = candidates[int(np.argmin(sign * costs))]
-        return arch
+                archs[:, slots] = np.arange(1, len(archs) + 1)[:, None]
+            elif stage.rows is not None:
+                archs[:, slots] = self._extreme_rows(sign, slots, np.array(stage.rows))
+            else:
+                archs[:, slots] = self._extreme_codes(sign, slots, stage.min_depth)
+        best: Archs = archs[int(np.argmin(sign * self(archs)))]
+        return best
+
+    def _extreme_rows(
+        self, sign: float, slots: slice, rows: npt.NDArray[np.int_]
+    ) -> npt.NDArray[np.int_]:
+        """Best of the rows that a stage lists, in each context."""
+        index = np.arange(slots.start, slots.stop)
+        costs = [self._reduced(entries[index, rows]) for entries in self.entries]
+        return rows[[int(np.argmin(sign * cost)) for cost in costs]]
+
+    def _extreme_codes(self, sign: float, slots: slice, min_depth: int) -> npt.NDArray[np.intp]:
+        """Best codes of a stage in which every choice is free, in each context."""
+        entries = self.entries[:, slots]
+        exists = _code_exists(self.space)[slots, 1:]
+        best = np.argmin(np.where(exists, sign * entries[:, :, 1:], np.inf), axis=2)[:, None] + 1
+        present = np.arange(entries.shape[1]) < np.arange(min_depth, entries.shape[1] + 1)[:, None]
+        candidates = np.where(present, best, 0)
+        chosen = np.take_along_axis(entries[:, None], candidates[..., None], axis=3)[..., 0]
+        depth = np.argmin(sign * self._reduced(chosen), axis=1)
+        return np.asarray(candidates[np.arange(len(candidates)), depth])
+
+    def _reduced(self, entries: FloatArray) -> FloatArray:
+        with np.errstate(over="ignore"):
+            costs = entries.sum(axis=-1) if self.reduce == "sum" else entries.max(axis=-1)
+        return np.asarray(costs)
 
     def for_space(self, space: SearchSpace) -> CostTable:
         """Return the same table for another space over the same slots and network.
@@ -291,7 +294,8 @@ class CostTable:
                 "slots, the network's width or classes, or the input resolutions differ; measure "
                 "or load a table for this space"
             )
-        table = replace(self._determined_for(space), space=space)
+        self.require_determined(space)
+        table = replace(self, space=space)
         # A table may have been checked for fewer architectures than this space has.
         table._require_positive()
         return table
@@ -308,12 +312,9 @@ class CostTable:
         InvalidInputError
             Names the first code that is open, and why.
         """
-        self._determined_for(space)
-
-    def _determined_for(self, space: SearchSpace) -> CostTable:
         domain = self.domain
         if domain is None or domain is space:
-            return self
+            return
         if domain.fingerprint != space.fingerprint:
             raise InvalidInputError(
                 f"this {self.metric} table of '{self.device}' was fitted to networks of "
@@ -329,7 +330,6 @@ class CostTable:
                 f"('{slot.name}') costs, which '{space.name}' allows: it {found.reason}. Fit a "
                 f"table to networks of '{space.name}', or use this one for '{domain.name}'"
             )
-        return self
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -442,7 +442,7 @@ def _entries(space: SearchSpace, listed: Sequence[object]) -> FloatArray:
             name = f"slot {slot} ('{space.slots[slot].name}'){_context_name(space, context)}"
             values = _require_list(row, space.n_codes[slot], name)
             # Checked at once where all is well; a file of a large space has 100,000 entries.
-            if not set(map(type, values)) <= {int, float} or not all(map(_is_finite, values)):
+            if not _are_finite(values):
                 values = [
                     arguments.number(value, f"entry of {name}, code {code}")
                     for code, value in enumerate(values)
@@ -458,9 +458,9 @@ def _require_list(value: object, length: int, what: str) -> list[Any]:
     return value
 
 
-def _is_finite(value: float) -> bool:
+def _are_finite(values: list[Any]) -> bool:
     try:
-        return math.isfinite(value)
+        return set(map(type, values)) <= {int, float} and all(map(math.isfinite, values))
     except OverflowError:  # an integer of 400 digits
         return False
 
