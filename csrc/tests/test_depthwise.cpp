@@ -1,5 +1,6 @@
 #include <cmath>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "check.hpp"
@@ -56,8 +57,8 @@ TEST(depthwise_gradient_is_what_its_definition_says) {
             // Fewer channels than a register, exactly one, and a remainder; images smaller than
             // the filter.
             for (const std::size_t channels : {1UL, 16UL, 37UL})
-                for (const std::size_t height : {1UL, 6UL, 9UL}) {
-                    const std::size_t width = height + 2;
+                for (const auto& [height, width] : std::vector<std::pair<std::size_t, std::size_t>>{
+                         {1, 3}, {6, 8}, {9, 11}, {5, 1}, {1, 1}}) {
                     const DepthwiseShape shape{3, height, width, channels, kernel, stride};
                     const auto images = numbers(3 * height * width * channels, kernel);
                     const auto gradient = numbers(
@@ -82,8 +83,19 @@ TEST(shapes_of_no_convolution_are_refused) {
                  InvalidInput, "stride is 0");
     CHECK_THROWS(depthwise_weight_gradient({}, {}, {1, 0, 2, 2, 3, 1}, sums, 1), InvalidInput,
                  "no pixels");
-    CHECK_THROWS(depthwise_weight_gradient(images, images, {1, 2, 2, 2, 3, 1}, sums, 1),
-                 InvalidInput, "does not have the shape");
+    CHECK_THROWS(depthwise_weight_gradient({}, {}, {1, 2, 0, 2, 3, 1}, sums, 1), InvalidInput,
+                 "no pixels");
+    // Two channels of two by two pixels, of which each of the three arrays in turn is another.
+    const DepthwiseShape shape{1, 2, 2, 2, 3, 1};
+    std::vector<float> right(18);
+    depthwise_weight_gradient(images, images, shape, right, 1);
+    const auto longer = numbers(10, 0);
+    CHECK_THROWS(depthwise_weight_gradient(images, images, shape, sums, 1), InvalidInput,
+                 "does not have the shape");
+    CHECK_THROWS(depthwise_weight_gradient(longer, images, shape, right, 1), InvalidInput,
+                 "does not have the shape");
+    CHECK_THROWS(depthwise_weight_gradient(images, longer, shape, right, 1), InvalidInput,
+                 "does not have the shape");
 }
 
 int main() {
