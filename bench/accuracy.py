@@ -33,6 +33,7 @@ import numpy.typing as npt
 
 import pnag_fast as pf
 from pnag_fast.accuracy import AccuracyModel, calibrate, cross_validate, one_hot
+from pnag_fast.accuracy.measured import Measured
 from pnag_fast.accuracy.validation import Fitter
 from pnag_fast.spaces import Archs
 
@@ -58,7 +59,11 @@ def main() -> int:
     with open(arguments.data / "measured_w1.0_r224.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     archs = space.from_strings([row["arch"] for row in rows])
-    top1 = np.array([float(row["top1_percent"]) for row in rows]) / 100
+    # One row per architecture: folds and halves are of networks.
+    measured = Measured.of(
+        space, archs, np.array([float(row["top1_percent"]) for row in rows]) / 100
+    )
+    archs, top1 = measured.archs, measured.top1
     if arguments.what == "validation":
         return validation(space, published, archs, top1, arguments.seeds)
     return defence(space, published, archs, top1, arguments.seeds, arguments.evaluations)

@@ -1054,8 +1054,19 @@ def test_other_odd_arguments_are_refused(tiny, tiny_samples, tiny_model, cell):
         with pytest.raises(InvalidInputError, match="caution"):
             tiny_model.cautious(caution)
     for wrong in (tiny.definition, "mbv3-tiny", None):
-        with pytest.raises(InvalidTypeError, match="search space"):
-            tiny_model.for_space(wrong)
+        for call in (
+            tiny_model.for_space,
+            lambda space: pf.accuracy.fit(space, archs, top1),
+            lambda space: pf.accuracy.table(space, archs, top1),
+            lambda space: pf.accuracy.covering(space, archs),
+            lambda space: pf.accuracy.load_table("nowhere.csv", space),
+            lambda space: pf.accuracy.save_table("never-written.csv", space, archs, top1),
+            lambda space: pf.accuracy.cross_validate(space, archs, top1, fitter),
+        ):
+            with pytest.raises(InvalidTypeError, match="search space"):
+                call(wrong)
+    with pytest.raises(InvalidTypeError, match="front"):
+        pf.accuracy.confirm("front.json", tiny_model)
     with pytest.raises(InvalidTypeError, match="calibrate takes an accuracy model"):
         pf.accuracy.calibrate("model.safetensors", archs, top1)
     for a, b in (([1, 2], [1, 2, 3]), ([1, np.nan], [1, 2])):
@@ -1205,6 +1216,33 @@ def test_damaged_models_with_a_fitting_digest_are_refused(
         f"{loaded.report.get('kendall', 0):.2f} {loaded.report.get('mean_error', 0):.2f}"
         assert all(isinstance(text, str) for text in loaded.report.get("warnings", []))
     assert refused > 125
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("top1", 10**400),
+        ("top1", "0.5"),
+        ("top1", None),
+        ("costs", []),
+        ("costs", [1, 2]),
+        ("costs", ["x"]),
+        ("costs", 3),
+        ("costs", [float("nan")]),
+        ("arch", 3),
+        ("arch", "x"),
+        ("arch", None),
+    ],
+)
+def test_damaged_fronts_are_refused(tiny, tiny_model, tiny_table, tmp_path, key, value):
+    path = tmp_path / "front.json"
+    pf.search.front(tiny, tiny_model, [tiny_table], evaluations=200).save(path)
+    document = json.loads(path.read_text())
+    document.pop("sha256", None)
+    document["members"][1][key] = value
+    path.write_text(json.dumps(document))
+    with pytest.raises(FileFormatError, match=r"front\.json"):
+        saved_front(path)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -168,29 +168,34 @@ def _calibrate(
     level, unit = target.mean(), target.std()
     normalised = (target - level) / unit
 
-    def by_folds(penalty: float, weight: FloatArray) -> tuple[float, list[FloatArray], FloatArray]:
-        """Mean squared error on held-out rows, the members, and what they predict there."""
-        solutions = [
-            _ridge(columns[fold != k], normalised[fold != k], penalty, weight[fold != k])
-            for k in range(members)
-        ]
-        held_out = np.empty(n)
-        for k, solution in enumerate(solutions):
-            held_out[fold == k] = columns[fold == k] @ solution[:-1] + solution[-1]
-        return float(np.mean((held_out - normalised) ** 2)), solutions, held_out
+    def by_folds(
+        penalties: Sequence[float], weight: FloatArray
+    ) -> list[tuple[FloatArray, FloatArray]]:
+        """Members, and what they predict on held-out rows, for every penalty."""
+        found = [(np.empty((members, columns.shape[1] + 1)), np.empty(n)) for _ in penalties]
+        for k in range(members):
+            out = fold == k
+            solved = _ridge(columns[~out], normalised[~out], penalties, weight[~out])
+            for (solutions, held_out), solution in zip(found, solved, strict=True):
+                solutions[k] = solution
+                held_out[out] = columns[out] @ solution[:-1] + solution[-1]
+        return found
 
-    errors = [by_folds(penalty, np.ones(n))[0] for penalty in _PENALTIES]
+    errors = [
+        float(np.mean((held_out - normalised) ** 2))
+        for _, held_out in by_folds(_PENALTIES, np.ones(n))
+    ]
     best = int(np.argmin(errors))
     penalty = _PENALTIES[best]
     weight = measured.weights(float(unit * np.sqrt(errors[best])))
-    mean_squared, solutions, held_out = by_folds(penalty, weight)
+    ((solutions, held_out),) = by_folds([penalty], weight)
 
     def predict_without(inside: BoolArray) -> FloatArray:
-        solution = _ridge(columns[inside], normalised[inside], penalty, weight[inside])
+        (solution,) = _ridge(columns[inside], normalised[inside], [penalty], weight[inside])
         return np.asarray(level + unit * (columns @ solution[:-1] + solution[-1]))
 
-    noise = float(unit * np.sqrt(mean_squared))
-    solved = unit * np.stack(solutions)
+    noise = float(unit * np.sqrt(np.mean((held_out - normalised) ** 2)))
+    solved = unit * solutions
     scale = solved[:, 0] / (spread if spread > 0 else 1.0)
     found = agreement(level + unit * held_out, target)
     earlier = agreement(before, target)
@@ -202,9 +207,9 @@ def _calibrate(
             "architectures"
         )
     # What the base predicts is no sum of codes; to first order it is this one.
-    effects = _ridge(
-        np.column_stack([np.zeros(n), features]), columns @ solved.mean(axis=0)[:-1], 1.0, weight
-    )[1:-1]
+    (effects,) = _ridge(
+        np.column_stack([np.zeros(n), features]), columns @ solved.mean(axis=0)[:-1], [1.0], weight
+    )
     distance = distance_term(measured, features, noise, min(penalty, 1.0), predict_without)
     return CalibratedModel(
         space=model.space,
@@ -218,7 +223,7 @@ def _calibrate(
             "warnings": warnings,
         },
         distance=widened_by_unseen(measured, distance, noise, predict_without),
-        reach=reach_term(measured, features, effects, noise, predict_without),
+        reach=reach_term(measured, features, effects[1:-1], noise, predict_without),
         seen=model.seen,
         base=model,
         constant=(level + solved[:, -1] - scale * before.mean()).astype(np.float32),
@@ -228,19 +233,26 @@ def _calibrate(
 
 
 def _ridge(
-    columns: FloatArray, target: FloatArray, penalty: float, weight: FloatArray
-) -> FloatArray:
-    """Ridge regression in which neither the first column nor the constant, last, is penalised."""
-    n_free = columns.shape[1] if np.isfinite(penalty) else 1
-    x = columns[:, :n_free]
-    centre, mean = np.average(x, axis=0, weights=weight), float(np.average(target, weights=weight))
-    x = x - centre
+    columns: FloatArray, target: FloatArray, penalties: Sequence[float], weight: FloatArray
+) -> list[FloatArray]:
+    """Ridge regression, once for each penalty.
+
+    Neither the first column nor the constant, which is the last coefficient, is penalised.
+    """
+    centre = np.average(columns, axis=0, weights=weight)
+    mean = float(np.average(target, weights=weight))
+    x = columns - centre
     gram = (x * weight[:, None]).T @ x
     # A model that predicts one value for all rows has no slope to find.
     gram[0, 0] += 1e-9 * len(x)
-    if n_free > 1:
-        gram[np.arange(1, n_free), np.arange(1, n_free)] += penalty
-    solution = np.zeros(columns.shape[1] + 1)
-    solution[:n_free] = np.linalg.solve(gram, x.T @ (weight * (target - mean)))
-    solution[-1] = mean - float(centre @ solution[:n_free])
-    return solution
+    products = x.T @ (weight * (target - mean))
+    solutions = []
+    for penalty in penalties:
+        n_free = columns.shape[1] if np.isfinite(penalty) else 1
+        system = gram[:n_free, :n_free].copy()
+        system[np.arange(1, n_free), np.arange(1, n_free)] += penalty if n_free > 1 else 0.0
+        solution = np.zeros(columns.shape[1] + 1)
+        solution[:n_free] = np.linalg.solve(system, products[:n_free])
+        solution[-1] = mean - float(centre @ solution[:-1])
+        solutions.append(solution)
+    return solutions

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from .. import arguments
+from ..errors import InvalidTypeError
 from ..spaces import Archs, SearchSpace
 
 Float32Array = npt.NDArray[np.float32]
@@ -16,6 +18,15 @@ Int64Array = npt.NDArray[np.int64]
 
 # Rows whose codes differ have different words below this size.
 _WORD = 2**62
+
+
+def require_space(space: object) -> None:
+    """Refuse what is no search space, such as its name."""
+    if not isinstance(space, SearchSpace):
+        raise InvalidTypeError(
+            f"a search space is needed, found {arguments.shown(space)}; pf.spaces.get makes one by "
+            "its name, pf.spaces.load reads one"
+        )
 
 
 def feature_offsets(space: SearchSpace) -> npt.NDArray[np.intp]:
@@ -113,6 +124,8 @@ def covering(space: SearchSpace, archs: Archs | None = None, *, seed: int = 0) -
     >>> len(more) < 20, len(pf.accuracy.covering(space, np.concatenate([few, more])))
     (True, 0)
     """
+    require_space(space)
+    seed = arguments.seed(seed)
     missing = codes_reached(space)
     if archs is not None:
         space.validate(archs)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from .. import arguments, files
 from ..errors import FileFormatError, InvalidInputError
 from ..spaces import Archs, SearchSpace
+from .codes import require_space
 from .measured import FloatArray
 from .table import TableModel, table
 
@@ -25,6 +26,7 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 def save_table(path: files.StrPath, space: SearchSpace, archs: Archs, top1: npt.ArrayLike) -> None:
     """Write measured accuracies as CSV: a column ``arch`` in the space's notation, and ``top1``."""
+    require_space(space)
     names = space.to_strings(archs)
     values = arguments.floats(top1, "top1", (len(names),), meaning="one number per architecture")
     text = io.StringIO()
@@ -48,6 +50,7 @@ def load_table(path: files.StrPath, space: SearchSpace) -> tuple[Archs, FloatArr
         If the columns ``arch`` and ``top1`` are missing, a row is short, or an architecture is
         foreign: the message names the row.
     """
+    require_space(space)
     sheet = _read_csv(path, ("arch", "top1"))
     return _archs(sheet, space), _column(sheet, "top1")
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from .. import arguments
 from ..errors import InvalidInputError
 from ..spaces import Archs, SearchSpace
-from .codes import BoolArray, codes_in, codes_reached, describe_code, equal_rows
+from .codes import BoolArray, codes_in, codes_reached, describe_code, equal_rows, require_space
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -47,8 +47,6 @@ class Measured:
         Mean of what was measured, and its standard deviation; spread is 0 where it was once.
     count : ndarray of int64, shape (n,)
         How often it was measured.
-    network : ndarray of int64, shape (n,)
-        Rows with the same number compute the same.
     noise : float, optional
         Standard deviation of one measurement, pooled over all that were repeated; None where none
         was.
@@ -61,13 +59,13 @@ class Measured:
     top1: FloatArray
     spread: FloatArray
     count: IntArray
-    network: IntArray
     noise: float | None
     repeats: int
 
     @classmethod
     def of(cls, space: SearchSpace, archs: Archs, top1: npt.ArrayLike) -> Measured:
         """Check measurements, one clear message for each fault, and merge the repeated ones."""
+        require_space(space)
         space.validate(archs)
         values = arguments.floats(
             top1,
@@ -97,7 +95,6 @@ class Measured:
             top1=mean,
             spread=np.sqrt(squared / np.maximum(count - 1, 1)),
             count=count,
-            network=_same_networks(space, archs[first]),
             # Equal values are one measurement, written down again.
             noise=float(np.sqrt(variance)) if repeats else None,
             repeats=repeats,
@@ -105,6 +102,11 @@ class Measured:
 
     def __len__(self) -> int:
         return len(self.top1)
+
+    @cached_property
+    def network(self) -> IntArray:
+        """Rows with the same number compute the same, shape (n,)."""
+        return _same_networks(self.space, self.archs)
 
     @cached_property
     def codes(self) -> BoolArray:

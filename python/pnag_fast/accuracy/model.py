@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import arguments, files
-from ..errors import FileFormatError, InvalidInputError, InvalidTypeError
+from ..errors import FileFormatError, InvalidInputError
 from ..spaces import Archs, SearchSpace, from_definition
 from ..threads import one_thread
 from .codes import (
@@ -25,6 +25,7 @@ from .codes import (
     describe_code,
     feature_offsets,
     one_hot,
+    require_space,
 )
 from .distance import Reach
 
@@ -261,11 +262,7 @@ class AccuracyModel(abc.ABC):
         Whoever searches a space wants `for_space`: here rows with codes that the model does not
         know are refused only when they are asked for.
         """
-        if not isinstance(space, SearchSpace):
-            raise InvalidTypeError(
-                f"an accuracy model is for a search space, found {arguments.shown(space)}; "
-                "pf.spaces.get makes one by its name"
-            )
+        require_space(space)
         if space == self.space:
             return self
         if space.fingerprint != self.space.fingerprint:

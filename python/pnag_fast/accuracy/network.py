@@ -14,7 +14,7 @@ from ..errors import FileFormatError, UnsupportedSpaceError
 from ..optional_torch import load_tensors, require_torch
 from ..spaces import Archs, MobileNetV3, SearchSpace
 from ..threads import in_pieces
-from .codes import feature_offsets, one_hot
+from .codes import feature_offsets, one_hot, require_space
 from .model import AccuracyModel, Float32Array, FloatArray, Tensors, tensor
 
 Link = Literal["identity", "logit"]
@@ -215,6 +215,7 @@ def load_once_for_all(path: files.StrPath, space: SearchSpace | None) -> Network
 
     torch = require_torch("reading a predictor published as .pth")
     space = spaces.get("ofa-mbv3") if space is None else space
+    require_space(space)
     network = space.network
     if not isinstance(network, MobileNetV3) or (
         network.kernels,

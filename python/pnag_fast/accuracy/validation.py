@@ -303,6 +303,7 @@ class Confirmation:
 
     def table(self, rows: int = 20) -> list[list[str]]:
         """Return cells in the order of `CONFIRMATION_HEAD`, of at most `rows` members."""
+        rows = arguments.integer(rows, "rows", 0)
         chosen = np.unique(np.linspace(0, len(self.judged) - 1, rows).round().astype(int))
         names = self.front.space.to_strings(np.ascontiguousarray(self.front.archs[chosen]))
         return [
@@ -373,6 +374,8 @@ def confirm(front: FrontLike, judge: AccuracyModel) -> Confirmation:
     -------
     Confirmation
     """
+    if not all(hasattr(front, name) for name in ("space", "archs", "top1", "costs")):
+        raise InvalidTypeError(f"confirm takes a front, found {arguments.shown(front)}")
     if not isinstance(judge, AccuracyModel):
         raise InvalidTypeError(
             f"a front is judged by an accuracy model, found {arguments.shown(judge)}"
