@@ -2,6 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import types
 
 import numpy as np
 import pytest
@@ -121,8 +127,305 @@ def test_a_lost_file_is_made_again(finished, settings):
 
 def test_other_settings_do_not_mix(finished, settings):
     folder, *_ = finished
-    with pytest.raises(InvalidInputError, match="other settings"):
-        quickstart.run(folder, settings=dataclasses.replace(settings, seed=1))
+    before = (folder / "run.json").read_bytes()
+    with pytest.raises(InvalidInputError, match="other settings") as caught:
+        quickstart.run(folder, settings=dataclasses.replace(settings, seed=1, epochs=9))
+    # Each of them, with both values, and what to do.
+    assert "seed was 0, now 1" in str(caught.value)
+    assert "epochs was 8, now 9" in str(caught.value)
+    assert "budgets" not in str(caught.value).partition("Only")[0]
+    assert "choose another output folder" in str(caught.value)
+    assert (folder / "run.json").read_bytes() == before
+
+
+def test_other_images_are_told_apart_from_moved_ones(finished, settings, monkeypatch):
+    folder, *_ = finished
+    dataset, space = quickstart._load_images(quickstart.DIGITS, settings)
+    monkeypatch.setattr(quickstart, "_load_images", lambda images, settings: (dataset, space))
+    notices = []
+    quickstart.run(folder, images="moved", settings=settings, notice=notices.append)
+    assert all("kept" in line for line in notices)
+    swapped = dataclasses.replace(dataset, train=dataset.test, test=dataset.train)
+    monkeypatch.setattr(quickstart, "_load_images", lambda images, settings: (swapped, space))
+    with pytest.raises(InvalidInputError, match="images were 'moved', now 'others'"):
+        quickstart.run(folder, images="others", settings=settings)
+
+
+def test_more_budgets_redo_the_proof_alone(finished, settings, tmp_path):
+    folder, *_ = finished
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    before = {p.name: p.read_bytes() for p in copy.glob("*.safetensors")}
+    notices, measured = [], []
+    again = quickstart.run(
+        copy,
+        settings=dataclasses.replace(settings, budgets=5),
+        notice=notices.append,
+        progress=lambda text, done, total: measured.append(text),
+    )
+    redone = [line.split(":")[0] for line in notices if "kept" not in line]
+    assert redone == ["budgets", "proof"]
+    assert "budgets: 3 in the earlier run, now 5" in notices
+    assert len(again.answers) == 5
+    assert {p.name: p.read_bytes() for p in copy.glob("*.safetensors")} == before
+    # Networks that were measured before are not measured again.
+    assert any(text.startswith("reusing") for text in measured)
+
+
+def test_the_first_records_can_be_gone_on_with(finished, settings, tmp_path):
+    """Earlier releases named the settings once for all steps, and the space by its path."""
+    folder, *_ = finished
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    record = json.loads((copy / "run.json").read_text())
+    record.pop("sha256", None)
+    record.pop("spent")
+    del record["identity"]["space"]
+    for step in record["steps"].values():
+        del step["settings"]
+    (copy / "run.json").write_text(json.dumps(record))
+    notices = []
+    quickstart.run(copy, settings=settings, notice=notices.append)
+    assert all("kept from the earlier run" in line for line in notices)
+
+
+def test_more_architectures_are_judged_besides_the_known(tmp_path):
+    settings = QuickstartSettings(resolution=8, architectures=24)
+    dataset, space = quickstart._load_images(quickstart.DIGITS, settings)
+    net = pf.supernet.build(space)
+    pf.supernet.save(net, tmp_path / "supernet.safetensors")
+    judged = []
+
+    def judge(settings):
+        heard = []
+        quickstart._judge(
+            tmp_path / "accuracy.csv", tmp_path / "judged.json", tmp_path, space, dataset, settings,
+            lambda text, done, total: heard.append(done),
+        )  # fmt: skip
+        archs, top1 = pf.accuracy.load_table(tmp_path / "accuracy.csv", space)
+        judged.append(heard[0])
+        return dict(zip(space.to_strings(archs), top1.tolist(), strict=True))
+
+    few = judge(settings)
+    many = judge(dataclasses.replace(settings, architectures=30))
+    assert len(few) == 24
+    assert len(many) == 30
+    assert {arch: many[arch] for arch in few} == few
+    # The first report of the second call already counts those of the first.
+    assert judged[0] < 24 <= judged[1]
+
+
+# Every step is a fake that works in pieces and keeps them; the folder, the record and the files are
+# real. One process forks: each child stops itself before or after one change to the file system,
+# and another one goes on from what is left.
+CHANGES = r"""
+import contextlib, json, os, signal, sys
+from pathlib import Path
+from types import SimpleNamespace
+from pnag_fast import files, quickstart
+from pnag_fast.report import FrontReport
+
+folder, how = Path(sys.argv[1]), sys.argv[2]
+dataset = SimpleNamespace(fingerprint="images")
+space = SimpleNamespace(fingerprint="space")
+quickstart._require_everything = lambda: None
+quickstart.torch_threads = lambda threads: contextlib.nullcontext()
+quickstart._load_images = lambda images, settings: (dataset, space)
+quickstart.write_report = lambda report, folder: files.write_text(folder / "report.html", "page")
+
+def pieces(own, log):
+    done = json.loads(own.read_text()) if own.exists() else []
+    for piece in range(len(done), 3):
+        with open(log, "a") as stream:
+            stream.write(f"{own.name} {piece}\n")
+        done.append(piece)
+        files.write_text(own, json.dumps(done))
+    return str(done)
+
+def log(path):
+    return path.parents[0].with_name(path.parents[0].name + ".log")
+
+def stateful(path, own, *rest):
+    files.write_text(path, path.name + pieces(own, log(path)))
+    return {"fact": 1}
+
+def stateless(path, *rest):
+    files.write_text(path, path.name)
+    return {"fact": 2}
+
+def prove(path, record, *rest):
+    assert record.facts("supernet") == {"fact": 1}
+    FrontReport("s", "d", "m", (), ()).save(path)
+
+quickstart._train_supernet = quickstart._judge = quickstart._train_generator = stateful
+quickstart._fit_accuracy = quickstart._measure = stateless
+quickstart._prove = prove
+
+def stop():
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise KeyboardInterrupt
+
+def arm(wanted):
+    seen = [0]
+    def counted(function):
+        def call(*arguments, **options):
+            seen[0] += 1
+            if seen[0] == wanted:
+                stop()
+            result = function(*arguments, **options)
+            seen[0] += 1
+            if seen[0] == wanted:
+                stop()
+            return result
+        return call
+    for name in ("replace", "rename", "mkdir", "unlink", "fsync", "open", "write"):
+        setattr(os, name, counted(getattr(os, name)))
+
+def call(target, wanted):
+    child = os.fork()
+    if child == 0:
+        code = 3
+        try:
+            if wanted:
+                arm(wanted)
+            quickstart.run(target)
+            code = 0
+        except KeyboardInterrupt:
+            code = 4
+        except BaseException as error:
+            print(f"{target.name}: {type(error).__name__}: {error}", flush=True)
+        finally:
+            os._exit(code)
+    status = os.waitpid(child, 0)[1]
+    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+def products(target):
+    named = ("supernet.safetensors", "accuracy.csv", "accuracy_model.safetensors",
+             "cost_table.json", "generator.safetensors", "report.html")
+    left = sorted(p.name for p in (target / "work").iterdir() if p.name[0] != ".")
+    report = FrontReport.load(target / "front.json")
+    return [(target / name).read_text() for name in named], report, left
+
+assert call(folder / "whole", 0) == 0
+expected = products(folder / "whole")
+stopped = 0
+for wanted in range(1, 2000):
+    target = folder / f"stopped-{wanted}"
+    first = call(target, wanted)
+    if first == 0:
+        break
+    assert first == (-signal.SIGKILL if how == "kill" else 4), (wanted, first)
+    stopped += 1
+    assert call(target, 0) == 0, wanted
+    assert products(target) == expected, wanted
+    # At most the piece that was under way is done twice.
+    work = log(target / "x").read_text().splitlines()
+    assert len(work) <= 10 and len(set(work)) == 9, (wanted, work)
+print(json.dumps({"stopped": stopped}))
+"""
+
+
+@pytest.mark.parametrize("how", ["kill", "interrupt"])
+def test_a_run_stopped_at_any_change_goes_on(tmp_path, how):
+    done = subprocess.run(
+        [sys.executable, "-c", CHANGES, str(tmp_path), how],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["stopped"] > 60
+
+
+def test_interrupted_inside_every_kind_of_work(finished, settings, tmp_path):
+    folder, *_ = finished
+    stopped = []
+
+    def stop_once(text, done, total):
+        work = text.partition(" · ")[0].partition(" ")[0] if total == 0 else text[:12]
+        if total and done and work not in stopped:
+            stopped.append(work)
+            raise KeyboardInterrupt
+
+    for _ in range(40):
+        try:
+            report = quickstart.run(tmp_path / "run", settings=settings, progress=stop_once)
+            break
+        except KeyboardInterrupt:
+            assert (tmp_path / "run" / "run.json").exists()
+    assert len(stopped) >= 5
+    assert len(report.answers) == 3
+    same_until_measured(folder, tmp_path / "run")
+
+
+def same_until_measured(folder, other):
+    net, again = (pf.supernet.load(f / "supernet.safetensors") for f in (folder, other))
+    state = again.state_dict()
+    assert all((state[name] == value).all() for name, value in net.state_dict().items())
+    assert (folder / "accuracy.csv").read_bytes() == (other / "accuracy.csv").read_bytes()
+    model, same = (pf.accuracy.load(f / "accuracy_model.safetensors") for f in (folder, other))
+    archs = model.space.enumerate()
+    np.testing.assert_array_equal(model.predict(archs), same.predict(archs))
+
+
+def test_killed_and_interrupted_for_real(finished, settings, tmp_path):
+    """The command, killed in its first step, interrupted while it measures, and called again."""
+    folder, *_ = finished
+    out = tmp_path / "run"
+    command = [
+        sys.executable, "-m", "pnag_fast", "quickstart", "--space", settings.space,
+        "--epochs", str(settings.epochs), "--architectures", str(settings.architectures),
+        "--budgets", str(settings.budgets), "--out", str(out),
+    ]  # fmt: skip
+    for there, how in (
+        (out / "run.json", signal.SIGKILL),
+        (out / "work" / "supernet_checkpoint.safetensors", signal.SIGKILL),
+        (out / "work" / "latency" / "measurements.jsonl", signal.SIGINT),
+    ):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 240
+        while not there.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(how)
+        _, err = process.communicate(timeout=120)
+        if how == signal.SIGKILL:
+            assert process.returncode == -signal.SIGKILL, err
+        else:
+            assert process.returncode == 130, err
+            assert f"kept: all that was finished in '{out}'" in err
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "supernet: kept from the earlier run" in done.stderr
+    same_until_measured(folder, out)
+
+
+def test_the_images_are_no_place_for_a_run(settings, tmp_path):
+    photos = tmp_path / "photos"
+    (photos / "a").mkdir(parents=True)
+    for out in (photos, photos / "run"):
+        with pytest.raises(InvalidInputError, match="this command reads"):
+            quickstart.run(out, images=str(photos), settings=settings)
+    assert [p.name for p in photos.iterdir()] == ["a"]
+
+
+def test_doubts_come_from_every_part():
+    table = types.SimpleNamespace(
+        provenance={"correction": {"r2": 0.5}, "warnings": ["the table itself"]}, device="cpu"
+    )
+    model = types.SimpleNamespace(report={"kendall": 0.1, "warnings": ["the model itself"]})
+    generator = types.SimpleNamespace(tables=[table], model=model, record={"warnings": ["g"]})
+    dataset = types.SimpleNamespace(
+        classes=("a", "b"), validation=[0] * 100, test=[0] * 100, warnings=("the images",)
+    )
+    doubts = quickstart._doubts(generator, dataset, np.array([0.5, 0.6]), [0.99])
+    text = "\n".join(doubts)
+    assert doubts[0].startswith("All evaluated architectures guess")
+    for part in ("Kendall 0.10", "R2 0.50", "the table itself", "the model itself", "the images"):
+        assert part in text
+    table.provenance, model.report = {"correction": {"r2": 0.99}}, {"kendall": 0.9}
+    generator.record, dataset.warnings = {}, ()
+    assert quickstart._doubts(generator, dataset, np.array([0.9, 0.95]), [0.9]) == []
 
 
 def test_a_foreign_folder_is_left_alone(settings, tmp_path):

@@ -1,28 +1,31 @@
 """The ``pnag`` command: a thin layer that reads options, calls the library and prints.
 
 Exit code 0 is success, 1 a failure (one line on standard error says what and what to do), 2 bad
-usage. With ``--json`` standard output is one JSON document and nothing else.
+usage, 130 an interruption. With ``--json`` standard output is one JSON document and nothing else,
+on failure one with ``error``, ``message`` and ``remedy``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from . import __version__
-from .errors import InvalidInputError, PnagError, UnsupportedSpaceError
-from .progress import NEWS, ProgressCallback
+from . import __version__, keeping, outputs
+from .errors import InvalidInputError, UnsupportedSpaceError
+from .keeping import Keeper, State
+from .terminal import finish, say, say_json, say_table, showing_progress
 
 if TYPE_CHECKING:
+    from .accuracy import AccuracyModel
     from .data import ImageData
     from .report import FrontReport
     from .spaces import Archs, SearchSpace
@@ -30,30 +33,23 @@ if TYPE_CHECKING:
 EXISTING = click.Path(exists=True, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
 
-# Without a terminal a line of progress is printed at most this often.
-_LINE_SECONDS = 10.0
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit; this is the entry point of ``pnag``."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    keeper = Keeper()
     try:
-        code = pnag.main(args=arguments, prog_name="pnag", standalone_mode=False)
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        click.echo("interrupted; what was finished is kept", err=True)
-        sys.exit(1)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except PnagError as error:
-        click.echo(f"{type(error).__name__}: {error}", err=True)
-        sys.exit(1)
-    except MemoryError:
-        click.echo("out of memory: use fewer architectures, images or threads", err=True)
-        sys.exit(1)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; do not complain again while shutting down.
-        sys.stdout = None
-        sys.exit(1)
+        code = pnag.main(args=given, prog_name="pnag", standalone_mode=False, obj=keeper)
+        finish()
+    except (Exception, KeyboardInterrupt) as error:
+        from . import failures
+
+        if arguments is None:
+            failures.defer_interrupts()
+        # Not from the parsed options: they may be what is wrong.
+        code = failures.tell(error, keeper, as_json="--json" in given)
+        with contextlib.suppress(Exception):
+            finish()
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -108,6 +104,14 @@ _torch_threads_option = click.option(
     type=click.IntRange(1),
     help="Threads of torch [default: torch's own choice]. Small networks are best with 1.",
 )
+_force_option = click.option(
+    "--force", is_flag=True, help="Let --out replace a file of another kind; never an input."
+)
+_no_checkpoint_option = click.option(
+    "--no-checkpoint",
+    is_flag=True,
+    help="Do not keep the state of the work in OUT.checkpoint, which is removed when it is done.",
+)
 _data_option = click.option(
     "--data",
     "images",
@@ -140,80 +144,73 @@ def _space(
 def _images(source: str, resolution: int, seed: int) -> ImageData:
     from . import data
 
-    if source == "digits":
+    if source == _DIGITS:
         return data.load_digits(resolution, seed=seed)
     return data.load(source, resolution, seed=seed)
 
 
-@contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[ProgressCallback]:
-    """Show progress on standard error: a bar on a terminal, a line now and then elsewhere."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+_DIGITS = "digits"
 
-    console = Console(stderr=True)
-    if quiet:
-        from .progress import ignore_progress
-
-        yield ignore_progress
-        return
-    if not console.is_terminal:
-        last = [time.monotonic()]
-
-        def print_line(description: str, done: int, total: int) -> None:
-            if total == 0:
-                click.echo(f"  {description}", err=True)
-                return
-            if time.monotonic() - last[0] >= _LINE_SECONDS:
-                last[0] = time.monotonic()
-                click.echo(f"  {description}: {done} of {total}", err=True)
-
-        yield print_line
-        return
-    bars: dict[str, Any] = {}
-    columns = (
-        TextColumn("  {task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as display:
-
-        def update(description: str, done: int, total: int) -> None:
-            if total == 0:
-                display.console.print(f"  {description}", highlight=False)
-                return
-            work = description.partition(NEWS)[0]
-            if work not in bars:
-                bars[work] = display.add_task(description, total=total)
-            display.update(bars[work], description=description, completed=done, total=total)
-            if done >= total:
-                display.remove_task(bars.pop(work))
-
-        yield update
+# Folds of each nested cross-validation.
+_FOLDS = 5
 
 
-def _print_json(document: Any) -> None:
-    click.echo(json.dumps(document, indent=1, allow_nan=False))
+def _files(*names: str | None) -> list[Path]:
+    """Those of `names` that are paths, not what is built in: a folder may be called 'digits'."""
+    from . import spaces
+
+    built_in = {_DIGITS, *spaces.names()}
+    return [Path(name) for name in names if name is not None and name not in built_in]
 
 
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
-    """Print aligned columns; the last `left` are flush left and may be long."""
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    for row in [head, *rows]:
-        cells = [
-            cell.rjust(width) if i < len(head) - left else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  ".join(cells).rstrip())
+def _move(net: Any, device: str) -> None:
+    """Move a network to a device that the user named."""
+    try:
+        net.to(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InvalidInputError(
+            f"device '{device}' cannot be used ({reason}); give --device cpu, or leave it out to "
+            "take a GPU where there is one"
+        ) from error
+
+
+def _kept_fits(
+    state: State | None, fit: Callable[..., AccuracyModel], identity: Sequence[Any]
+) -> Callable[..., AccuracyModel]:
+    """Keep every model that `fit` returns in the folder `state`, and fit none twice."""
+    if state is None:
+        return fit
+    import hashlib
+
+    from . import accuracy, files
+
+    folder = state.path
+
+    def kept(space: SearchSpace, archs: Archs, top1: Any) -> AccuracyModel:
+        digest = hashlib.sha256(repr([__version__, space.fingerprint, *identity]).encode())
+        digest.update(archs.tobytes() + top1.tobytes())
+        path = files.make_folder(folder) / f"{digest.hexdigest()[:32]}.safetensors"
+        if path.exists():
+            return accuracy.load(path, space)
+        model = fit(space, archs, top1)
+        model.save(path)
+        return model
+
+    return kept
+
+
+def _keeper() -> Keeper:
+    """Return what knows the states of the command that runs."""
+    return click.get_current_context().ensure_object(Keeper)
+
+
+def _say_warnings(warnings: Sequence[str]) -> None:
+    """Say first what a reader has to know before all that follows."""
+    for line in warnings:
+        say(f"WARNING: {line}")
+    if warnings:
+        say()
 
 
 # --- commands ----------------------------------------------------------------------------------
@@ -246,7 +243,8 @@ def quickstart(
     Trains a supernet, measures the accuracy of some of its networks and the
     latency of its blocks on this CPU, trains a generator, asks it for budgets
     it has not seen, and measures what it answers. Run it again with the same
-    options to go on after an interruption.
+    options to go on after an interruption, or with more --budgets or
+    --architectures to add to what is there.
 
     \b
     Example:
@@ -264,13 +262,14 @@ def quickstart(
         budgets=budgets or defaults.budgets,
         seed=seed,
     )
-    with _progress(quiet=as_json) as progress:
+    state = State(out, "all that was finished", temporary=False)
+    with _keeper().keeping(state), showing_progress(quiet=as_json) as progress:
         report = run(
             out,
             images=images,
             settings=settings,
             progress=progress,
-            notice=(lambda _: None) if as_json else (lambda line: click.echo(line, err=True)),
+            notice=(lambda _: None) if as_json else (lambda line: say(line, error=True)),
         )
     _show_report(report, out, as_json)
 
@@ -279,22 +278,25 @@ def _show_report(report: FrontReport, folder: Path, as_json: bool) -> None:
     from .report import TABLE_HEAD
 
     if as_json:
-        _print_json(
+        say_json(
             {
                 "space": report.space,
                 "device": report.device,
                 "answers": [dataclasses.asdict(answer) for answer in report.answers],
                 "slowdown": report.slowdown,
+                "warnings": list(report.warnings),
                 "findings": report.findings(),
                 "report": str(folder / "report.html"),
             }
         )
         return
-    _print_table(TABLE_HEAD, report.table())
-    click.echo()
+    _say_warnings(report.warnings)
+    say_table(TABLE_HEAD, report.table())
+    say()
     for line in report.findings():
-        click.echo(line)
-    click.echo(f"\nThe whole story: {folder / 'report.html'}")
+        say(line)
+    say()
+    say(f"The whole story: {folder / 'report.html'}")
 
 
 @pnag.command()
@@ -317,6 +319,7 @@ def _show_report(report: FrontReport, folder: Path, as_json: bool) -> None:
 )
 @click.option("--work-dir", type=ANY_PATH, help="Tuning database and journal [default: OUT.work].")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@_force_option
 @_seed_option
 @_json_option
 def measure(
@@ -330,6 +333,7 @@ def measure(
     trials: int,
     work_dir: Path | None,
     threads: int,
+    force: bool,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -339,23 +343,31 @@ def measure(
     Example:
       pnag measure --space mbv3-tiny --out cpu.json
     """  # noqa: D301
-    from . import latency
+    from . import credibility, latency
     from .latency.correction import GOOD_ERROR, GOOD_R2
 
+    outputs.check(out, outputs.COST_TABLE, inputs=_files(space_name), force=force)
+    work_dir = work_dir or outputs.beside(out, ".work")
+    if work_dir is None:
+        raise click.UsageError(f"--out {out} is no file: --work-dir says where to keep the work")
+    outputs.check_folder(work_dir, inputs=_files(space_name), what="--work-dir")
     space = _space(space_name, resolutions, width, classes)
-    with _progress(quiet=as_json) as progress:
+    # It stays: the next measurement, of more trials or another space, starts from it.
+    state = State(work_dir, "all measurements", temporary=False)
+    with _keeper().keeping(state), showing_progress(quiet=as_json) as progress:
         table = latency.measure(
             space,
             target=target,
             runner=runner,
             tuning_trials=trials,
-            work_dir=work_dir or out.with_name(out.name + ".work"),
+            work_dir=work_dir,
             threads=threads,
             seed=seed,
             progress=progress,
         )
-    table.save(out)
+        table.save(out)
     low, high = table.bounds
+    warnings = credibility.of_table(table.provenance, table.device)
     facts = {
         "space": space.name,
         "device": table.device,
@@ -368,27 +380,29 @@ def measure(
             key for key, block in table.provenance["blocks"].items() if not block["steady"]
         ],
         "table": str(out),
+        "warnings": warnings,
     }
     if as_json:
-        _print_json(facts)
+        say_json(facts)
         return
-    click.echo(f"{space.name} on {table.device}: {low:.3f} to {high:.3f} ms, written to {out}")
+    _say_warnings(warnings)
+    say(f"{space.name} on {table.device}: {low:.3f} to {high:.3f} ms, written to {out}")
     if facts["tuning_trials"]:
-        click.echo(
+        say(
             f"tuned with {facts['tuning_trials']} trials: kernels are "
             f"{facts['tuning_speedup']:.2f}x as fast as by rule (geometric mean)"
         )
     else:
-        click.echo("not tuned: the code is what fixed rules give")
-    click.echo(f"whole networks against the table: {_facts_line(facts['correction'])}")
+        say("not tuned: the code is what fixed rules give")
+    say(f"whole networks against the table: {_facts_line(facts['correction'])}")
     correction = facts["correction"]
     if correction["r2"] < GOOD_R2 or correction["mean_error"] > GOOD_ERROR:
-        click.echo(
+        say(
             f"that is worse than R2 {GOOD_R2} and {GOOD_ERROR:.0%} mean error: do not trust this "
             "table for close decisions; measure again with the device left alone"
         )
     if unsteady := facts["unsteady_blocks"]:
-        click.echo(
+        say(
             f"{len(unsteady)} of {len(table.provenance['blocks'])} blocks are unsteady (spread "
             f"above 5 %), among them {unsteady[0]}; the table marks them"
         )
@@ -411,6 +425,7 @@ def supernet() -> None:
 @click.argument("checkpoint", type=EXISTING)
 @_space_options
 @click.option("--out", type=ANY_PATH, required=True, help="Supernet to write (safetensors).")
+@_force_option
 @_json_option
 def supernet_import(
     checkpoint: Path,
@@ -419,6 +434,7 @@ def supernet_import(
     width: float | None,
     classes: int | None,
     out: Path,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Turn a checkpoint published with Once-for-All into a supernet; no code in it is run.
@@ -428,6 +444,7 @@ def supernet_import(
       pnag supernet import ofa_mbv3_d234_e346_k357_w1.2 --space ofa-mbv3 --width 1.2 \\
           --out ofa.safetensors
     """  # noqa: D301
+    outputs.check(out, outputs.SUPERNET, inputs=[checkpoint, *_files(space_name)], force=force)
     from . import supernet as library
 
     space = _space(space_name, resolutions, width, classes)
@@ -435,9 +452,9 @@ def supernet_import(
     library.save(net, out)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     if as_json:
-        _print_json({"supernet": str(out), "space": space.name, "parameters": parameters})
+        say_json({"supernet": str(out), "space": space.name, "parameters": parameters})
         return
-    click.echo(f"{space.name}: {parameters / 1e6:.1f} million parameters; written to {out}")
+    say(f"{space.name}: {parameters / 1e6:.1f} million parameters; written to {out}")
 
 
 @supernet.command("train")
@@ -481,9 +498,16 @@ def supernet_import(
     help="Of the layers' arithmetic; float16 is for GPUs.",
 )
 @click.option("--device", help="For instance cuda:1 [default: a GPU where there is one].")
+@click.option(
+    "--checkpoint",
+    type=ANY_PATH,
+    help="Where to keep the state of training [default: OUT.checkpoint, removed when done].",
+)
+@click.option("--no-checkpoint", is_flag=True, help="Keep no state.")
 @click.option("--checkpoint-every", type=click.IntRange(1), help="Steps; after each epoch anyway.")
 @click.option("--dry-run", is_flag=True, help="Print the phases and stop.")
 @_torch_threads_option
+@_force_option
 @_seed_option
 @_json_option
 def supernet_train(
@@ -504,9 +528,12 @@ def supernet_train(
     ema: float,
     precision: str,
     device: str | None,
+    checkpoint: Path | None,
+    no_checkpoint: bool,
     checkpoint_every: int | None,
     dry_run: bool,
     threads: int | None,
+    force: bool,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -520,6 +547,7 @@ def supernet_train(
     On several GPUs or machines (every process takes a part of every batch):
       torchrun --nproc-per-node 2 --no-python pnag supernet train --data photos/ ...
     """  # noqa: D301
+    from . import credibility
     from . import supernet as library
 
     plain = _space(space_name, resolutions, width)
@@ -529,10 +557,11 @@ def supernet_train(
     )
     if dry_run:
         if as_json:
-            _print_json([dataclasses.asdict(phase) for phase in phases])
+            say_json([dataclasses.asdict(phase) for phase in phases])
         else:
-            click.echo("\n".join(phase.describe() for phase in phases))
+            say("\n".join(phase.describe() for phase in phases))
         return
+    outputs.check(out, outputs.SUPERNET, inputs=_files(images, space_name), force=force)
     dataset = _images(images, max(plain.resolutions), seed)
     if classes is not None and classes != len(dataset.classes):
         raise InvalidInputError(
@@ -540,11 +569,17 @@ def supernet_train(
         )
     space = plain.with_classes(len(dataset.classes))
     net = library.build(space, seed=seed)
-    with library.distributed.joined() as found:
+    state = keeping.beside(
+        out, ".checkpoint", checkpoint, not no_checkpoint, "the state of training"
+    )
+    with contextlib.ExitStack() as context:
+        found = context.enter_context(library.distributed.joined())
         first = library.distributed.world()[0] == 0
         if device or found:
-            net.to(device or found)
-        with _progress(quiet=as_json or not first) as progress:
+            _move(net, str(device or found))
+        # One process writes the file, and removes it when it is done.
+        context.enter_context(_keeper().keeping(state if first else None))
+        with showing_progress(quiet=as_json or not first) as progress:
             log = library.train(
                 net,
                 dataset,
@@ -557,14 +592,22 @@ def supernet_train(
                 precision=precision,
                 seed=seed,
                 threads=threads,
-                checkpoint=out.with_name(out.name + ".checkpoint"),
+                checkpoint=None if state is None else state.path,
                 checkpoint_every=checkpoint_every,
                 progress=progress,
             )
-    if not first:
-        return
-    library.save(net, out)
+        if not first:
+            return
+        library.save(net, out)
     smallest_largest = library.evaluate(net, library.extremes(space), dataset)
+    # Both the training and what is judged here may find that the networks guess: once is enough.
+    guessing = log.warnings or credibility.of_judged(
+        smallest_largest,
+        len(dataset.classes),
+        len(dataset.validation),
+        what="trained networks (the smallest and the largest)",
+    )
+    warnings = credibility.distinct(guessing, dataset.warnings)
     facts = {
         "supernet": str(out),
         "recipe": recipe,
@@ -573,11 +616,13 @@ def supernet_train(
         "distillation_loss": log.epochs[-1].distillation_loss,
         "top1_smallest": float(smallest_largest[0]),
         "top1_largest": float(smallest_largest[1]),
+        "warnings": warnings,
     }
     if as_json:
-        _print_json(facts)
+        say_json(facts)
         return
-    click.echo(
+    _say_warnings(warnings)
+    say(
         f"{space.name}: smallest network {100 * smallest_largest[0]:.1f} %, largest "
         f"{100 * smallest_largest[1]:.1f} % on validation images; written to {out}"
     )
@@ -609,9 +654,13 @@ def supernet_train(
     help="In which the images are computed.",
 )
 @click.option(
-    "--journal", type=ANY_PATH, help="Keep what is judged here, and go on from it when run again."
+    "--journal",
+    type=ANY_PATH,
+    help="Where to keep what is judged [default: OUT.journal, removed when done].",
 )
+@click.option("--no-journal", is_flag=True, help="Keep nothing of what is judged.")
 @_torch_threads_option
+@_force_option
 @_seed_option
 @_json_option
 def supernet_evaluate(
@@ -624,13 +673,16 @@ def supernet_evaluate(
     related: bool,
     precision: str,
     journal: Path | None,
+    no_journal: bool,
     threads: int | None,
+    force: bool,
     seed: int,
     as_json: bool,
 ) -> None:
     """Measure the accuracy of sampled architectures on held-out images.
 
     Images are split as they were when the supernet was trained; --seed is that of the sample.
+    Run it again with the same options to go on after an interruption.
 
     \b
     Example:
@@ -638,39 +690,51 @@ def supernet_evaluate(
     """  # noqa: D301
     import numpy as np
 
-    from . import accuracy
+    from . import accuracy, credibility
     from . import supernet as library
 
+    outputs.check(out, outputs.ACCURACY_TABLE, inputs=[path, *_files(images)], force=force)
+    state = keeping.beside(out, ".journal", journal, not no_journal, "what was judged", head=1)
     net = library.load(path)
     dataset = library.images_of(net, images, seed=seed)
     sample = library.sample_related if related else type(net.space).sample
     archs = np.unique(sample(net.space, architectures, seed=seed), axis=0)
     started = time.perf_counter()
-    with _progress(quiet=as_json) as progress:
-        top1 = library.evaluate(
-            net,
-            archs,
-            dataset,
-            split=cast(Any, split),
-            precision=cast(Any, precision),
-            journal=journal,
-            other_data=other_data,
-            threads=threads,
-            progress=progress,
-        )
-    seconds = time.perf_counter() - started
-    accuracy.save_table(out, net.space, archs, top1)
+    with _keeper().keeping(state):
+        with showing_progress(quiet=as_json) as progress:
+            top1 = library.evaluate(
+                net,
+                archs,
+                dataset,
+                split=cast(Any, split),
+                precision=cast(Any, precision),
+                journal=None if state is None else state.path,
+                other_data=other_data,
+                threads=threads,
+                progress=progress,
+            )
+        seconds = time.perf_counter() - started
+        accuracy.save_table(out, net.space, archs, top1)
+    judged = dataset.validation if split == "validation" else dataset.test
+    warnings = credibility.distinct(
+        credibility.of_judged(
+            top1, len(dataset.classes), len(judged), what="evaluated architectures"
+        ),
+        dataset.warnings,
+    )
     facts = {
         "architectures": len(archs),
         "architectures_per_second": len(archs) / seconds,
         "lowest_top1": float(top1.min()),
         "highest_top1": float(top1.max()),
         "table": str(out),
+        "warnings": warnings,
     }
     if as_json:
-        _print_json(facts)
+        say_json(facts)
         return
-    click.echo(
+    _say_warnings(warnings)
+    say(
         f"{len(archs)} architectures ({len(archs) / seconds:.3g} a second), top-1 from "
         f"{100 * top1.min():.1f} to {100 * top1.max():.1f} %; written to {out}"
     )
@@ -693,6 +757,8 @@ def supernet_evaluate(
     show_default=True,
     help="Nested cross-validation, by random folds and by ranges of multiply-adds.",
 )
+@_no_checkpoint_option
+@_force_option
 @_seed_option
 @_json_option
 def accuracy_command(
@@ -705,6 +771,8 @@ def accuracy_command(
     base: Path | None,
     cautious: float,
     check: bool,
+    no_checkpoint: bool,
+    force: bool,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -720,17 +788,25 @@ def accuracy_command(
       pnag accuracy measured.csv --space ofa-mbv3 --calibrate acc_predictor.pth \\
           --out calibrated.safetensors
     """  # noqa: D301
-    from . import accuracy, costs
+    from . import accuracy, costs, credibility, files
     from .threads import torch_threads
 
+    outputs.check(
+        out, outputs.ACCURACY_MODEL, inputs=[table, base, *_files(space_name)], force=force
+    )
+    state = keeping.beside(
+        out, ".checkpoint", None, not no_checkpoint, "the models that were fitted"
+    )
     space = _space(space_name, resolutions, width, classes)
     archs, top1 = accuracy.load_table(table, space)
     published = None if base is None else accuracy.load(base, space)
 
-    def fit(space: SearchSpace, archs: Archs, top1: Any) -> accuracy.AccuracyModel:
+    def fit(space: SearchSpace, archs: Archs, top1: Any) -> AccuracyModel:
         if published is not None:
             return accuracy.calibrate(published, archs, top1, seed=seed)
         return accuracy.fit(space, archs, top1, seed=seed)
+
+    fit = _kept_fits(state, fit, [seed, None if base is None else files.read_bytes(base)])
 
     splits: dict[str, Any] = {"random folds": None} if check else {}
     if check:
@@ -738,20 +814,47 @@ def accuracy_command(
         with contextlib.suppress(UnsupportedSpaceError):
             splits["ranges of MACs"] = costs.macs(space)(archs)
     checks: dict[str, Any] = {}
-    with _progress(quiet=as_json) as progress, torch_threads(1):
-        progress("fitting and checking", 0, 1 + len(splits))
-        model = fit(space, archs, top1)
+    with (
+        _keeper().keeping(state),
+        showing_progress(quiet=as_json) as progress,
+        torch_threads(1),
+    ):
+        fits, total = 0, 1 + _FOLDS * len(splits)
+
+        def counted(space: SearchSpace, archs: Archs, top1: Any) -> AccuracyModel:
+            nonlocal fits
+            model = fit(space, archs, top1)
+            fits += 1
+            progress("fitting and checking", fits, total)
+            return model
+
+        progress("fitting and checking", 0, total)
+        model = counted(space, archs, top1)
+        # Before the checks, which take longer and change nothing of it.
+        model.cautious(cautious).save(out)
         for name, by in splits.items():
-            progress("fitting and checking", 1 + len(checks), 1 + len(splits))
-            checks[name] = accuracy.cross_validate(space, archs, top1, fit, seed=seed, by=by)
-        progress("fitting and checking", 1 + len(splits), 1 + len(splits))
-    model.cautious(cautious).save(out)
+            checks[name] = accuracy.cross_validate(
+                space, archs, top1, counted, folds=_FOLDS, seed=seed, by=by
+            )
+    warnings = credibility.distinct(
+        credibility.of_model(model.report),
+        *(credibility.of_model(check) for check in list(checks.values())[:1]),
+    )
     if as_json:
-        _print_json({"model": str(out), "source": model.source, **model.report, "checks": checks})
+        say_json(
+            {
+                "model": str(out),
+                "source": model.source,
+                **model.report,
+                "checks": checks,
+                "warnings": warnings,
+            }
+        )
         return
-    click.echo(f"{model.source}; written to {out}")
+    _say_warnings(warnings)
+    say(f"{model.source}; written to {out}")
     reports = checks or {"folds that also chose settings": dict(model.report)}
-    _print_table(
+    say_table(
         ["Kendall", "Spearman", "error, points", "held out"],
         [
             [f"{r['kendall']:.3f}", f"{r['spearman']:.3f}", f"{100 * r['mean_error']:.3f}", name]
@@ -782,9 +885,11 @@ def accuracy_command(
 @click.option(
     "--checkpoint",
     type=ANY_PATH,
-    help="File that keeps the state of training: run again after an interruption to go on.",
+    help="Where to keep the state of training [default: OUT.checkpoint, removed when done].",
 )
+@click.option("--no-checkpoint", is_flag=True, help="Keep no state.")
 @_cautious_option
+@_force_option
 @_seed_option
 @_json_option
 def train(
@@ -793,30 +898,42 @@ def train(
     out: Path,
     method: str,
     checkpoint: Path | None,
+    no_checkpoint: bool,
     cautious: float,
+    force: bool,
     seed: int,
     as_json: bool,
 ) -> None:
     """Train a generator from an accuracy table and cost tables.
 
+    Run it again with the same options to go on after an interruption.
+
     \b
     Example:
       pnag train --accuracy accuracy.csv --cost cpu.json --out generator.safetensors
     """  # noqa: D301
-    from . import accuracy
+    from . import accuracy, credibility
     from .budgets import reach
     from .costs import CostTable
     from .generator import train_generator
     from .threads import torch_threads
 
+    outputs.check(out, outputs.GENERATOR, inputs=[*cost_paths, accuracy_path], force=force)
+    state = keeping.beside(
+        out, ".checkpoint", checkpoint, not no_checkpoint, "the state of training"
+    )
+    fitted = keeping.beside(out, ".fitted", None, not no_checkpoint, "the accuracy model")
     tables = [CostTable.load(path) for path in cost_paths]
     space = tables[0].space
-    with _progress(quiet=as_json) as progress, torch_threads(1):
+    with (
+        _keeper().keeping(state, fitted),
+        showing_progress(quiet=as_json) as progress,
+        torch_threads(1),
+    ):
         if accuracy_path.suffix == ".csv":
             archs, top1 = accuracy.load_table(accuracy_path, space)
-            model: accuracy.AccuracyModel = accuracy.fit(
-                space, archs, top1, seed=seed, progress=progress
-            )
+            fit = _kept_fits(fitted, partial(accuracy.fit, seed=seed, progress=progress), [seed])
+            model: AccuracyModel = fit(space, archs, top1)
         else:
             model = accuracy.load(accuracy_path, space)
         if cautious:
@@ -827,10 +944,15 @@ def train(
             tables,
             method=method,
             seed=seed,
-            checkpoint=checkpoint,
+            checkpoint=None if state is None else state.path,
             progress=progress,
         )
-    generator.save(out)
+        generator.save(out)
+    warnings = credibility.distinct(
+        credibility.of_model(model.report),
+        *(credibility.of_table(t.provenance, t.device) for t in generator.tables),
+        credibility.listed(generator.record),
+    )
     facts = {
         "generator": str(out),
         "accuracy_model": {"source": model.source, **model.report},
@@ -839,14 +961,39 @@ def train(
             {"metric": t.metric, "unit": t.unit, "device": t.device, "range": list(t.bounds)}
             for t in generator.tables
         ],
+        "warnings": warnings,
     }
     if as_json:
-        _print_json(facts)
+        say_json(facts)
         return
-    click.echo(f"accuracy model: {model.source}; held out: {_facts_line(dict(model.report))}")
+    _say_warnings(warnings)
+    say(f"accuracy model: {model.source}; held out: {_facts_line(dict(model.report))}")
     for table in generator.tables:
-        click.echo(f"reachable: {reach(table)} on {table.device}")
-    click.echo(f"written to {out}")
+        say(f"reachable: {reach(table)} on {table.device}")
+    say(f"written to {out}")
+
+
+def _budget(text: str) -> tuple[float, bool]:
+    """Read a budget: a number, and whether it is a percentage of the range."""
+    share = text.strip().endswith("%")
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError as error:
+        raise click.BadParameter(
+            f"a budget is a number, a percentage or inf: {error}", param_hint="--budget"
+        ) from error
+    if share and not 0 <= value <= 100:
+        raise click.BadParameter(
+            f"a share of the range is from 0% to 100%, found {text}", param_hint="--budget"
+        )
+    return value, share
+
+
+def _bound(value: float, share: bool, bounds: tuple[float, float]) -> float:
+    low, high = bounds
+    if not share:
+        return value
+    return high if value == 100 else low + (high - low) * value / 100
 
 
 @pnag.command()
@@ -857,8 +1004,8 @@ def train(
     type=str,
     multiple=True,
     required=True,
-    help="Upper bound in the table's unit, or inf for none; comma-separated for several costs; "
-    "repeatable.",
+    help="Upper bound in the table's unit, a share of the way from the cheapest to the dearest "
+    "network such as 50%, or inf for none; comma-separated for several costs; repeatable.",
 )
 @click.option(
     "--on-infeasible",
@@ -886,20 +1033,28 @@ def generate(
 
     \b
     Example:
-      pnag generate quickstart/generator.safetensors --budget 0.05 --budget inf
+      pnag generate quickstart/generator.safetensors --budget 50% --budget inf
     """  # noqa: D301
+    from . import credibility
     from .generator import Generator
 
-    try:
-        wanted = [[float(part) for part in budget.split(",")] for budget in budgets]
-    except ValueError as error:
-        raise click.BadParameter(f"a budget is a number: {error}", param_hint="--budget") from error
+    parsed = [[_budget(part) for part in budget.split(",")] for budget in budgets]
     generator = Generator.load(path)
-    if any(len(row) != len(generator.tables) for row in wanted):
-        names = ", ".join(table.describe() for table in generator.tables)
+    tables = generator.tables
+    if any(len(row) != len(tables) for row in parsed):
+        names = ", ".join(table.describe() for table in tables)
         raise click.BadParameter(
             f"this generator takes one number for each of: {names}", param_hint="--budget"
         )
+    wanted = [
+        [_bound(*part, table.bounds) for part, table in zip(row, tables, strict=True)]
+        for row in parsed
+    ]
+    warnings = credibility.distinct(
+        credibility.of_model(generator.model.report),
+        *(credibility.of_table(table.provenance, table.device) for table in tables),
+        credibility.listed(generator.record),
+    )
     options: dict[str, Any] = {
         "n_candidates": candidates,
         "on_infeasible": on_infeasible,
@@ -915,11 +1070,12 @@ def generate(
     notations = iter(generator.space.to_strings(answers.archs[feasible]))
     answered_by = [next(notations) if answered else None for answered in feasible]
     if as_json:
-        _print_json(
+        say_json(
             {
                 "space": generator.space.name,
                 "accuracy_source": generator.model.source,
                 "elapsed_ms": elapsed_ms,
+                "warnings": warnings,
                 "answers": [
                     {
                         # JSON knows no infinity: null is a cost that was left open.
@@ -939,8 +1095,11 @@ def generate(
             }
         )
         return
+    # Not where a program may read the table.
+    for line in warnings:
+        say(f"WARNING: {line}", error=True)
     head = [f"budget {unit}" for unit in units] + [f"cost {unit}" for unit in units]
-    _print_table(
+    say_table(
         [*head, "top-1 %", "from", "architecture"],
         [
             [f"{v:g}" for v in answers.budgets[i]]
@@ -956,8 +1115,8 @@ def generate(
         left=2,
     )
     for note in dict.fromkeys(filter(None, answers.notes)):
-        click.echo(note, err=True)
-    click.echo(f"({elapsed_ms:.1f} ms; top-1 is predicted: {generator.model.source})", err=True)
+        say(note, error=True)
+    say(f"({elapsed_ms:.1f} ms; top-1 is predicted: {generator.model.source})", error=True)
 
 
 @pnag.command()
@@ -966,6 +1125,7 @@ def generate(
 @_own_data_option
 @_other_data_option
 @click.option("--out", type=ANY_PATH, required=True, help="ONNX file to write.")
+@_force_option
 @_seed_option
 @_json_option
 def export(
@@ -974,6 +1134,7 @@ def export(
     images: str | None,
     other_data: bool,
     out: Path,
+    force: bool,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -988,24 +1149,31 @@ def export(
       pnag export --supernet quickstart/supernet.safetensors \\
           --arch "2,1,2:3,5,0,5,0,0,7,3,0:2,4,0,4,0,0,1,4,0" --out net.onnx
     """  # noqa: D301
+    from . import credibility
     from . import export as library
     from . import supernet as supernets
 
+    outputs.check(out, outputs.ONNX, inputs=[supernet_path, *_files(images)], force=force)
     net = supernets.load(supernet_path)
     row = net.space.from_strings([arch])[0]
     known = net.trained_on
     # Held-out images are at hand where they are given, or come with the package.
-    at_hand = images is not None or (known is not None and known.name == "digits")
+    at_hand = images is not None or (known is not None and known.name == _DIGITS)
     dataset = supernets.images_of(net, images, seed=seed) if at_hand else None
     network = supernets.recalibrate(net.extract(row), dataset, other_data=other_data)
     library.to_onnx(network, out, metadata={"architecture": arch, "space": net.space.name})
-    top1 = None
+    top1, warnings = None, []
     if dataset is not None:
-        top1 = supernets.accuracy(network, dataset.validation.images, dataset.validation.labels)
+        judged = dataset.validation
+        top1 = supernets.accuracy(network, judged.images, judged.labels)
+        warnings = credibility.of_judged(
+            [top1], len(dataset.classes), len(judged), what="exported networks"
+        )
     if as_json:
-        _print_json({"onnx": str(out), "arch": arch, "top1_validation": top1})
+        say_json({"onnx": str(out), "arch": arch, "top1_validation": top1, "warnings": warnings})
         return
-    click.echo(
+    _say_warnings(warnings)
+    say(
         f"{out}: statistics from the images that the supernet carries; give --data to judge it"
         if top1 is None
         else f"{out}: top-1 {100 * top1:.1f} % on validation images"
@@ -1021,9 +1189,12 @@ def export(
     "gains of a saved front it confirms.",
 )
 @click.option("--out", type=ANY_PATH, help="With --judge: every member's verdict (JSON).")
+@_force_option
 @_seed_option
 @_json_option
-def report(path: Path, judge: Path | None, out: Path | None, seed: int, as_json: bool) -> None:
+def report(
+    path: Path, judge: Path | None, out: Path | None, force: bool, seed: int, as_json: bool
+) -> None:
     """Write the picture and the page of a run anew, or judge a saved front.
 
     \b
@@ -1033,8 +1204,12 @@ def report(path: Path, judge: Path | None, out: Path | None, seed: int, as_json:
     \b
     Example:
       pnag report quickstart
-      pnag report front.json --judge other.safetensors
+      pnag report quickstart/front.json --judge other.safetensors
     """  # noqa: D301
+    if out is not None:
+        if judge is None:
+            raise click.UsageError("--out goes with --judge; a run's report is written beside it")
+        outputs.check(out, outputs.VERDICTS, inputs=[path, judge], force=force)
     if judge is not None:
         _judge_front(path, judge, out, seed, as_json)
         return
@@ -1049,28 +1224,36 @@ def report(path: Path, judge: Path | None, out: Path | None, seed: int, as_json:
 
 
 def _judge_front(path: Path, judge: Path, out: Path | None, seed: int, as_json: bool) -> None:
-    from . import accuracy
-    from .accuracy.validation import CONFIRMATION_HEAD, saved_front
+    from . import accuracy, credibility
+    from .accuracy.validation import CONFIRMATION_HEAD, FrontLike, saved_front
+    from .report import REPORT_FORMAT, FrontReport
 
-    front = saved_front(path)
-    if judge.suffix == ".csv":
-        archs, top1 = accuracy.load_table(judge, front.space)
-        with _progress(quiet=as_json) as progress:
-            model: accuracy.AccuracyModel = accuracy.fit(
-                front.space, archs, top1, seed=seed, progress=progress
-            )
+    if path.is_dir():
+        path = path / "front.json"
+    model: AccuracyModel | None = None if judge.suffix == ".csv" else accuracy.load(judge)
+    front: FrontLike
+    if outputs.kind_of(path) == REPORT_FORMAT:
+        front = FrontReport.load(path).front(path, None if model is None else model.space)
     else:
+        front = saved_front(path)
+    if model is None:
+        archs, top1 = accuracy.load_table(judge, front.space)
+        with showing_progress(quiet=as_json) as progress:
+            model = accuracy.fit(front.space, archs, top1, seed=seed, progress=progress)
+    elif judge.suffix in (".pth", ".pt"):
         model = accuracy.load(judge, front.space)
     found = accuracy.confirm(front, model)
     if out is not None:
         found.save(out)
+    warnings = credibility.of_model(model.report)
     if as_json:
-        _print_json(found.to_dict())
+        say_json({**found.to_dict(), "warnings": warnings})
         return
-    _print_table(CONFIRMATION_HEAD, found.table())
-    click.echo()
+    _say_warnings(warnings)
+    say_table(CONFIRMATION_HEAD, found.table())
+    say()
     for line in found.findings():
-        click.echo(line)
+        say(line)
 
 
 @pnag.command()
@@ -1087,10 +1270,10 @@ def doctor(as_json: bool) -> None:
     checks = examine()
     healthy = not any(check.status == "broken" for check in checks)
     if as_json:
-        _print_json({"ok": healthy, "checks": [dataclasses.asdict(check) for check in checks]})
+        say_json({"ok": healthy, "checks": [dataclasses.asdict(check) for check in checks]})
     else:
         for check in checks:
             remedy = f"; {check.remedy}" if check.remedy else ""
-            click.echo(f"{check.status:<7} {check.subject}: {check.detail}{remedy}")
+            say(f"{check.status:<7} {check.subject}: {check.detail}{remedy}")
     if not healthy:
         sys.exit(1)

@@ -6,6 +6,7 @@ its inputs have not changed, so an interrupted run goes on where it stopped.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import platform
@@ -18,15 +19,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import accuracy, costs, data, files, spaces
+from . import accuracy, costs, credibility, data, files, outputs, spaces
 from .costs import CostTable
 from .data import ImageData
-from .errors import InvalidInputError, MissingDependencyError
+from .errors import (
+    FileAccessError,
+    FileFormatError,
+    InvalidInputError,
+    MissingDependencyError,
+)
 from .generator import Generated, Generator, train_generator
 from .progress import ProgressCallback, ignore_progress
 from .report import Answer, Evaluated, FrontReport
 from .search import extremes
 from .spaces import Archs, SearchSpace
+from .terminal import duration
 from .threads import torch_threads
 
 __all__ = ["QuickstartSettings", "run"]
@@ -70,60 +77,177 @@ class QuickstartSettings:
     seed: int = 0
 
 
-class _Run:
-    """The record of a run: which step made which file from which inputs, and how long it took."""
+# What steps depend on besides their inputs and what a whole folder depends on. These may change
+# from one call to the next: the steps that depend on them are done anew, from what is kept of them.
+_CHANGEABLE = {"accuracy table": ("architectures",), "proof": ("budgets",)}
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any], notice: Callable[[str], None]):
-        self.folder, self.notice = folder, notice
-        self.path = folder / "run.json"
+_RECORD = "run.json"
+
+# A step that took so long before is announced with its time.
+_LONG_SECONDS = 5.0
+
+
+class _Run:
+    """The record of a run: which step made which file from which inputs, and how long it took.
+
+    It is written before the first step, so that a folder is known as that of a run from then on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: Mapping[str, Any],
+        notice: Callable[[str], None],
+        progress: ProgressCallback,
+    ) -> None:
+        self.folder, self.notice, self.progress = folder, notice, progress
+        self.path = folder / _RECORD
         self.identity = dict(identity)
         self.steps: dict[str, Any] = {}
+        self._spent: dict[str, float] = {}
         if self.path.exists():
-            document = files.read_json(self.path, RUN_FORMAT, RUN_VERSION)
-            found = files.require(document, "identity", dict, self.path)
-            if found != self.identity:
-                changed = sorted(
-                    key for key in self.identity if found.get(key) != self.identity[key]
-                )
-                raise InvalidInputError(
-                    f"'{folder}' holds a run with other settings ({', '.join(changed)} differ); "
-                    "choose another output folder, or delete this one"
-                )
-            self.steps = files.require(document, "steps", dict, self.path)
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            self._read()
+        elif folder.exists() and not _fresh(folder):
             raise InvalidInputError(
                 f"'{folder}' exists and is not the folder of an earlier run; choose another output "
                 "folder"
             )
 
+    def _read(self) -> None:
+        document = files.read_json(self.path, RUN_FORMAT, RUN_VERSION)
+        found = files.require(document, "identity", dict, self.path)
+        settings = files.require(found, "settings", dict, self.path)
+        differences = _differences(found, self.identity)
+        if differences:
+            raise InvalidInputError(
+                f"'{self.folder}' holds a run with other settings: {'; '.join(differences)}. Only "
+                "'architectures' and 'budgets' may change within a folder: give the settings of "
+                "that run to go on with it, choose another output folder, or delete this one"
+            )
+        for name, value in settings.items():
+            now = self.identity["settings"].get(name)
+            if now != value and name in ("architectures", "budgets"):
+                self.notice(f"{name}: {value} in the earlier run, now {now}")
+        self.steps = files.require(document, "steps", dict, self.path)
+        for name, step in self.steps.items():
+            if not isinstance(step, dict):
+                raise FileFormatError(f"'{self.path}': step '{name}' should be an object")
+            # The first records name the settings once for all steps.
+            step.setdefault("settings", {key: settings.get(key) for key in _needed(name)})
+        spent = files.require({"spent": {}, **document}, "spent", dict, self.path)
+        for name in spent:
+            self._spent[name] = float(files.require(spent, name, (int, float), self.path))
+
+    def write(self) -> None:
+        """Write the record."""
+        body = {"identity": self.identity, "steps": self.steps, "spent": self._spent}
+        files.write_json(self.path, RUN_FORMAT, RUN_VERSION, body)
+
     def step(
-        self, name: str, *, needs: Sequence[str], makes: str, work: Callable[[Path], Any]
+        self,
+        name: str,
+        *,
+        needs: Sequence[str],
+        makes: str,
+        work: Callable[[Path, Path], Any],
+        state: str = "",
+        keeps_state: bool = False,
     ) -> None:
-        """Run `work` unless `makes` is there and was made from the same `needs`."""
+        """Run `work` unless `makes` is there and was made from the same `needs` and settings.
+
+        Parameters
+        ----------
+        work : callable
+            Called with the path of what it makes, and that of a file of its own in ``work/``, where
+            it keeps what it goes on from when it is stopped. Other inputs, another file.
+        state : str
+            Name of that file, with ``{}`` for what tells inputs apart.
+        keeps_state : bool
+            The file stays when the step is done, for other settings to go on from.
+        """
         target = self.folder / makes
         inputs = {need: _digest(self.folder / need) for need in needs}
+        settings = {key: self.identity["settings"][key] for key in _needed(name)}
         done = self.steps.get(name)
-        if done and done.get("inputs") == inputs and target.exists():
+        if (
+            done
+            and done.get("inputs") == inputs
+            and done["settings"] == settings
+            and target.exists()
+        ):
+            if state and not keeps_state:  # left by a run that was killed here
+                (self.folder / "work" / state.format(_joined(inputs))).unlink(missing_ok=True)
             self.notice(f"{name}: kept from the earlier run ({makes})")
             return
-        started = time.monotonic()
+        before = done.get("seconds") if done else None
+        known = isinstance(before, (int, float)) and before >= _LONG_SECONDS
+        last_time = f"; took {duration(float(before or 0))} before" if known else ""
+        self.progress(f"{name}: making {makes}{last_time}", 0, 0)
         files.make_folder(target.parent)
-        facts = work(target)
+        own = files.make_folder(self.folder / "work") / state.format(_joined(inputs))
+        started = time.monotonic()
+        try:
+            facts = work(target, own)
+        except BaseException:
+            self._spent[name] = self._spent.get(name, 0.0) + time.monotonic() - started
+            # Only the time would be lost; what stopped the work is what has to be told.
+            with contextlib.suppress(FileAccessError):
+                self.write()
+            raise
+        seconds = self._spent.pop(name, 0.0) + time.monotonic() - started
         self.steps[name] = {
             "made": makes,
             "inputs": inputs,
-            "seconds": round(time.monotonic() - started, 2),
+            "settings": settings,
+            "seconds": round(seconds, 2),
             **({"facts": facts} if isinstance(facts, dict) else {}),
         }
-        files.write_json(
-            self.path, RUN_FORMAT, RUN_VERSION, {"identity": self.identity, "steps": self.steps}
-        )
+        self.write()
+        if state and not keeps_state:
+            own.unlink(missing_ok=True)
         self.notice(f"{name}: {self.steps[name]['seconds']:.1f} s ({makes})")
 
     def facts(self, name: str) -> dict[str, Any]:
         """Return what a step noted about its result."""
         facts: dict[str, Any] = self.steps.get(name, {}).get("facts", {})
         return facts
+
+
+def _needed(step: str) -> tuple[str, ...]:
+    return _CHANGEABLE.get(step, ())
+
+
+def _joined(inputs: Mapping[str, str]) -> str:
+    return hashlib.sha256(repr(sorted(inputs.items())).encode()).hexdigest()[:12]
+
+
+def _fresh(folder: Path) -> bool:
+    """Tell whether a run may start in a folder that is there."""
+    if not folder.is_dir():
+        return False
+    # A run that was killed while it wrote its first record leaves what it was writing.
+    return all(entry.name.startswith(f".{_RECORD}.") for entry in folder.iterdir())
+
+
+def _differences(found: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say what a run depends on as a whole and differs, with both values."""
+    differences = []
+    earlier, settings = found["settings"], now["settings"]
+    same_space = "space" in found and found["space"] == now["space"]
+    for name, value in settings.items():
+        if name in ("architectures", "budgets") or (same_space and name in ("space", "resolution")):
+            continue
+        if earlier.get(name) != value:
+            differences.append(f"{name} was {earlier.get(name)!r}, now {value!r}")
+    if "space" in found and not same_space and earlier.get("space") == settings["space"]:
+        differences.append(f"the definition of space '{settings['space']}' has changed since")
+    if found.get("data") != now["data"]:
+        before = found.get("images")
+        if before != now["images"]:
+            differences.append(f"images were '{before}', now '{now['images']}', which are others")
+        elif not differences:  # the seed splits them, and the space says how large they are
+            differences.append(f"the images in '{before}' have changed since")
+    return differences
 
 
 def run(
@@ -151,6 +275,10 @@ def run(
     -------
     FrontReport
 
+    A run that was killed or interrupted goes on where it was when it is called again. So does one
+    that is asked for other `architectures` or `budgets`: only what depends on them is done anew,
+    and what was judged and measured before is not judged and measured again.
+
     Raises
     ------
     PnagError
@@ -165,12 +293,21 @@ def run(
         )
     if settings.budgets < 1 or settings.epochs < 1:
         raise InvalidInputError("budgets and epochs should be at least 1")
+    folder = Path(out)
+    sources = [images] if images != DIGITS else []
+    sources += [settings.space] if settings.space not in spaces.names() else []
+    outputs.check_folder(folder, inputs=sources, what="the output folder")
     _require_everything()
     dataset, space = _load_images(images, settings)
-    identity = {"settings": asdict(settings), "images": images, "data": dataset.fingerprint}
-    folder = Path(out)
-    record = _Run(folder, identity, notice)
+    identity = {
+        "settings": asdict(settings),
+        "images": images,
+        "data": dataset.fingerprint,
+        "space": space.fingerprint,
+    }
+    record = _Run(folder, identity, notice, progress)
     files.make_folder(folder)
+    record.write()
     with torch_threads(1):
         _run_steps(record, space, dataset, settings, progress)
     report = FrontReport.load(folder / "front.json")
@@ -191,37 +328,41 @@ def _run_steps(
         "supernet",
         needs=[],
         makes="supernet.safetensors",
-        work=lambda path: _train_supernet(path, folder, space, dataset, settings, progress),
+        state="supernet_checkpoint.safetensors",
+        work=lambda path, own: _train_supernet(path, own, space, dataset, settings, progress),
     )
     record.step(
         "accuracy table",
         needs=["supernet.safetensors"],
         makes="accuracy.csv",
-        work=lambda path: _judge(path, folder, space, dataset, settings, progress),
+        state="judged-{}.json",
+        keeps_state=True,
+        work=lambda path, own: _judge(path, own, folder, space, dataset, settings, progress),
     )
     record.step(
         "accuracy model",
         needs=["accuracy.csv"],
         makes="accuracy_model.safetensors",
-        work=lambda path: _fit_accuracy(path, folder, space, settings, progress),
+        work=lambda path, _: _fit_accuracy(path, folder, space, settings, progress),
     )
     record.step(
         "cost table",
         needs=[],
         makes="cost_table.json",
-        work=lambda path: _measure(path, folder, space, settings, progress),
+        work=lambda path, _: _measure(path, folder, space, settings, progress),
     )
     record.step(
         "generator",
         needs=["accuracy_model.safetensors", "cost_table.json"],
         makes="generator.safetensors",
-        work=lambda path: _train_generator(path, folder, space, settings, progress),
+        state="generator-{}.safetensors",
+        work=lambda path, own: _train_generator(path, own, folder, space, settings, progress),
     )
     record.step(
         "proof",
         needs=["supernet.safetensors", "accuracy.csv", "generator.safetensors"],
         makes="front.json",
-        work=lambda path: _prove(path, record, space, dataset, settings, progress),
+        work=lambda path, _: _prove(path, record, space, dataset, settings, progress),
     )
 
 
@@ -265,7 +406,7 @@ def _load_images(images: str, settings: QuickstartSettings) -> tuple[ImageData, 
 
 def _train_supernet(
     path: Path,
-    folder: Path,
+    checkpoint: Path,
     space: SearchSpace,
     dataset: ImageData,
     settings: QuickstartSettings,
@@ -274,7 +415,6 @@ def _train_supernet(
     from . import supernet
 
     net = supernet.build(space, seed=settings.seed)
-    checkpoint = files.make_folder(folder / "work") / "supernet_checkpoint.safetensors"
     log = supernet.train(
         net,
         dataset,
@@ -295,6 +435,7 @@ def _train_supernet(
 
 def _judge(
     path: Path,
+    journal: Path,
     folder: Path,
     space: SearchSpace,
     dataset: ImageData,
@@ -305,7 +446,9 @@ def _judge(
 
     net = supernet.load(folder / "supernet.safetensors")
     archs = _table_architectures(space, settings)
-    top1 = supernet.evaluate(net, archs, dataset, split="validation", progress=progress)
+    top1 = supernet.evaluate(
+        net, archs, dataset, split="validation", journal=journal, progress=progress
+    )
     accuracy.save_table(path, space, archs, top1)
     return {
         "architectures": len(archs),
@@ -380,6 +523,7 @@ def _plain(value: object) -> bool:
 
 def _train_generator(
     path: Path,
+    checkpoint: Path,
     folder: Path,
     space: SearchSpace,
     settings: QuickstartSettings,
@@ -387,7 +531,9 @@ def _train_generator(
 ) -> dict[str, Any]:
     model = accuracy.load(folder / "accuracy_model.safetensors", space)
     table = CostTable.load(folder / "cost_table.json").for_space(space)
-    generator = train_generator(space, model, [table], seed=settings.seed, progress=progress)
+    generator = train_generator(
+        space, model, [table], seed=settings.seed, checkpoint=checkpoint, progress=progress
+    )
     generator.save(path)
     return {key: value for key, value in generator.record.items() if _plain(value)}
 
@@ -420,7 +566,13 @@ def _prove(
     networks = [supernet.recalibrate(net.extract(arch), dataset) for arch in answers.archs]
     weights = [supernet.folded_weights(network) for network in networks]
     times = latency.measure_networks(
-        space, answers.archs, target=settings.target, weights=weights, progress=progress
+        space,
+        answers.archs,
+        target=settings.target,
+        weights=weights,
+        # Not that of the table: some of these networks may be among those it was fitted to.
+        work_dir=folder / "work" / "proof",
+        progress=progress,
     )
     # A machine that has changed its clock since the table was measured says nothing about the
     # table: the reference program, timed beside everything, takes that out.
@@ -446,6 +598,7 @@ def _prove(
     _report(
         record,
         space,
+        dataset,
         generator,
         answers,
         notations,
@@ -476,6 +629,7 @@ def _best_evaluated(folder: Path, table: CostTable, budgets: npt.NDArray[np.floa
 def _report(
     record: _Run,
     space: SearchSpace,
+    dataset: ImageData,
     generator: Generator,
     answers: Generated,
     notations: Sequence[str],
@@ -539,6 +693,28 @@ def _report(
                 **files.provenance(),
             },
         },
+        warnings=tuple(_doubts(generator, dataset, top1, test)),
+        definition=space.definition,
+    )
+
+
+def _doubts(
+    generator: Generator,
+    dataset: ImageData,
+    evaluated: npt.NDArray[np.float64],
+    answered: Sequence[float],
+) -> list[str]:
+    """Say what makes the run worthless, worst first."""
+    classes, table = len(dataset.classes), generator.tables[0]
+    return credibility.distinct(
+        credibility.of_judged(
+            evaluated, classes, len(dataset.validation), what="evaluated architectures"
+        ),
+        credibility.of_judged(answered, classes, len(dataset.test), what="generated networks"),
+        credibility.of_model(generator.model.report),
+        credibility.of_table(table.provenance, table.device),
+        credibility.listed(generator.record),
+        dataset.warnings,
     )
 
 

@@ -8,17 +8,25 @@ import html
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from . import files, pareto
-from .errors import FileFormatError, MissingDependencyError
+from .errors import FileFormatError, InvalidInputError, MissingDependencyError
+from .terminal import printable
+
+if TYPE_CHECKING:
+    from .spaces import Archs, SearchSpace
 
 __all__ = ["Answer", "Evaluated", "FrontReport"]
 
 REPORT_FORMAT = "pnag-front-report"
 REPORT_VERSION = 1
+
+# No figure of a run comes near.
+_HUGE = 1e30
 
 # A device whose speed changes by less is called steady.
 _STEADY = 0.02
@@ -66,6 +74,17 @@ class Answer:
         return self.measured_latency_ms / self.predicted_latency_ms - 1
 
 
+@dataclass(frozen=True, eq=False)
+class ReportedFront:
+    """The answers of a report as a front: cheapest first, as they were predicted."""
+
+    space: SearchSpace
+    archs: Archs
+    top1: npt.NDArray[np.float64]
+    costs: npt.NDArray[np.float64]
+    accuracy_source: str
+
+
 @dataclass(frozen=True)
 class FrontReport:
     """Everything that the picture and the page are made of.
@@ -77,6 +96,10 @@ class FrontReport:
         table was, by a reference program. Measured latencies are divided by it.
     sections : dict
         Named facts for the page (section -> name -> value), in the order they are shown.
+    warnings : sequence of str
+        What makes the whole doubtful, with the remedy; shown before anything else.
+    definition : mapping, optional
+        Of the space; absent in the first reports.
     """
 
     space: str
@@ -86,6 +109,8 @@ class FrontReport:
     answers: Sequence[Answer]
     slowdown: float = 1.0
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    definition: Mapping[str, Any] | None = None
 
     # --- files -------------------------------------------------------------------------------
 
@@ -102,13 +127,54 @@ class FrontReport:
                 files.require(document, "space", str, path),
                 files.require(document, "device", str, path),
                 files.require(document, "accuracy_source", str, path),
-                tuple(Evaluated(**row) for row in files.require(document, "evaluated", list, path)),
-                tuple(Answer(**row) for row in files.require(document, "answers", list, path)),
-                float(files.require(document, "slowdown", (int, float), path)),
-                files.require(document, "sections", dict, path),
+                _rows(Evaluated, document, "evaluated", path),
+                _rows(Answer, document, "answers", path),
+                _slowdown(document, path),
+                _sections(document, path),
+                _warnings(document, path),
+                files.require(
+                    {"definition": None, **document}, "definition", (dict, type(None)), path
+                ),
             )
         except TypeError as error:
             raise FileFormatError(f"'{path}' is not a valid front report: {error}") from error
+
+    def front(self, path: files.StrPath, space: SearchSpace | None = None) -> ReportedFront:
+        """Return the answers as a front, for `pnag_fast.accuracy.confirm`.
+
+        Parameters
+        ----------
+        path : path
+            Where the report was read, for errors.
+        space : SearchSpace, optional
+            Of a report that does not define its own; default: the built-in one of its name.
+        """
+        from . import spaces
+
+        if self.definition is not None:
+            space = spaces.from_definition(dict(self.definition), f"'{path}'")
+        elif space is None or space.name != self.space:
+            if self.space not in spaces.names():
+                raise InvalidInputError(
+                    f"'{path}' does not define its space '{self.space}', as reports of this "
+                    "release do; judge it by an accuracy model of that space, which does, or run "
+                    "the quickstart again in its folder"
+                )
+            space = spaces.get(self.space)
+        answers = sorted(self.answers, key=lambda answer: answer.predicted_latency_ms)
+        try:
+            archs = space.from_strings([answer.arch for answer in answers])
+        except InvalidInputError as error:
+            raise FileFormatError(
+                f"'{path}' is not a report of space '{space.name}': {error}"
+            ) from error
+        return ReportedFront(
+            space,
+            archs,
+            np.array([answer.predicted_top1 for answer in answers]),
+            np.array([[answer.predicted_latency_ms] for answer in answers]),
+            self.accuracy_source,
+        )
 
     def write_csv(self, path: files.StrPath) -> None:
         """Write one line per budget."""
@@ -229,9 +295,13 @@ class FrontReport:
             zorder=4,
             label="generated, measured (unseen test images)",
         )
-        axes.set_xlabel(f"latency on {self.device} (ms); grey lines are the budgets asked")
+        # As they are: a dollar sign in a name starts no formula.
+        axes.set_xlabel(
+            f"latency on {printable(self.device)} (ms); grey lines are the budgets asked",
+            parse_math=False,
+        )
         axes.set_ylabel("top-1 (%)")
-        axes.set_title(f"{self.space}: one generator, every budget")
+        axes.set_title(f"{printable(self.space)}: one generator, every budget", parse_math=False)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(loc="lower right", frameon=False)
         buffer = io.BytesIO()
@@ -244,24 +314,28 @@ class FrontReport:
         """Return one self-contained page: the picture, the table, and how it was made."""
         image = base64.b64encode(picture).decode("ascii")
         sections = "".join(
-            f"<h2>{html.escape(name)}</h2><table class=facts>"
+            f"<h2>{_html(name)}</h2><table class=facts>"
             + "".join(
-                f"<tr><th>{html.escape(str(key))}</th><td>{html.escape(_text(value))}</td></tr>"
+                f"<tr><th>{_html(str(key))}</th><td>{_html(_text(value))}</td></tr>"
                 for key, value in facts.items()
             )
             + "</table>"
             for name, facts in self.sections.items()
         )
-        findings = "".join(f"<li>{html.escape(line)}</li>" for line in self.findings())
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in TABLE_HEAD)
+        warnings = "".join(f"<li>{_html(line)}</li>" for line in self.warnings)
+        if warnings:
+            title = "<b>Before you believe any of this:</b>"
+            warnings = f"<div class=warnings>{title}<ul>{warnings}</ul></div>"
+        findings = "".join(f"<li>{_html(line)}</li>" for line in self.findings())
+        head = "".join(f"<th>{_html(name)}</th>" for name in TABLE_HEAD)
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            "<tr>" + "".join(f"<td>{_html(cell)}</td>" for cell in row) + "</tr>"
             for row in self.table()
         )
         return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>pnag_fast: {html.escape(self.space)} on {html.escape(self.device)}</title>
+<title>pnag_fast: {_html(self.space)} on {_html(self.device)}</title>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
        color: #222; background: #fff; }}
@@ -273,8 +347,10 @@ th, td {{ padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #dd
 .facts th, .facts td, td:last-child {{ text-align: left; font-weight: normal; }}
 .facts th {{ color: #555; white-space: nowrap; vertical-align: top; }}
 .facts td, td:last-child {{ overflow-wrap: anywhere; }}
+.warnings {{ border: 2px solid #d55e00; padding: .5rem 1rem; }}
 </style></head><body>
-<h1>{html.escape(self.space)} on {html.escape(self.device)}</h1>
+<h1>{_html(self.space)} on {_html(self.device)}</h1>
+{warnings}
 <p>One generator was trained on {len(self.evaluated)} measured architectures and a latency table of
 this device. It was then asked for {len(self.answers)} budgets that it had not been trained on;
 each network it answered with was extracted from the supernet, its accuracy measured on held-out
@@ -284,7 +360,7 @@ images, and its latency measured whole.</p>
 <div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
 <h2>Where predictions were off</h2>
 <ul>{findings}</ul>
-<p>Top-1 is predicted by: {html.escape(self.accuracy_source)}.</p>
+<p>Top-1 is predicted by: {_html(self.accuracy_source)}.</p>
 {sections}
 </body></html>
 """
@@ -318,6 +394,58 @@ TABLE_HEAD = (
     "MACs (M)",
     "architecture",
 )
+
+
+_Row = TypeVar("_Row", Evaluated, Answer)
+
+
+def _rows(
+    kind: type[_Row], document: Mapping[str, Any], key: str, path: files.StrPath
+) -> tuple[_Row, ...]:
+    """Read rows whose fields are what the class says: text or numbers."""
+    rows = []
+    for index, row in enumerate(files.require(document, key, list, path)):
+        made = kind(**row)
+        for entry in fields(kind):
+            value: Any = getattr(made, entry.name)
+            if not _fits(value, str(entry.type)):
+                raise FileFormatError(
+                    f"'{path}': '{entry.name}' of {key}[{index}] should be {entry.type}, found "
+                    f"{value!r:.40}"
+                )
+        rows.append(made)
+    return tuple(rows)
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if kind == "str":
+        return isinstance(value, str)
+    number = isinstance(value, int if kind == "int" else (int, float))
+    return number and not isinstance(value, bool) and -_HUGE < value < _HUGE
+
+
+def _slowdown(document: Mapping[str, Any], path: files.StrPath) -> float:
+    value = files.require(document, "slowdown", (int, float), path)
+    if not 0 < value < _HUGE:
+        raise FileFormatError(f"'{path}': 'slowdown' should be a positive number, found {value!r}")
+    return float(value)
+
+
+def _warnings(document: Mapping[str, Any], path: files.StrPath) -> tuple[str, ...]:
+    listed: Sequence[Any] = files.require({"warnings": [], **document}, "warnings", list, path)
+    return tuple(map(str, listed))
+
+
+def _sections(document: Mapping[str, Any], path: files.StrPath) -> dict[str, Any]:
+    sections: dict[str, Any] = files.require(document, "sections", dict, path)
+    for name in sections:
+        files.require(sections, name, dict, path)
+    return sections
+
+
+def _html(text: object) -> str:
+    """Escape what would be markup, and what a browser would obey or a reader not see."""
+    return html.escape(printable(text))
 
 
 def _signed(fraction: float) -> str:

@@ -39,6 +39,10 @@ PRECISIONS = {
 _JUDGED = 1000
 
 
+# An epoch may take hours. Writing takes a second or two where a supernet is that large.
+WRITE_EVERY_S = 120.0
+
+
 @dataclass(frozen=True)
 class TrainingLog:
     """A finished training.
@@ -163,7 +167,7 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
         the weights of a run that was never interrupted. It must come from the same space, data and
         options.
     checkpoint_every : int, optional
-        Also write it after so many steps.
+        Also write it after so many steps. Default: when two minutes have passed.
     progress : callable
         Called after each step.
 
@@ -238,6 +242,7 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
         saved.read(state)
     resumed_after = len(state.records)
     done = steps * resumed_after + state.position.step
+    written = time.monotonic()
 
     with contextlib.ExitStack() as context:
         largest = net.layers(extremes(net.space)[1])
@@ -303,10 +308,16 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
                 done += 1
                 progress("training the supernet", done, total)
                 whole = step + 1 == steps
-                if saved and checkpoint_every and done % checkpoint_every == 0 and not whole:
+                due = (
+                    time.monotonic() - written >= WRITE_EVERY_S
+                    if checkpoint_every is None
+                    else done % checkpoint_every == 0
+                )
+                if saved and due and not whole:
                     state.seconds = time.perf_counter() - started
                     state.position = Position(state.position.phase, epoch, step + 1)
                     saved.write(state, writes=rank == 0)
+                    written = time.monotonic()
 
             state.record(phase, rate, steps, time.perf_counter() - started)
             state.position = Position(state.position.phase, epoch + 1, 0)
@@ -316,6 +327,7 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
                     state.keep_teacher(phases[0].allowed.largest(net.space)[0])
             if saved is not None:
                 saved.write(state, writes=rank == 0)
+                written = time.monotonic()
     net.set_active(extremes(net.space)[1])
     net.eval()
     name = recipe if isinstance(recipe, str) else "custom"

@@ -1,0 +1,110 @@
+"""What a command keeps of unfinished work, and what it may say about it when it is stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import outputs
+from .errors import FileAccessError
+
+
+@dataclass(frozen=True)
+class State:
+    """A file or folder that unfinished work goes on from.
+
+    Attributes
+    ----------
+    holds : str
+        What is in it, as a person would say it.
+    temporary : bool
+        It goes when the work is done; what a user named stays.
+    head : int
+        Lines at its start that hold nothing yet.
+    """
+
+    path: Path
+    holds: str
+    temporary: bool = True
+    head: int = 0
+
+    def there(self) -> bool:
+        """Tell whether there is anything in it."""
+        try:
+            if self.path.is_dir():
+                return any(self.path.iterdir())
+            if self.head:
+                with self.path.open("rb") as stream:
+                    return sum(1 for _ in itertools.islice(stream, self.head + 1)) > self.head
+            return self.path.stat().st_size > 0
+        except OSError:
+            return False
+
+
+@dataclass
+class Keeper:
+    """Knows the states of the command that runs."""
+
+    states: list[State] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def keeping(self, *states: State | None) -> Iterator[None]:
+        """Do work that keeps `states`; when it is done, remove the temporary ones.
+
+        A work that fails or is interrupted leaves them, and `summary` tells of them.
+        """
+        mine = [state for state in states if state is not None]
+        self.states += mine
+        yield
+        for state in mine:
+            self.states.remove(state)
+            if state.temporary:
+                _remove(state.path)
+
+    def summary(self) -> str:
+        """Say what is kept, and how to go on from it; only what is there counts."""
+        kept = [state for state in self.states if state.there()]
+        if not kept:
+            return "nothing of it was kept; run the same command again to start anew"
+        places = " and ".join(f"{state.holds} in '{state.path}'" for state in kept)
+        return f"kept: {places}; run the same command again to go on"
+
+    def paths(self) -> list[str]:
+        """Paths of the states that are there."""
+        return [str(state.path) for state in self.states if state.there()]
+
+
+def beside(
+    out: Path, suffix: str, named: Path | None, wanted: bool, holds: str, *, head: int = 0
+) -> State | None:
+    """Return the state that a command keeps: where the user said, else beside its output.
+
+    Parameters
+    ----------
+    named : Path, optional
+        What the user named; it stays when the work is done.
+    wanted : bool
+        False where the user wants none.
+    """
+    if not wanted:
+        return None
+    if named is not None:
+        return State(named, holds, temporary=False, head=head)
+    path = outputs.beside(out, suffix)
+    return None if path is None else State(path, holds, head=head)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder of files with what it holds."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            for entry in path.iterdir():
+                _remove(entry)
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileAccessError(f"cannot remove '{path}': {error.strerror or error}") from error
