@@ -220,6 +220,31 @@ TEST(tables_and_spaces_without_windows_are_refused) {
     }
 }
 
+// A sampler keeps what it planned for its last window: one end in common is not the same window.
+TEST(windows_one_after_another_are_those_of_fresh_samplers) {
+    const Problem problem(mixed(), -1, 0.0);
+    const std::size_t n_slots = problem.space.n_slots();
+    std::vector<std::uint8_t> rows(200 * n_slots);
+    std::vector<std::uint8_t> expected(rows.size());
+    problem.space.sample_uniform(1, rows, 1);
+    std::vector<double> costs(200);
+    CostTables(problem.spec()).lookup(rows, costs, 1);
+    std::sort(costs.begin(), costs.end());
+    const WindowSampler sampler(problem.space, problem.spec());
+    for (const auto& [low, high] : std::vector<std::pair<double, double>>{{costs[20], costs[100]},
+                                                                          {costs[90], costs[100]},
+                                                                          {costs[90], costs[180]},
+                                                                          {costs[90], costs[180]},
+                                                                          {costs[5], costs[180]}}) {
+        sampler.sample(low, high, 7, rows, 1);
+        WindowSampler(problem.space, problem.spec()).sample(low, high, 7, expected, 1);
+        CHECK(rows == expected);
+        CostTables(problem.spec()).lookup(rows, costs, 1);
+        CHECK(*std::min_element(costs.begin(), costs.end()) >= low);
+        CHECK(*std::max_element(costs.begin(), costs.end()) <= high);
+    }
+}
+
 // One in 10^10 of the range of some 10^19 architectures: rows of two units together, sorted by
 // cost, find them. Among those of one unit they are so rare that the search would give up.
 TEST(narrow_windows_are_drawn_from_two_units) {
