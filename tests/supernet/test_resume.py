@@ -85,7 +85,7 @@ def command(out, checkpoint="-", recipe="progressive", slow=0.0, stop_at=-1):
 
 
 def weights(path):
-    return pf.files.read_safetensors(path, "pnag-supernet", 1)[0]
+    return pf.files.read_safetensors(path, "pnag-supernet", 2)[0]
 
 
 @pytest.mark.timeout(240)
