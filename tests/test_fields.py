@@ -307,3 +307,33 @@ def test_journals_of_judging(variants, tmp_path):
             journal.add({"c": 1})
 
     try_all(300, 150, attempt)
+
+
+def test_records_of_runs(variants, tmp_path):
+    from pnag_fast import quickstart
+    from pnag_fast.progress import ignore_progress
+
+    settings = {"space": "mbv3-tiny", "architectures": 300, "budgets": 8, "seed": 0}
+    identity = {"settings": settings, "images": "digits", "data": "x"}
+
+    def run():
+        return quickstart._Run(tmp_path, identity, lambda _: None, ignore_progress)
+
+    first = run()
+    for name, need in (("supernet", None), ("accuracy table", "supernet")):
+        first.step(
+            name,
+            needs=[] if need is None else [need],
+            makes=name.split()[0],
+            work=lambda path, _: {"made of": path.write_text("x")},
+        )
+    path = tmp_path / "run.json"
+    before = path.read_text()
+
+    def use(path):
+        again = run()
+        assert isinstance(again.facts("supernet"), dict)
+
+    try_json(variants, path, use)
+    path.write_text(before)
+    assert run().steps == first.steps

@@ -24,7 +24,6 @@ from .costs import CostTable
 from .data import ImageData
 from .errors import (
     FileAccessError,
-    FileFormatError,
     InvalidInputError,
     MissingDependencyError,
 )
@@ -33,6 +32,7 @@ from .progress import ProgressCallback, ignore_progress
 from .report import Answer, Evaluated, FrontReport
 from .search import extremes
 from .spaces import Archs, SearchSpace
+from .strict_json import shorten
 from .terminal import duration
 from .threads import torch_threads
 
@@ -128,15 +128,11 @@ class _Run:
             now = self.identity["settings"].get(name)
             if now != value and name in ("architectures", "budgets"):
                 self.notice(f"{name}: {value} in the earlier run, now {now}")
-        self.steps = files.require(document, "steps", dict, self.path)
-        for name, step in self.steps.items():
-            if not isinstance(step, dict):
-                raise FileFormatError(f"'{self.path}': step '{name}' should be an object")
-            # The first records name the settings once for all steps.
-            step.setdefault("settings", {key: settings.get(key) for key in _needed(name)})
+        self.steps = _steps(document, settings, self.path)
         spent = files.require({"spent": {}, **document}, "spent", dict, self.path)
-        for name in spent:
-            self._spent[name] = float(files.require(spent, name, (int, float), self.path))
+        for name, seconds in spent.items():
+            what = f"'{self.path}': field 'spent.{shorten(name)}'"
+            self._spent[name] = files.number(seconds, what, low=0)
 
     def write(self) -> None:
         """Write the record."""
@@ -211,6 +207,29 @@ class _Run:
         """Return what a step noted about its result."""
         facts: dict[str, Any] = self.steps.get(name, {}).get("facts", {})
         return facts
+
+
+_STEP_KEYS = ("made", "inputs", "settings", "seconds", "facts")
+
+
+def _steps(document: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the steps of a record, every field checked."""
+    files.check_keys(document, ("identity", "steps", "spent"), path)
+    steps: dict[str, Any] = files.require(document, "steps", dict, path)
+    for name in steps:
+        within = f"steps.{shorten(name)}"
+        step = files.require(steps, name, dict, path, within="steps")
+        files.check_keys(step, _STEP_KEYS, path, within=within)
+        files.require(step, "made", str, path, within=within)
+        inputs = files.require(step, "inputs", dict, path, within=within)
+        for need in inputs:
+            files.require(inputs, need, str, path, within=f"{within}.inputs")
+        files.number(step.get("seconds"), f"'{path}': field '{within}.seconds'", low=0)
+        files.require({"facts": {}, **step}, "facts", dict, path, within=within)
+        # The first records name the settings once for all steps.
+        step.setdefault("settings", {key: settings.get(key) for key in _needed(name)})
+        files.require(step, "settings", dict, path, within=within)
+    return steps
 
 
 def _needed(step: str) -> tuple[str, ...]:
@@ -724,4 +743,4 @@ def _conditions(table: CostTable) -> dict[str, Any]:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(files.read_bytes(path)).hexdigest()[:32]
+    return files.file_digest(path)[:32]
