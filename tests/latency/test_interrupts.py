@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -10,10 +11,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from pnag_fast import latency
+from pnag_fast import CostTable, latency
+from pnag_fast.errors import MeasurementError
 from pnag_fast.latency.device import DeviceClosedError
 from pnag_fast.latency.fleet import Fleet
 from pnag_fast.latency.measuring import JOURNAL_FILE, Item, Measurer
@@ -129,6 +132,27 @@ def test_an_interrupt_ends_everything_at_once(mini, measuring, tmp_path, moment,
         time.sleep(0.02)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["compiling", "tuning", "running"])
+def test_what_was_killed_goes_on(mini, measuring, tmp_path, moment):
+    pytest.importorskip("tvm")
+    mini.save(tmp_path / "mini.json")
+    reached, _ = MOMENTS[moment]
+    options = ["--space", "mini.json", "--trials", "40" if moment == "tuning" else "0"]
+    process = measuring(reached, *options)
+    process.kill()
+    process.communicate()
+    work = tmp_path / "table.json.work"
+    before = lines(work / JOURNAL_FILE) + lines(work / DATABASE_FILE)
+    again = measuring(lambda process, work: True, *options)
+    _, said = again.communicate(timeout=300)
+    assert again.returncode == 0, said
+    assert lines(work / JOURNAL_FILE) + lines(work / DATABASE_FILE) > before
+    if moment == "running":
+        assert "reusing" in said
+    assert CostTable.load(tmp_path / "table.json").bounds[0] > 0
+
+
 @pytest.fixture
 def interrupt_after(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent)
@@ -182,6 +206,40 @@ def test_a_device_that_is_opening_is_interrupted(interrupt_after):
     with pytest.raises(KeyboardInterrupt):
         WorkerDevice(DeviceSpec("faulty_device:slow_to_open"), timeout_s=60)
     assert time.monotonic() - start < 0.5 + DEADLINE_S
+
+
+def test_compiling_in_this_process_is_interrupted(interrupt_after, monkeypatch):
+    class LikeTVM:
+        """What TVM does to an interrupt that arrives while it calls back into Python."""
+
+        failures: ClassVar = {}
+
+        def compile(self, *_):
+            try:
+                ctypes.CDLL(None).usleep(900_000)
+            except KeyboardInterrupt:
+                raise RuntimeError from None
+            return self
+
+    monkeypatch.setattr(latency, "open_device", lambda *_, **__: LikeTVM())
+    block = Stem(4, 3, 8, 1)
+    interrupt_after(0.3)
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        latency.compile_blocks([block])
+    assert time.monotonic() - start < 0.3 + DEADLINE_S
+    # The next one waits for what was left to itself, and works.
+    assert latency.compile_blocks([block]).classes is None
+
+
+def test_an_error_of_the_compiler_arrives(monkeypatch):
+    class Broken:
+        def compile(self, *_):
+            raise MeasurementError("no compiler")
+
+    monkeypatch.setattr(latency, "open_device", lambda *_, **__: Broken())
+    with pytest.raises(MeasurementError, match="no compiler"):
+        latency.compile_blocks([Stem(4, 3, 8, 1)])
 
 
 def test_the_doctor_is_interrupted(interrupt_after, monkeypatch):

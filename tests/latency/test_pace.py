@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
+from pnag_fast.latency import measuring
+from pnag_fast.latency.fleet import Fleet
 from pnag_fast.latency.measuring import Item, Measurer, _CompilerWatch
 from pnag_fast.latency.pace import Pace
 from pnag_fast.latency.protocol import Protocol
@@ -72,19 +76,14 @@ def test_the_compiler_is_told_from_the_time_of_scheduling(told, monkeypatch):
 
 
 def test_a_measurement_tells_how_long_it_takes(told, fake_device, monkeypatch):
-    from pnag_fast.latency.fleet import Fleet
-
-    clock = Clock()
-    monkeypatch.setattr("pnag_fast.latency.pace.time.monotonic", clock)
-
-    class Slow(fake_device):
-        def seconds(self, name, number):
-            clock.now += 0.5
-            return super().seconds(name, number)
-
+    seconds = itertools.count(0.0, 5.0)  # each look at the clock is five seconds later
+    monkeypatch.setattr(
+        measuring,
+        "Pace",
+        lambda what, progress: Pace(what, progress, clock=lambda: next(seconds)),
+    )
     items = {f"item {n}": Item((Stem(4 + n, 3, 8, 1),)) for n in range(8)}
     protocol = Protocol(passes=3, extra_passes=0)
-    with_notes = Measurer(Fleet([Slow()]), protocol, None, tiles={}, progress=told)
-    with_notes.measure(items)
+    Measurer(Fleet([fake_device()]), protocol, None, tiles={}, progress=told).measure(items)
     notices = [note[0] for note in told.notes if note[2] == 0]
-    assert len([n for n in notices if n.startswith("measuring 9 items: about")]) == 1
+    assert len([n for n in notices if n.startswith("measuring 9 items: about 2 minutes")]) == 1

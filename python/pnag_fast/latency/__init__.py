@@ -11,7 +11,8 @@ processes, so that what crashes or hangs there is one recorded failure. See
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import NoReturn, SupportsIndex
 
 import numpy as np
@@ -62,6 +63,7 @@ __all__ = [
 # Enough for the 186 kernels of the Once-for-All space at one resolution.
 DEFAULT_TRIALS = 1400
 _MAX_TRIALS = 1_000_000
+_STEP_SECONDS = 0.2
 _MAX_RUNS = 1_000_000_000
 
 _PROGRAM = "network"
@@ -418,10 +420,48 @@ def compile_blocks(
     program = network_program(blocks).tiled({} if table is None else tuned_tiles(table))
     parameters = pack_weights(blocks, random_weights(blocks, seed) if weights is None else weights)
     device: Device = open_device(target, threads=threads)
-    loaded = device.compile({_PROGRAM: program}, {_PROGRAM: parameters}, ignore_progress)
+    loaded = _beside(
+        lambda: device.compile({_PROGRAM: program}, {_PROGRAM: parameters}, ignore_progress)
+    )
     for error in loaded.failures.values():
         raise MeasurementError(f"{', '.join(b.key for b in blocks)} does not compile: {error}")
     return CompiledNetwork(loaded, program)
+
+
+# One compiler at a time: one that was left to itself may still run when the next is called.
+_compiling = threading.Lock()
+
+
+def _beside(work: Callable[[], Loaded]) -> Loaded:
+    """Do `work` in a thread, so that Ctrl-C reaches the caller, and reaches it at once.
+
+    TVM calls back into Python while it compiles. An interrupt that arrives there becomes an error
+    without a message, as if the program did not compile; elsewhere it waits for LLVM to finish.
+    What was interrupted goes on to its end and is dropped.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    results: list[Loaded] = []
+    errors: list[BaseException] = []
+    # Not `join`: where that is interrupted, Python up to 3.12 takes the thread for ended, does not
+    # wait for it at exit, and the process aborts.
+    ended = threading.Event()
+
+    def run() -> None:
+        try:
+            with _compiling:
+                results.append(work())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            ended.set()
+
+    threading.Thread(target=run).start()
+    while not ended.wait(_STEP_SECONDS):
+        pass
+    for error in errors:
+        raise error
+    return results[0]
 
 
 def _one_row(arch: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
