@@ -59,7 +59,8 @@ def measuring(tmp_path):
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stderr.close()
 
 
 def lines(path):
@@ -97,7 +98,7 @@ def is_running(pid):
 
 MOMENTS = {
     "importing TVM": (lambda process, work: children_of(process), ["--trials", "0"]),
-    "compiling": (lambda process, work: lines(work / JOURNAL_FILE) == 2, ["--trials", "0"]),
+    "compiling": (lambda process, work: (work / JOURNAL_FILE).exists(), ["--trials", "0"]),
     "tuning": (lambda process, work: lines(work / DATABASE_FILE) > 4, ["--trials", "400"]),
     "running": (
         lambda process, work: lines(work / JOURNAL_FILE) > 8,
@@ -143,13 +144,15 @@ def test_what_was_killed_goes_on(mini, measuring, tmp_path, moment):
     process.kill()
     process.communicate()
     work = tmp_path / "table.json.work"
-    before = lines(work / JOURNAL_FILE) + lines(work / DATABASE_FILE)
+    before = {path: path.read_bytes() for path in work.glob("*.jsonl")}
+    assert before
     again = measuring(lambda process, work: True, *options)
     _, said = again.communicate(timeout=300)
     assert again.returncode == 0, said
-    assert lines(work / JOURNAL_FILE) + lines(work / DATABASE_FILE) > before
-    if moment == "running":
-        assert "reusing" in said
+    for path, data in before.items():  # every whole line is still there, and there are more
+        whole = data[: data.rfind(b"\n") + 1]
+        assert path.read_bytes().startswith(whole)
+    assert lines(work / JOURNAL_FILE) > 100
     assert CostTable.load(tmp_path / "table.json").bounds[0] > 0
 
 
