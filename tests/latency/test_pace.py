@@ -86,4 +86,4 @@ def test_a_measurement_tells_how_long_it_takes(told, fake_device, monkeypatch):
     protocol = Protocol(passes=3, extra_passes=0)
     Measurer(Fleet([fake_device()]), protocol, None, tiles={}, progress=told).measure(items)
     notices = [note[0] for note in told.notes if note[2] == 0]
-    assert len([n for n in notices if n.startswith("measuring 9 items: about 2 minutes")]) == 1
+    assert len([n for n in notices if n.startswith("measuring 9 items: about 3 minutes")]) == 1
