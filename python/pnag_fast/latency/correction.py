@@ -23,6 +23,10 @@ GOOD_ERROR = 0.05
 
 # Below this it is not to be trusted at all.
 _POOR_R2 = 0.9
+_REMEDY = (
+    "do not trust the table for close decisions; measure again on a quiet machine, in another work "
+    "directory"
+)
 
 
 # A scale for each stage is tried from this many networks on, held to the common scale by one of
@@ -71,14 +75,23 @@ class Correction:
     @property
     def warnings(self) -> list[str]:
         """Why a table corrected by this should not be trusted; mostly nothing."""
-        if self.r2 >= _POOR_R2:
-            return []
-        return [
-            f"the table explains {max(self.r2, 0.0):.0%} of how the latencies of "
-            f"{self.networks} whole networks differ (R2 {self.r2:.2f}, good is {_POOR_R2} or "
-            "more): the machine was busy, or the networks are too alike; measure again on a quiet "
-            "machine, or with more networks"
-        ]
+        found = []
+        if not self.r2 >= _POOR_R2:
+            found.append(
+                f"the table explains little of how the latencies of {self.networks} whole networks "
+                f"differ that it was not fitted to (R2 {self.r2:.2f}, good is {GOOD_R2} or more)"
+            )
+        if not self.mean_error <= GOOD_ERROR:
+            found.append(
+                f"the table is {self.mean_error:.1%} off on average for networks that it was not "
+                f"fitted to (good is {GOOD_ERROR:.0%} or less)"
+            )
+        if self.offset_ms == 0.0:
+            found.append(
+                "the fitted offset would make the fastest network cost less than nothing, so it "
+                "was left out"
+            )
+        return [f"{line}: {_REMEDY}" for line in found]
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

@@ -19,7 +19,7 @@ from ..costs import CostTable
 from ..errors import InvalidInputError, MeasurementError
 from ..progress import ProgressCallback
 from ..spaces import Archs, Block, SearchSpace
-from .correction import GOOD_ERROR, GOOD_R2, MIN_NETWORKS, Correction, fit_correction
+from .correction import MIN_NETWORKS, fit_correction
 from .device import Device, DeviceClosedError, DeviceLostError, DeviceUnusableError, Loaded
 from .fleet import Failed, Fleet, Slot
 from .journal import Journal, Sample
@@ -56,9 +56,6 @@ _CALL = "call"
 _CANDIDATES = 4096
 
 _NAMED_IN_ERRORS = 3
-
-# A table that predicts networks no better than this is worth little.
-_POOR_R2 = 0.9
 
 
 @dataclass(frozen=True)
@@ -591,27 +588,10 @@ def measure_table(
         networks=keys,
         cheapest_ms=raw.bounds[0],
     )
-    warnings = quality_warnings(correction)
-    try:
-        table = scaled(
-            correction.offset_ms + correction.scale * raw.constants,
-            np.array(correction.stage_scales)[stages],
-        )
-    except InvalidInputError:
-        # An offset below zero, beyond what the cheapest network takes: that of a line through
-        # noise. The rest of the measurements is not worth less for that.
-        scale = float(np.median(measured_ms / sum_ms))
-        warnings.append(
-            f"the fitted offset of {correction.offset_ms:.4g} ms would make the fastest network "
-            f"free, so every block was scaled by {scale:.4g} instead: {_REMEDY}"
-        )
-        correction = replace(
-            correction,
-            offset_ms=0.0,
-            scale=scale,
-            stage_scales=(scale,) * len(correction.stage_scales),
-        )
-        table = scaled(scale * raw.constants, np.full(len(stages), scale))
+    table = scaled(
+        correction.offset_ms + correction.scale * raw.constants,
+        np.array(correction.stage_scales)[stages],
+    )
     return replace(
         table,
         provenance={
@@ -628,7 +608,6 @@ def measure_table(
             "protocol": asdict(protocol),
             "correction": correction.to_json(),
             **({"warnings": correction.warnings} if correction.warnings else {}),
-            **({"warnings": warnings} if warnings else {}),
             "call_ms": call_ms,
             "reference_ms": measured.reference_ms,
             "blocks": {
@@ -647,28 +626,6 @@ def measure_table(
             ],
         },
     )
-
-
-_REMEDY = (
-    "do not trust the table for close decisions; measure again with the device left alone, in "
-    "another work directory"
-)
-
-
-def quality_warnings(correction: Correction) -> list[str]:
-    """Say what is wrong with a table that predicts whole networks like this; mostly nothing."""
-    warnings = []
-    if not correction.r2 >= _POOR_R2:
-        warnings.append(
-            f"the table explains little of the latency of networks that it was not fitted to (R2 "
-            f"{correction.r2:.2f}, good is {GOOD_R2} or more): {_REMEDY}"
-        )
-    if not correction.mean_error <= GOOD_ERROR:
-        warnings.append(
-            f"the table is {correction.mean_error:.1%} off on average for networks that it was not "
-            f"fitted to (good is {GOOD_ERROR:.0%} or less): {_REMEDY}"
-        )
-    return warnings
 
 
 def _block_times(
