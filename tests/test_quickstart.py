@@ -481,3 +481,15 @@ def test_report_is_rebuilt_from_its_json(finished):
     assert (folder / "report.html").read_text() == page
     for answer in loaded.answers:
         assert answer.arch in page
+
+
+def test_judged_architectures_have_every_code():
+    from pnag_fast.quickstart import QuickstartSettings, _table_architectures
+
+    for name in ("mbv3-tiny", "mbv3-cifar"):
+        space = pf.spaces.get(name)
+        archs = _table_architectures(space, QuickstartSettings(space=name, architectures=60))
+        assert archs.shape == (60, space.n_slots)
+        assert len(pf.accuracy.covering(space, archs)) == 0
+        more = _table_architectures(space, QuickstartSettings(space=name, architectures=80))
+        np.testing.assert_array_equal(more[:60], archs)

@@ -478,7 +478,7 @@ def _judge(
 
 
 def _table_architectures(space: SearchSpace, settings: QuickstartSettings) -> Archs:
-    """Uniform over architectures, uniform over decisions (shallower), and the extremes."""
+    """Draw uniformly over architectures and over decisions (shallower); extremes and every code."""
     wanted = settings.architectures
     if space.n_architectures <= wanted:
         return space.enumerate()
@@ -490,7 +490,9 @@ def _table_architectures(space: SearchSpace, settings: QuickstartSettings) -> Ar
         ],
         axis=1,
     ).reshape(-1, space.n_slots)
-    archs = np.concatenate([extremes([costs.macs(space)]), drawn])
+    ends = extremes([costs.macs(space)])
+    # A code that nothing measured has is one that no search may use.
+    archs = np.concatenate([ends, accuracy.covering(space, ends), drawn])
     _, first = np.unique(archs, axis=0, return_index=True)
     return np.ascontiguousarray(archs[np.sort(first)][:wanted])
 
