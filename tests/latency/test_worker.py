@@ -86,6 +86,18 @@ def test_silence_has_an_end(open_worker):
     assert process.poll() == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("error", [MeasurementError, KeyboardInterrupt])
+def test_an_error_while_progress_is_told_leaves_no_old_answer(open_worker, error):
+    def refuse(*_):
+        raise error("enough")
+
+    device = open_worker(faults={"a": 0.25})
+    with pytest.raises(error, match="enough"):
+        device.compile({"a": None}, {}, refuse)
+    loaded = device.compile({"a": None}, {}, ignore_progress)
+    assert loaded.seconds("a", 2) == 0.5
+
+
 def test_a_stopped_child_is_a_silent_one(open_worker):
     device = open_worker(timeout_s=0.5)
     loaded = device.compile({"a": None}, {}, ignore_progress)

@@ -117,10 +117,9 @@ class WorkerDevice:
                 child.open()
             yield child
         except BaseException as error:
-            # An answered error was the answer. A conversation that was interrupted, and one with a
-            # device that did not open, cannot be continued.
-            lost = isinstance(error, DeviceLostError) or not isinstance(error, PnagError)
-            if lost or not child.opened:
+            # An answered error was the answer. A conversation that was interrupted, by whatever
+            # error, and one with a device that did not open, cannot be continued.
+            if isinstance(error, DeviceLostError) or not (child.answered and child.opened):
                 self._drop(child)
             raise
 
@@ -188,6 +187,8 @@ class _Child:
     def __init__(self, spec: DeviceSpec) -> None:
         self._spec = spec
         self.opened = False
+        # Whether it owes no answer: else the next call would take that of the one before for its.
+        self.answered = True
         self._lock = threading.Lock()
         self._talking = False
         self._ended = False
@@ -242,6 +243,7 @@ class _Child:
     ) -> Any:
         doing = method
         try:
+            self.answered = False
             self._connection.send((method, arguments))
             while True:
                 if not self._speaks(timeout_s):
@@ -249,6 +251,7 @@ class _Child:
                     raise DeviceLostError(f"no answer for {timeout_s:g} s while '{doing}'", doing)
                 kind, *content = self._connection.recv()
                 if kind != "progress":
+                    self.answered = True
                     break
                 progress(*content)
                 doing = content[0]
