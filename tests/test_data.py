@@ -647,7 +647,7 @@ def test_bounds_are_checked(tmp_path, value):
 
 def test_images_that_exceed_memory_when_scaled_are_refused(tmp_path, monkeypatch):
     path = npz(tmp_path / "a.npz", images=grey(), labels=LABELS)
-    monkeypatch.setattr(pf.data, "_physical_memory", lambda: 1 << 20)
+    monkeypatch.setattr(pf.data, "machine_memory", lambda: 1 << 20)
     assert len(pf.data.load(path, 32).train) > 0
     with pytest.raises(MemoryShortageError, match="images of 512 px are more than"):
         pf.data.load(path, 512)

@@ -30,6 +30,7 @@ from .errors import (
     MemoryShortageError,
     MissingDependencyError,
 )
+from .memory import machine_memory
 from .pictures import UnreadableImageError
 from .threads import resolve_threads
 
@@ -534,12 +535,14 @@ class _Bounds:
         """Allocate `n` scaled images, if they fit into memory with those before."""
         size = n * self.resolution**2 * 3
         self._scaled += size
-        memory = _physical_memory()
+        memory = machine_memory()
+        known = "" if memory is None else f", {memory / 2**30:.1f} GiB"
         shortage = MemoryShortageError(
             f"{self._scaled / 2**30:.1f} GiB of images of {self.resolution} px are more than this "
-            f"machine's memory, {memory / 2**30:.1f} GiB; load fewer of '{name}', or smaller ones"
+            f"machine's memory{known}; load fewer of '{name}', or smaller ones"
         )
-        if self._scaled > memory:
+        # Without an answer, what no machine has: numpy could not count it.
+        if self._scaled > (1 << 62 if memory is None else memory):
             raise shortage
         try:
             return np.empty((n, self.resolution, self.resolution, 3), dtype=np.uint8)
@@ -555,14 +558,6 @@ def _pixel_bound(given: int | None) -> int:
         return pictures.MAX_PIXELS
     value = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
     return arguments.integer(value, f"the environment variable {pictures.PIXELS_VARIABLE}", 1)
-
-
-def _physical_memory() -> int:
-    try:
-        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        pages = size = -1
-    return pages * size if pages > 0 and size > 0 else 1 << 62  # not every system tells
 
 
 def _numbered(n: int) -> list[str]:

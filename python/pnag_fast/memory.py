@@ -53,10 +53,16 @@ def _of_machine() -> int | None:
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError, IndexError):
         pass
+    return machine_memory()
+
+
+def machine_memory() -> int | None:
+    """Bytes of memory that the machine has, used or not; None where the system does not say."""
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return None
+    return pages * size if pages > 0 and size > 0 else None
 
 
 def _of_group() -> int | None:
