@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import strict_json
+from . import arguments, strict_json
 from .disk import READ_LIMIT, StrPath, make_folder, open_regular, read_bytes, write_bytes
 from .errors import FileAccessError, FileFormatError
 from .strict_json import shorten
@@ -362,11 +362,10 @@ def check_keys(
     """
     for key in document:
         if key not in known and (within or key not in _HEADER_KEYS):
-            near = difflib.get_close_matches(str(key), known, n=1)
             raise FileFormatError(
                 f"'{path}' has the unknown field {shorten(key)}"
                 + (f" in '{within}'" if within else "")
-                + (f"; did you mean '{near[0]}'?" if near else "")
+                + arguments.nearest(key, known)
                 + f" (known: {', '.join(sorted(known))})"
             )
 
