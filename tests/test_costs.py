@@ -573,7 +573,7 @@ def test_stages_that_are_cut_elsewhere_are_compared():
             r"together with code 3 \(kernel 3, expand 4\) of slot 3",
         ),
         (lambda a: a[:, 2] > 0, r"slot 1 .* is never absent; slot 2 .* is never absent"),
-        (lambda a: a[:, 4] != 5, r"code 5 \(kernel 5, expand 2\) in slot 4"),
+        (lambda a: a[:, 4] != 5, r"code 5 \(kernel 5, expand 2\) of slot 4"),
     ],
 )
 def test_a_design_that_leaves_something_open_is_refused(tiny, tiny_table, keep, message):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .. import arguments
 from ..errors import InvalidTypeError
-from ..spaces import Archs, SearchSpace
+from ..spaces import Archs, SearchSpace, hull
 
 Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -87,13 +87,8 @@ def codes_reached(space: SearchSpace) -> BoolArray:
 def describe_code(space: SearchSpace, position: int) -> str:
     """Name a code, given by its position among all codes, for a message."""
     offsets = code_offsets(space)
-    index = int(np.searchsorted(offsets, position, side="right")) - 1
-    code, slot = position - int(offsets[index]), space.slots[index]
-    if code == 0:
-        return f"code 0 (absent) of slot {index} ('{slot.name}')"
-    values = zip((name for name, _ in slot.factors), slot.choices[code - 1], strict=True)
-    listed = ", ".join(f"{name} {value}" for name, value in values)
-    return f"code {code} ({listed}) of slot {index} ('{slot.name}')"
+    slot = int(np.searchsorted(offsets, position, side="right")) - 1
+    return hull.describe_code(space, slot, position - int(offsets[slot]))
 
 
 def covering(space: SearchSpace, archs: Archs | None = None, *, seed: int = 0) -> Archs:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from .. import arguments, files
 from ..errors import FileFormatError, InvalidInputError
-from ..spaces import Archs, SearchSpace, from_definition
+from ..spaces import Archs, SearchSpace, from_definition, hull
 from ..threads import one_thread
 from .codes import (
     BoolArray,
@@ -167,9 +167,7 @@ class AccuracyModel(abc.ABC):
         known = self.seen[code_offsets(self.space)[:-1] + archs]
         if not known.all():
             row, slot = np.argwhere(~known)[0].tolist()
-            code = describe_code(
-                self.space, int(code_offsets(self.space)[slot]) + int(archs[row, slot])
-            )
+            code = hull.describe_code(self.space, slot, int(archs[row, slot]))
             raise InvalidInputError(f"row {row} has {code}, which {self._unknown}")
 
     def knows(self, archs: Archs) -> BoolArray:

@@ -32,8 +32,8 @@ _RESOLUTION = 0.005
 _HUBER = 1.345
 _ROUNDS = 50
 
-# Below this on networks left out, a table says little of close decisions.
-_GOOD_R2 = 0.9
+# Below this on networks left out, a table explains too little to compare networks by.
+LEAST_R2 = 0.9
 # Listed in a table's provenance at most.
 _LISTED = 100
 
@@ -265,8 +265,8 @@ def _require_all_codes(space: SearchSpace, archs: Archs) -> None:
         for code in range(1, space.n_codes[slot]):
             if code not in seen and _code_allowed(space, slot, code):
                 raise InvalidInputError(
-                    f"no architecture has {hull.describe_code(space.slots[slot], code)} in slot "
-                    f"{slot} ('{space.slots[slot].name}'): measure some that do"
+                    f"no architecture has {hull.describe_code(space, slot, code)}: measure some "
+                    "that do"
                 )
 
 
@@ -305,16 +305,12 @@ def _leaves_open(
 
 def _open_cost(space: SearchSpace, archs: Archs, slot: int, code: int) -> str:
     """Say why the cost of a code is open."""
-    where = f"slot {slot} ('{space.slots[slot].name}')"
     if archs[:, slot].all() and _code_allowed(space, slot, 0):
-        return f"{where} is never absent"
-    what = f"{hull.describe_code(space.slots[slot], code)} of {where}"
-    has = archs[:, slot] == code
-    for other in range(space.n_slots):
-        for companion in np.unique(archs[has, other]).tolist():
-            if other != slot and np.array_equal(archs[:, other] == companion, has):
-                name = hull.describe_code(space.slots[other], companion)
-                return f"{what}, which occurs only together with {name} of slot {other}"
+        return f"slot {slot} ('{space.slots[slot].name}') is never absent"
+    what = hull.describe_code(space, slot, code)
+    companion = hull.companion(archs, slot, code)
+    if companion is not None:
+        return f"{what}, which occurs only together with {hull.describe_code(space, *companion)}"
     return f"{what}, which occurs only in combinations with others"
 
 
@@ -435,10 +431,10 @@ def _fit_provenance(
         "held_out": quality,
     }
     warnings = []
-    if quality["r2"] < _GOOD_R2:
+    if quality["r2"] < LEAST_R2:
         warnings.append(
             f"the table explains {quality['r2']:.0%} of how networks that were left out differ "
-            f"(R2, good is {_GOOD_R2} or more): do not trust close decisions; measure more "
+            f"(R2, good is {LEAST_R2} or more): do not trust close decisions; measure more "
             f"networks than these {n}, more steadily, or in larger batches"
         )
     if measured.noise is not None:

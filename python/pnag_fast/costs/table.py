@@ -322,13 +322,12 @@ class CostTable:
             )
         found = hull.first_undetermined(domain, space)
         if found is not None:
-            slot = space.slots[found.slot]
-            what = hull.describe_code(slot, found.code)
+            what = hull.describe_code(space, found.slot, found.code)
             raise InvalidInputError(
                 f"this {self.metric} table of '{self.device}' was fitted to networks of "
-                f"'{domain.name}', and does not know what {what} of slot {found.slot} "
-                f"('{slot.name}') costs, which '{space.name}' allows: it {found.reason}. Fit a "
-                f"table to networks of '{space.name}', or use this one for '{domain.name}'"
+                f"'{domain.name}', and does not know what {what} costs, which "
+                f"'{space.name}' allows: it {found.reason}. Fit a table to networks of "
+                f"'{space.name}', or use this one for '{domain.name}'"
             )
 
     @property
@@ -561,8 +560,7 @@ def _refuse_unseen(tables: Sequence[CostTable], archs: Archs, costs: FloatArray)
     raise InvalidInputError(
         f"row {row}: this {table.metric} table of '{table.device}' was fitted to networks of "
         f"'{table.domain.name}', in which "
-        f"{hull.describe_code(table.space.slots[slot], int(archs[row, slot]))} of slot {slot} "
-        f"('{table.space.slots[slot].name}') never occurs"
+        f"{hull.describe_code(table.space, slot, int(archs[row, slot]))} never occurs"
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .space import Archs, SearchSpace, Slot, Stage
+from .space import Archs, SearchSpace, Stage
 
 Codes = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float64]
@@ -82,12 +82,24 @@ def first_undetermined(known: SearchSpace, wanted: SearchSpace) -> Undetermined 
     return None
 
 
-def describe_code(slot: Slot, code: int) -> str:
-    """Write a code with what it stands for: ``code 2 (kernel 3, expand 4)``."""
-    if code == 0:
-        return "code 0 (absent)"
-    values = zip((name for name, _ in slot.factors), slot.choices[code - 1], strict=True)
-    return f"code {code} ({', '.join(f'{name} {value}' for name, value in values)})"
+def describe_code(space: SearchSpace, slot: int, code: int) -> str:
+    """Write a code with what it stands for: ``code 2 (kernel 3) of slot 7 ('stage 2 layer 4')``."""
+    found = space.slots[slot]
+    meaning = "absent"
+    if code:
+        values = zip((name for name, _ in found.factors), found.choices[code - 1], strict=True)
+        meaning = ", ".join(f"{name} {value}" for name, value in values)
+    return f"code {code} ({meaning}) of slot {slot} ('{found.name}')"
+
+
+def companion(rows: Codes, slot: int, code: int) -> tuple[int, int] | None:
+    """Return the slot and code that a code always comes with in `rows`, and they with it."""
+    there = rows[:, slot] == code
+    for other in range(rows.shape[1]):
+        for found in np.unique(rows[there, other]).tolist():
+            if other != slot and np.array_equal(rows[:, other] == found, there):
+                return other, found
+    return None
 
 
 def _rows(stage: Stage) -> Iterator[tuple[Codes, int, int]]:
@@ -142,11 +154,7 @@ def _reason(space: SearchSpace, first: int, found: _Open) -> str:
     if found.companion is None:
         return "occurs there only in combinations that leave its cost open"
     other, code = first + found.companion[0], found.companion[1]
-    slot = space.slots[other]
-    return (
-        f"occurs there only together with {describe_code(slot, code)} of slot {other} "
-        f"('{slot.name}')"
-    )
+    return f"occurs there only together with {describe_code(space, other, code)}"
 
 
 def _compare(known: list[Stage], wanted: list[Stage]) -> _Open | None:
@@ -171,7 +179,7 @@ def _compare(known: list[Stage], wanted: list[Stage]) -> _Open | None:
     slot, code = slots[row], codes[row]
     # Only of a listed stage are these all rows that there are.
     listed = len(known) == 1
-    return _Open(slot, code, True, _companion(rows, slot, code) if listed else None)
+    return _Open(slot, code, True, companion(rows, slot, code) if listed else None)
 
 
 def _compare_depths(known: Stage, wanted: Stage) -> _Open | None:
@@ -216,13 +224,3 @@ def _basis(rows: FloatArray) -> FloatArray:
         )
         basis = directions[size > _TOLERANCE * max(size[0], 1.0)]
     return basis
-
-
-def _companion(rows: Codes, slot: int, code: int) -> tuple[int, int] | None:
-    """Return the slot and code that a code always comes with, where there is one."""
-    there = rows[:, slot] == code
-    for other in range(rows.shape[1]):
-        for companion in np.unique(rows[there, other]).tolist():
-            if other != slot and np.array_equal(rows[:, other] == companion, there):
-                return other, companion
-    return None
