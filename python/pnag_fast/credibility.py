@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# Below, the order that a model predicts is hardly better than a drawn one.
-LEAST_KENDALL = 0.2
-# Below, a table explains too little of what was measured to compare networks by.
-LEAST_R2 = 0.9
+from .accuracy.measured import LEAST_KENDALL
+from .costs.fitting import LEAST_R2
+
 # So many standard deviations of guessing count as guessing.
 _CHANCE_DEVIATIONS = 3.0
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import arguments
+from ..costs.fitting import LEAST_R2, agreement
 from ..errors import InvalidInputError, MeasurementError
 
 FloatArray = npt.NDArray[np.float64]
@@ -21,13 +22,10 @@ MIN_NETWORKS = 4
 GOOD_R2 = 0.98
 GOOD_ERROR = 0.05
 
-# Below this it is not to be trusted at all.
-_POOR_R2 = 0.9
 _REMEDY = (
     "do not trust the table for close decisions; measure again on a quiet machine, in another work "
     "directory"
 )
-
 
 # A scale for each stage is tried from this many networks on, held to the common scale by one of
 # these ridge penalties, and kept if it predicts networks better by `_WORTH`.
@@ -76,7 +74,7 @@ class Correction:
     def warnings(self) -> list[str]:
         """Why a table corrected by this should not be trusted; mostly nothing."""
         found = []
-        if not self.r2 >= _POOR_R2:
+        if not self.r2 >= LEAST_R2:
             found.append(
                 f"the table explains little of how the latencies of {self.networks} whole networks "
                 f"differ that it was not fitted to (R2 {self.r2:.2f}, good is {GOOD_R2} or more)"
@@ -173,18 +171,16 @@ def fit_correction(
             "again on a quiet machine"
         )
     held_out = _left_out(features, measured_ms, lambda x, y: _fit(x, y, _choose_penalty(x, y)))
-    residuals = held_out - measured_ms
-    total = float(np.sum((measured_ms - measured_ms.mean()) ** 2))
-    errors = np.abs(residuals) / measured_ms
+    quality = agreement(held_out, measured_ms)
     return Correction(
         offset_ms=offset,
         scale=scale,
         stage_scales=tuple(float(scale + extra) for extra in weights[2:]),
         networks=n,
-        r2=1.0 - float(np.sum(residuals**2)) / total if total > 0 else 0.0,
-        rank_correlation=_rank_correlation(held_out, measured_ms),
-        mean_error=float(errors.mean()),
-        worst_error=float(errors.max()),
+        r2=quality["r2"],
+        rank_correlation=quality["spearman"],
+        mean_error=quality["mean_error"],
+        worst_error=quality["worst_error"],
         noise=noise,
     )
 
@@ -254,18 +250,3 @@ def _fit(features: FloatArray, measured: FloatArray, penalty: float) -> FloatArr
     target = np.concatenate([ones, np.zeros(n_extra)])
     solution: FloatArray = np.linalg.lstsq(np.concatenate([design, ridge]), target, rcond=None)[0]
     return solution
-
-
-def _rank_correlation(a: FloatArray, b: FloatArray) -> float:
-    ranks_a, ranks_b = _ranks(a), _ranks(b)
-    if np.ptp(ranks_a) == 0 or np.ptp(ranks_b) == 0:
-        return 0.0
-    return float(np.corrcoef(ranks_a, ranks_b)[0, 1])
-
-
-def _ranks(values: FloatArray) -> FloatArray:
-    """Rank from 0; ties share the mean of their ranks."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    mean_ranks: FloatArray = ends - (counts + 1) / 2.0
-    return mean_ranks[inverse]
