@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -59,13 +60,37 @@ TESTS: dict[str, tuple[str, ...]] = {
     "csrc/src/window.cpp": ("window",),
     "python/pnag_fast/budgets.py": ("tests/generator/test_generator.py",),
     "python/pnag_fast/checkpoint.py": ("tests/search", "tests/generator"),
-    "python/pnag_fast/costs.py": ("tests/test_costs.py",),
+    "python/pnag_fast/costs": ("tests/test_costs.py",),
+    "python/pnag_fast/disk.py": ("tests/test_files.py",),
     "python/pnag_fast/files.py": ("tests/test_files.py",),
     "python/pnag_fast/generator": ("tests/generator",),
+    "python/pnag_fast/generator/decisions.py": (
+        "tests/generator/test_decisions.py",
+        "tests/generator",
+    ),
+    "python/pnag_fast/generator/generator.py": (
+        "tests/generator/test_generator.py",
+        "tests/generator",
+    ),
+    "python/pnag_fast/generator/pnag.py": ("tests/generator/test_pnag.py", "tests/generator"),
+    "python/pnag_fast/journal.py": ("tests/latency/test_journal.py",),
     "python/pnag_fast/latency/journal.py": ("tests/latency/test_journal.py",),
     "python/pnag_fast/pareto.py": ("tests/test_pareto.py",),
     "python/pnag_fast/search": ("tests/search",),
+    "python/pnag_fast/search/baselines.py": ("tests/search/test_baselines.py",),
+    "python/pnag_fast/search/reference.py": (
+        "tests/search/test_reference.py",
+        "tests/search/test_search.py",
+    ),
     "python/pnag_fast/spaces": ("tests/test_spaces.py", "tests/test_core.py"),
+    "python/pnag_fast/strict_json.py": ("tests/test_files.py",),
+}
+
+# Links of the machine that a mutant of disk.py, run as root, may put a file in the place of.
+LINKS = {
+    link: os.readlink(link)
+    for link in ("/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd")
+    if os.path.islink(link)
 }
 
 # A test that takes this many times as long as without a mutant hangs.
@@ -425,6 +450,14 @@ def equivalents() -> set[tuple[str, str, str]]:
     return known
 
 
+def restore_links() -> None:
+    for link, target in LINKS.items():
+        if not os.path.islink(link) or os.readlink(link) != target:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(link)
+            os.symlink(target, link)
+
+
 class Tree:
     """A copy of the checkout in which one mutant at a time lives."""
 
@@ -466,6 +499,7 @@ class Tree:
             if process.poll() is None or sys.exc_info()[0] is not None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+            restore_links()
 
     def build_tests(self, build: Path, names: tuple[str, ...]) -> bool:
         targets = [f"test_{name}" for name in names]
