@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <set>
 
@@ -194,6 +195,47 @@ TEST(stages_about_the_size_of_a_table) {
         space.sample_uniform(1, rows, 1);
         CHECK(!space.find_invalid(rows, 1));
     }
+}
+
+// Codes of a stage are copied by their number; what lies behind the last row is not written to.
+TEST(stages_of_every_width_are_copied_whole) {
+    for (std::size_t width = 1; width <= 10; ++width) {
+        const Space space(
+            {StageSpec{std::vector<int>(width, 2), static_cast<int>(width), std::nullopt}});
+        const std::size_t n = std::size_t{1} << width;
+        Codes rows(n * width + 8, 0xAB);
+        space.enumerate(0, std::span(rows).first(n * width), 1);
+        bool right = true;
+        for (std::size_t i = 0; i < n * width; ++i)
+            right = right && rows[i] == 1 + (i / width >> (width - 1 - i % width) & 1U);
+        CHECK(right);
+        CHECK((Codes(rows.end() - 8, rows.end()) == Codes(8, 0xAB)));
+    }
+}
+
+// A search that goes on under a newer version, or is done again, must meet the same rows. The
+// widest space takes more than the 64 bits of one random word for a child.
+TEST(what_a_seed_gives_stays_the_same) {
+    const auto digest = [](const Codes& rows) {
+        unsigned long long hash = 0xCBF29CE484222325ULL;  // FNV-1a
+        for (const std::uint8_t code : rows)
+            hash = (hash ^ code) * 0x100000001B3ULL;
+        return hash;
+    };
+    const Space wide(std::vector<StageSpec>(16, StageSpec{{3, 3, 3, 3, 3}, 2, std::nullopt}));
+    const auto digests = [&](const Space& space) {
+        const std::size_t size = 100 * space.n_slots();
+        Codes a(size), b(size), mutated(size), crossed(size);
+        space.sample_decisions(1, a, 1);
+        space.sample_decisions(2, b, 1);
+        space.mutate(a, 0.3, 3, mutated, 1);
+        space.crossover(a, b, 4, crossed, 1);
+        return std::array{digest(a), digest(mutated), digest(crossed)};
+    };
+    CHECK((digests(large_space()) ==
+           std::array{0x6F7651031E54CC2BULL, 0x36D0FFE24CE77FD6ULL, 0x84CEDEDE4A5190DBULL}));
+    CHECK((digests(wide) ==
+           std::array{0x9F5905C83585BEE5ULL, 0xF7527C3AE1B89349ULL, 0x9F543304226B0B55ULL}));
 }
 
 TEST(neighbors_differ_by_one_decision) {
