@@ -566,6 +566,8 @@ class Journal:
         self.file = file
         self.verdicts: dict[tuple[str, str], str] = {}
         self.lock = threading.Lock()
+        # Learned when the copies are made: tests that are edited meanwhile are not those that ran.
+        self.digests: dict[tuple[str, ...], str] = {}
         if resume and file.exists():
             for line in file.read_text().splitlines():
                 record = json.loads(line)
@@ -573,11 +575,17 @@ class Journal:
         elif file.exists():
             file.unlink()
 
-    @staticmethod
-    def digest(mutant: Mutant) -> str:
+    def digest(self, mutant: Mutant) -> str:
         """Return a digest of the tests of a mutant: a survivor may be noticed by newer ones."""
+        tests = tests_of(mutant.path)
+        if tests not in self.digests:
+            self.digests[tests] = self._digest_of(tests)
+        return self.digests[tests]
+
+    @staticmethod
+    def _digest_of(tests: tuple[str, ...]) -> str:
         total = hashlib.sha256()
-        for test in tests_of(mutant.path):
+        for test in tests:
             place = ROOT / test
             names = [ROOT / "csrc" / "tests" / f"test_{test}.cpp"]
             if place.exists():
@@ -643,6 +651,9 @@ def main() -> int:
     trees: queue.Queue[Tree] = queue.Queue()
     for i in range(arguments.jobs):
         trees.put(Tree(arguments.work / f"copy-{i}", paths))
+    for mutants in candidates.values():
+        for mutant in mutants:
+            journal.digest(mutant)
 
     def judge(mutant: Mutant) -> str:
         verdict = journal.find(mutant)

@@ -340,6 +340,23 @@ def test_the_owner_of_a_file_is_kept(tmp_path):
     assert (path.stat().st_uid, path.stat().st_gid) == (1234, 4321)
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
+def test_another_group_gets_no_more_than_everybody(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError
+
+    path = tmp_path / "theirs"
+    for mode, left in ((0o660, 0o600), (0o675, 0o655), (0o647, 0o647), (0o771, 0o711)):
+        path.touch()
+        os.chown(path, 1234, 4321)
+        path.chmod(mode)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fchown", refuse)
+            files.write_bytes(path, b"new")
+        assert stat.S_IMODE(path.stat().st_mode) == left
+        path.unlink()
+
+
 def test_the_mask_of_the_process_is_not_touched(tmp_path, monkeypatch):
     def refuse(_):
         raise AssertionError("another thread makes a file now")
@@ -414,6 +431,19 @@ def test_standard_output_is_written_to_in_order(tmp_path, name):
         subprocess.run(command, stdout=stream, check=True)
     assert (tmp_path / "out").read_bytes() == expected
     assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc")
+def test_nothing_stays_open(tmp_path):
+    path = tmp_path / "file"
+    kept = os.listdir("/proc/self/fd")
+    for target in (path, path, "/dev/null"):
+        files.write_bytes(target, b"x")
+        files.read_bytes(path)
+    with path.open("wb") as stream:
+        files.write_bytes(f"/dev/fd/{stream.fileno()}", b"y")
+    assert os.listdir("/proc/self/fd") == kept
+    assert path.read_bytes() == b"y"
 
 
 def test_the_folder_is_synced_after_the_rename(tmp_path, monkeypatch):

@@ -47,6 +47,27 @@ def test_sizes_are_exact():
     assert pf.spaces.get("mbv3-tiny").n_architectures == (9 + 9**2 + 9**3) ** 3
 
 
+@pytest.mark.parametrize(
+    ("name", "stem", "sizes", "channels"),
+    [
+        ("ofa-mbv3", (112, 16), [56, 28, 14, 14, 7], [24, 40, 80, 112, 160]),
+        ("mbv3-cifar", (32, 8), [32, 16, 8, 8, 4], [16, 24, 40, 56, 80]),
+        ("mbv3-tiny", (16, 8), [16, 8, 4], [8, 16, 24]),
+    ],
+)
+def test_networks_shrink_and_widen_where_they_should(name, stem, sizes, channels):
+    space = pf.spaces.get(name)
+    network, resolution = space.network, space.resolutions[0]
+    first = network.stem(resolution)
+    assert (first.out_resolution, first.out_channels) == stem
+    last_layers = [
+        network.layer((stage + 1) * network.max_depth - 1, 1, resolution)
+        for stage in range(network.n_stages)
+    ]
+    assert [layer.out_resolution for layer in last_layers] == sizes
+    assert [layer.out_channels for layer in last_layers] == channels
+
+
 def test_choices_are_ordered_kernel_major():
     slot = pf.spaces.get("ofa-mbv3").slots[0]
     assert slot.choices[:4] == ((3, 3), (3, 4), (3, 6), (5, 3))
