@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import pnag_fast as pf
 from pnag_fast.errors import FileFormatError, InvalidInputError
 from pnag_fast.generator import ExpertSettings, PnagSettings
+from pnag_fast.generator.expert import draw_budgets
 from pnag_fast.generator.independent import ABSENT, Choices
 from pnag_fast.search import Front
 
@@ -21,6 +23,21 @@ QUICK = ExpertSettings(evaluations=3000, steps=120, batch=64)
 def spread(table, n):
     low, high = table.bounds
     return low + (high - low) * (np.arange(n) + 0.5) / n
+
+
+def test_budgets_of_one_cost_lie_even_or_close_above_a_member():
+    costs = np.array([[1.0], [2.0], [6.0], [11.0]])
+    archive = SimpleNamespace(costs=costs, best=lambda budgets: np.zeros(len(budgets), np.int64))
+    budgets = draw_budgets(archive, 20_000, np.random.default_rng(0))
+    assert budgets.shape == (20_000, 1)
+    assert budgets.min() >= 1.0
+    assert budgets.max() <= 11.0
+    # An eighth starts at each member, with room of 10 u^3 v^3; even ones reach neither end.
+    close = 0.5 * 0.3**3 + 0.125 * 0.3 * (1 - np.log(0.3))
+    for cost in (1.0, 2.0, 6.0):
+        found = np.mean((budgets >= cost) & (budgets <= cost + 10 * 0.3**3))
+        assert found == pytest.approx(close, abs=0.01)
+    assert np.mean(budgets == 11.0) == pytest.approx(0.125, abs=0.01)
 
 
 def test_settings_that_cannot_train_are_refused(tiny, tiny_model, tiny_table):

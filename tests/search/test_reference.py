@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -221,3 +222,23 @@ def test_a_search_killed_at_any_moment_ends_the_same(
     np.testing.assert_array_equal(resumed.top1, whole.top1)
     assert resumed.evaluations == whole.evaluations
     assert kept.restore("rounds") is kept.restore("annealing") is None
+
+
+def test_random_weights_are_spread_over_all_trade_offs():
+    # Two costs, of ranges 10 and 0.1, and 0.5 of top-1.
+    run = SimpleNamespace(
+        tables=(None, None),
+        stack=SimpleNamespace(bounds=np.array([[5.0, 15.0], [0.0, 0.1]])),
+        top1=np.array([0.3, 0.8, 0.5]),
+    )
+    weights = reference._random_weights(run, (4000, 3), np.random.default_rng(0))
+    assert weights.shape == (4000, 3, 2)
+    natural = weights * np.array([10.0, 0.1]) / 0.5
+    length = natural.sum(axis=2)
+    assert 0.005 <= length.min() < 0.0051
+    assert 19.5 < length.max() <= 20.0
+    # Log-uniform: as many below the geometric mean as above.
+    assert np.mean(length < np.sqrt(0.005 * 20)) == pytest.approx(0.5, abs=0.02)
+    # Uniform over directions: any share of the first cost is as likely as any other.
+    share = np.sort((natural[..., 0] / length).ravel())
+    np.testing.assert_allclose(share, np.linspace(0, 1, share.size), atol=0.02)
