@@ -28,12 +28,11 @@ from .errors import (
     MissingDependencyError,
 )
 from .generator import Generated, Generator, train_generator
-from .progress import ProgressCallback, ignore_progress
+from .progress import ProgressCallback, duration, ignore_progress
 from .report import Answer, Evaluated, FrontReport
 from .search import extremes
 from .spaces import Archs, SearchSpace
 from .strict_json import shorten
-from .terminal import duration
 from .threads import torch_threads
 
 __all__ = ["QuickstartSettings", "run"]

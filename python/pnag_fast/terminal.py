@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
 from .errors import FileAccessError
-from .progress import NEWS, ProgressCallback, ignore_progress
+from .progress import NEWS, ProgressCallback, duration, ignore_progress
 
 # Without a terminal a line of progress is printed at most this often.
 _LINE_SECONDS = 10.0
@@ -182,21 +182,6 @@ class Estimates:
             left = (now - started) / (done - first) * (total - done)
             if left >= _LONG_SECONDS:
                 self._tell(f"{work}: about {duration(left)} on this machine ({done} of {total})")
-
-
-def duration(seconds: float) -> str:
-    """Say a time as a person would.
-
-    Examples
-    --------
-    >>> duration(42.3), duration(150), duration(9000)
-    ('40 s', '3 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{max(5, 5 * round(seconds / 5))} s"
-    if seconds < 90 * 60:
-        return f"{int(seconds / 60 + 0.5)} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 @contextlib.contextmanager

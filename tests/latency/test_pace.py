@@ -42,7 +42,7 @@ def test_a_long_step_is_told_once_after_its_first_seconds(told):
         clock.now += 1.0
         pace.step(done, 1000)
     assert told.notes == [
-        ("tuning 5 kernels: about 16 minutes to go on this machine, by the first 5 of 990", 0, 0)
+        ("tuning 5 kernels: about 16 min to go on this machine, by the first 5 of 990", 0, 0)
     ]
 
 
@@ -64,9 +64,7 @@ def test_the_compiler_is_told_from_the_time_of_scheduling(told, monkeypatch):
     watch("scheduling kernels", 181, 181)
     watch("compiling", 0, 113)
     notices = [note for note in told.notes if note[2] == 0]
-    assert notices == [
-        ("compiling 113 programs of 181 kernels: about 80 seconds on this machine", 0, 0)
-    ]
+    assert notices == [("compiling 113 programs of 181 kernels: about 80 s on this machine", 0, 0)]
     # Everything else is passed on as it is.
     assert [note for note in told.notes if note[2]] == [
         ("scheduling kernels", 0, 181),
@@ -86,4 +84,4 @@ def test_a_measurement_tells_how_long_it_takes(told, fake_device, monkeypatch):
     protocol = Protocol(passes=3, extra_passes=0)
     Measurer(Fleet([fake_device()]), protocol, None, tiles={}, progress=told).measure(items)
     notices = [note[0] for note in told.notes if note[2] == 0]
-    assert len([n for n in notices if n.startswith("measuring 9 items: about 3 minutes")]) == 1
+    assert len([n for n in notices if n.startswith("measuring 9 items: about 3 min")]) == 1

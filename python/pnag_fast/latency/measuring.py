@@ -17,7 +17,7 @@ import numpy.typing as npt
 from .. import arguments, costs, files
 from ..costs import CostTable
 from ..errors import InvalidInputError, MeasurementError
-from ..progress import ProgressCallback
+from ..progress import ProgressCallback, duration
 from ..spaces import Archs, Block, SearchSpace
 from .correction import MIN_NETWORKS, fit_correction
 from .device import Device, DeviceClosedError, DeviceLostError, DeviceUnusableError, Loaded
@@ -31,7 +31,7 @@ from .networks import (
     network_program,
     pack_weights,
 )
-from .pace import LONG_SECONDS, Pace, duration
+from .pace import LONG_SECONDS, Pace
 from .protocol import (
     REFERENCE,
     Plan,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..progress import ProgressCallback
+from ..progress import ProgressCallback, duration
 
 # What takes less is not worth a line.
 LONG_SECONDS = 30.0
@@ -60,18 +60,3 @@ class Pace:
                 0,
                 0,
             )
-
-
-def duration(seconds: float) -> str:
-    """Write a duration as roughly as an estimate is.
-
-    Examples
-    --------
-    >>> duration(44), duration(100), duration(1900), duration(9000)
-    ('40 seconds', '2 minutes', '32 minutes', '2.5 hours')
-    """
-    if seconds < 90:
-        return f"{max(1, round(seconds / 10)) * 10} seconds"
-    if seconds < 5400:
-        return f"{round(seconds / 60)} minutes"
-    return f"{seconds / 3600:.1f} hours"
