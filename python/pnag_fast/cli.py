@@ -163,18 +163,6 @@ def _files(*names: str | None) -> list[Path]:
     return [Path(name) for name in names if name is not None and name not in built_in]
 
 
-def _move(net: Any, device: str) -> None:
-    """Move a network to a device that the user named."""
-    try:
-        net.to(device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InvalidInputError(
-            f"device '{device}' cannot be used ({reason}); give --device cpu, or leave it out to "
-            "take a GPU where there is one"
-        ) from error
-
-
 def _kept_fits(
     state: State | None, fit: Callable[..., AccuracyModel], identity: Sequence[Any]
 ) -> Callable[..., AccuracyModel]:
@@ -576,7 +564,7 @@ def supernet_train(
         found = context.enter_context(library.distributed.joined())
         first = library.distributed.world()[0] == 0
         if device or found:
-            _move(net, str(device or found))
+            net.to(library.device(str(device or found)))
         # One process writes the file, and removes it when it is done.
         context.enter_context(_keeper().keeping(state if first else None))
         with showing_progress(quiet=as_json or not first) as progress:

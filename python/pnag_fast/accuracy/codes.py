@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import arguments
-from ..errors import InvalidTypeError
 from ..spaces import Archs, SearchSpace, hull
+from ..spaces.space import require_space
 
 Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -18,15 +18,6 @@ Int64Array = npt.NDArray[np.int64]
 
 # Rows whose codes differ have different words below this size.
 _WORD = 2**62
-
-
-def require_space(space: object) -> None:
-    """Refuse what is no search space, such as its name."""
-    if not isinstance(space, SearchSpace):
-        raise InvalidTypeError(
-            f"a search space is needed, found {arguments.shown(space)}; pf.spaces.get makes one by "
-            "its name, pf.spaces.load reads one"
-        )
 
 
 def feature_offsets(space: SearchSpace) -> npt.NDArray[np.intp]:

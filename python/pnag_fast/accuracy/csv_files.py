@@ -15,7 +15,7 @@ import numpy.typing as npt
 from .. import arguments, files
 from ..errors import FileFormatError, InvalidInputError
 from ..spaces import Archs, SearchSpace
-from .codes import require_space
+from ..spaces.space import require_space
 from .measured import FloatArray
 from .table import TableModel, table
 

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from .. import arguments
 from ..errors import InvalidInputError
 from ..spaces import Archs, SearchSpace
-from .codes import BoolArray, codes_in, codes_reached, describe_code, equal_rows, require_space
+from ..spaces.space import require_space
+from .codes import BoolArray, codes_in, codes_reached, describe_code, equal_rows
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

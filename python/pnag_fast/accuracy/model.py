@@ -17,16 +17,9 @@ import numpy.typing as npt
 from .. import arguments, files
 from ..errors import FileFormatError, InvalidInputError
 from ..spaces import Archs, SearchSpace, from_definition, hull
+from ..spaces.space import require_space
 from ..threads import one_thread
-from .codes import (
-    BoolArray,
-    code_offsets,
-    codes_reached,
-    describe_code,
-    feature_offsets,
-    one_hot,
-    require_space,
-)
+from .codes import BoolArray, code_offsets, codes_reached, describe_code, feature_offsets, one_hot
 from .distance import Reach
 
 FloatArray = npt.NDArray[np.float64]

@@ -13,8 +13,9 @@ from .. import files
 from ..errors import FileFormatError, UnsupportedSpaceError
 from ..optional_torch import load_tensors, require_torch
 from ..spaces import Archs, MobileNetV3, SearchSpace
+from ..spaces.space import require_space
 from ..threads import in_pieces
-from .codes import feature_offsets, one_hot, require_space
+from .codes import feature_offsets, one_hot
 from .model import AccuracyModel, Float32Array, FloatArray, Tensors, tensor
 
 Link = Literal["identity", "logit"]

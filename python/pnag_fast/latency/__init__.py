@@ -21,8 +21,9 @@ import numpy.typing as npt
 from .. import arguments, files
 from ..costs import CostTable
 from ..errors import FileFormatError, InvalidInputError, InvalidTypeError, MeasurementError
-from ..progress import ProgressCallback, ignore_progress
+from ..progress import ProgressCallback, ignore_progress, require_progress
 from ..spaces import Archs, Block, SearchSpace
+from ..spaces.space import require_space
 from .correction import MIN_NETWORKS, Correction, fit_correction
 from .device import Device, Loaded
 from .doctor import Finding, check_tvm
@@ -151,13 +152,13 @@ def measure(
     InvalidInputError, UnsupportedSpaceError
         For an option that is not supported, or a space without a network.
     """
-    _check_space(space)
+    require_space(space)
     space.require_network("measuring latency")
     tuning_trials = arguments.integer(tuning_trials, "tuning_trials", 0, _MAX_TRIALS)
     n_networks = arguments.integer(n_networks, "n_networks", MIN_NETWORKS)
     seed = arguments.seed(seed)
     protocol = Protocol(passes=passes)
-    _check_progress(progress)
+    require_progress(progress)
     files.make_folder(work_dir)  # before anything takes time
     with contextlib.closing(
         open_fleet(
@@ -218,13 +219,13 @@ def measure_networks(
     NetworkTimes
         With ``ms``, float64 of shape (n,), milliseconds of one image.
     """
-    _check_space(space)
+    require_space(space)
     space.require_network("measuring whole networks")
     space.validate(archs)
     _check_network_weights(space, archs, weights)
     tiles = None if table is None else tuned_tiles(table)
     protocol = Protocol(passes=passes)
-    _check_progress(progress)
+    require_progress(progress)
     if work_dir is not None:
         files.make_folder(work_dir)
     if len(archs) == 0:
@@ -381,7 +382,7 @@ def compile_network(
     seed: int = 0,
 ) -> CompiledNetwork:
     """Compile one architecture, shape ``(n_slots,)``; see `compile_blocks`."""
-    _check_space(space)
+    require_space(space)
     space.require_network("compiling a network")
     space.validate(_one_row(arch))
     return compile_blocks(
@@ -488,18 +489,3 @@ def _check_network_weights(space: SearchSpace, archs: Archs, weights: object) ->
         )
     for arch, given in zip(archs, weights, strict=True):
         check_weights(space.layers(arch), given)
-
-
-def _check_progress(progress: object) -> None:
-    if not callable(progress):
-        raise InvalidTypeError(
-            "progress should be a function of a description, the finished steps and their total, "
-            f"found {type(progress).__name__}"
-        )
-
-
-def _check_space(space: object) -> None:
-    if not isinstance(space, SearchSpace):
-        raise InvalidTypeError(
-            f"space should be a SearchSpace, from pnag_fast.spaces, found {type(space).__name__}"
-        )

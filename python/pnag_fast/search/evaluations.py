@@ -14,8 +14,9 @@ from ..accuracy import AccuracyModel
 from ..checkpoint import Arrays, State
 from ..costs import CostTable
 from ..errors import FileFormatError, InvalidInputError, InvalidTypeError
-from ..progress import ProgressCallback
+from ..progress import ProgressCallback, require_progress
 from ..spaces import Archs, SearchSpace
+from ..spaces.space import require_space
 from .result import Front, best_within, objectives
 
 FloatArray = npt.NDArray[np.float64]
@@ -43,11 +44,7 @@ class Evaluations:
             time_limit_s = arguments.number(
                 time_limit_s, "time_limit_s", 0, above=True, finite=False
             )
-        if not callable(progress):
-            raise InvalidTypeError(
-                "progress should be a function of a description, how much is done and how much "
-                f"there is, found {arguments.shown(progress)}"
-            )
+        require_progress(progress)
         self.space = space
         self.model = model.for_space(space)
         self.tables = [table.for_space(space) for table in tables]
@@ -151,11 +148,7 @@ def require_problem(space: object, model: object, tables: object) -> None:
     InvalidTypeError
         Names the argument and what it should be.
     """
-    if not isinstance(space, SearchSpace):
-        raise InvalidTypeError(
-            "space should be a SearchSpace, as pnag_fast.spaces.get(name), found "
-            f"{arguments.shown(space)}"
-        )
+    require_space(space)
     if not isinstance(model, AccuracyModel):
         raise InvalidTypeError(
             "model should be an accuracy model, as pnag_fast.accuracy.load(path, space), found "

@@ -919,3 +919,12 @@ def _rebuilt(definition: dict[str, Any]) -> SearchSpace:
     from . import from_definition
 
     return from_definition(definition, "a pickled search space")
+
+
+def require_space(space: object) -> None:
+    """Refuse what is no search space, such as its name."""
+    if not isinstance(space, SearchSpace):
+        raise InvalidTypeError(
+            f"space should be a search space (SearchSpace), found {arguments.shown(space)}; "
+            "pf.spaces.get makes one by its name, pf.spaces.load reads one"
+        )

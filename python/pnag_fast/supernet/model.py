@@ -16,6 +16,7 @@ from pnag_fast import arguments
 from pnag_fast.errors import InvalidInputError, InvalidTypeError, UnsupportedSpaceError
 from pnag_fast.spaces import Archs, MobileNetV3, SearchSpace
 from pnag_fast.spaces.blocks import Block, Head, MBConv
+from pnag_fast.spaces.space import require_space
 
 from .modules import (
     ElasticDepthwise,
@@ -412,11 +413,7 @@ def _slot_codes(space: SearchSpace, network: MobileNetV3) -> list[list[int]]:
 
 def require_mobilenet(space: SearchSpace) -> MobileNetV3:
     """Return the network of a MobileNetV3 space, which a supernet needs."""
-    if not isinstance(space, SearchSpace):
-        raise InvalidTypeError(
-            f"expected a SearchSpace, found {type(space).__name__}; "
-            "get one with pnag_fast.spaces.get(name)"
-        )
+    require_space(space)
     network = space.require_network("a supernet")
     if not isinstance(network, MobileNetV3):
         raise UnsupportedSpaceError(
