@@ -298,7 +298,7 @@ def _leaves_open(
     example = ",".join(map(str, spanning.archs[rows[0]].tolist()))
     return InvalidInputError(
         f"these {len(archs)} architectures determine {found} of {needed} unknowns of a table for "
-        f"'{space.name}', and leave open: {'; '.join(named[:_NAMED])}{more}. Measure networks that "
+        f"'{space.name}', and leave open: {'; '.join(named[:_NAMED])}{more}; measure networks that "
         f"tell these apart, for example that with the codes {example}"
     )
 

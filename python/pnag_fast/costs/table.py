@@ -326,7 +326,7 @@ class CostTable:
             raise InvalidInputError(
                 f"this {self.metric} table of '{self.device}' was fitted to networks of "
                 f"'{domain.name}', and does not know what {what} costs, which "
-                f"'{space.name}' allows: it {found.reason}. Fit a table to networks of "
+                f"'{space.name}' allows: it {found.reason}; fit a table to networks of "
                 f"'{space.name}', or use this one for '{domain.name}'"
             )
 
