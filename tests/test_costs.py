@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from pnag_fast.errors import (
     FileFormatError,
     InvalidInputError,
     InvalidTypeError,
+    MissingDependencyError,
     UnsupportedSpaceError,
 )
 
@@ -34,6 +36,20 @@ def test_lookup_is_the_sum_of_entries(name, count):
     table = count(pf.spaces.get(name))
     archs = table.space.sample(200, seed=0)
     np.testing.assert_array_equal(table(archs), brute_force(table, archs))
+
+
+def test_closed_forms_of_cells_match_what_nasbench201_published():
+    cell = pf.spaces.get("nasbench201")
+    # In millions: cells of six skips, and of six 3x3 convolutions.
+    archs = cell.from_strings(
+        [
+            "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|".replace("op", operation)
+            for operation in ("skip_connect", "nor_conv_3x3")
+        ]
+    )
+    macs, parameters = pf.costs.macs(cell)(archs), pf.costs.parameters(cell)(archs)
+    np.testing.assert_allclose(macs / 1e6, [7.78305, 220.11969], atol=2e-5)
+    np.testing.assert_allclose(parameters / 1e6, [0.073306, 1.531546], atol=1e-9)
 
 
 @pytest.mark.shared_data
@@ -359,6 +375,14 @@ def test_spaces_without_layers_have_no_block_tables(cell, tmp_path):
         pf.costs.from_ofa_yaml(
             tmp_path / "x.yaml", pf.spaces.get("ofa-mbv3", resolutions=(160, 224))
         )
+
+
+def test_a_table_in_yaml_without_a_reader_says_what_to_install(tmp_path, monkeypatch):
+    path = tmp_path / "table.yaml"
+    path.write_text("{}")
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(MissingDependencyError, match=r"'yaml'.*pnag-fast\[ofa\]"):
+        pf.costs.from_ofa_yaml(path, pf.spaces.get("ofa-mbv3"))
 
 
 def test_agreement_and_spearman():

@@ -326,6 +326,8 @@ def test_a_user_writes_a_space(tmp_path):
         (lambda d: d["space"]["stages"][0].update(slots=[]), "slot"),
         (lambda d: d["space"]["stages"][1].update(rows=[[1, 9]]), "9"),
         (lambda d: d["space"]["stages"][1].update(rows=[[0, 1]]), "row"),
+        (lambda d: d["space"]["stages"][1].update(rows=[]), "'rows' should be a non-empty list"),
+        (lambda d: d["space"]["stages"][1].update(rows="12"), "'rows' should be a non-empty list"),
         (lambda d: d["space"]["stages"][0]["slots"][1].update(choices=["x", "x"]), "distinct"),
         (lambda d: d["space"]["stages"][0]["slots"][1].update(name="a"), "more than once"),
         (
