@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from typing import Any
@@ -51,6 +52,7 @@ def open_fleet(
     if max_devices is not None:
         max_devices = arguments.integer(max_devices, "max_devices", 1)
     spec = _device_spec(target, runner, threads, patience_s)
+    _require_tvm()
     device = WorkerDevice(spec, timeout_s=max(timeout_s, 2 * patience_s))
     device.timeout_s = timeout_s
     if runner != "local":
@@ -73,6 +75,16 @@ def _check_text(value: object, name: str, example: str) -> None:
         raise InvalidTypeError(
             f"{name} should be a text such as {example!r}, found {arguments.shown(value)}"
         )
+
+
+def _require_tvm() -> None:
+    """Look for TVM without loading it, before a child does."""
+    try:
+        found = importlib.util.find_spec("tvm") is not None
+    except ImportError:  # somebody's own importer refuses it
+        found = False
+    if not found:
+        raise MissingDependencyError("tvm", "tvm", "measuring latency")
 
 
 def load_adapter() -> Any:
