@@ -96,7 +96,7 @@ SCRIPTS = {
     "targets/cuda.py": (["tvm"], None),
     "targets/rpc.py": (
         ["tvm", "tornado", "psutil", "cloudpickle"],
-        "--loopback 1 --trials 0 --networks 4 --passes 3 --work-dir {tmp}",
+        "--tiny --loopback 1 --trials 0 --networks 4 --passes 3 --work-dir {tmp}",
     ),
 }
 

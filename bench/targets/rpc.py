@@ -41,6 +41,7 @@ def main() -> int:
     here = f"llvm -mtriple={platform.machine()}-unknown-linux-gnu"
     add_options(parser, target=here, runner="")
     parser.add_argument("--loopback", type=int, default=0, help="servers to start here")
+    parser.add_argument("--tiny", action="store_true", help="only proves that every line runs")
     arguments = parser.parse_args()
     if bool(arguments.runner) == bool(arguments.loopback):
         parser.error("give either --runner or --loopback")
@@ -68,7 +69,7 @@ def compare(
     """Print the throughput of one server and of all, in turn."""
     all_of_them = arguments.loopback
     rates: dict[int, list[float]] = {1: [], all_of_them: []}
-    for count in [1, all_of_them] * 3:
+    for count in [1, all_of_them] * (1 if arguments.tiny else 3):
         rates[count].append(throughput(space, runner, count, arguments))
         print(f"{count} of the servers: {rates[count][-1]:.1f} measurements/s")
     one, many = (statistics.median(rates[count]) for count in (1, all_of_them))
@@ -87,11 +88,11 @@ def throughput(
 
     pf.latency.measure_networks(
         space,
-        space.sample(20, seed=arguments.seed),
+        space.sample(2 if arguments.tiny else 20, seed=arguments.seed),
         target=arguments.target,
         runner=runner,
         max_devices=count,
-        passes=40,
+        passes=4 if arguments.tiny else 40,
         progress=watch,
     )
     # The first measurements of each device wait for its programs.
