@@ -851,11 +851,20 @@ def test_estimates():
         estimates.update("short", done, 5)
         now[0] += 0.1
     assert said == []
-    # Resumed: what was done before says nothing about the speed.
+    # Resumed: what was done before says nothing about the speed, nor does the first piece, which
+    # warms everything up.
     estimates.update("long", 50, 100)
-    now[0] += 2
-    estimates.update("long", 51, 100)
-    assert said == ["long: about 100 s on this machine (51 of 100)"] or "2 min" in said[0]
+    now[0] += 60
+    for done in (51, 52, 53):
+        estimates.update("long", done, 100)
+        now[0] += 2
+    assert said == []
+    estimates.update("long", 54, 100)
+    assert said == ["long: about 2 min on this machine (54 of 100)"]
+    for done in range(55, 60):
+        now[0] += 9
+        estimates.update("long", done, 100)
+    assert len(said) == 1
 
 
 # --- worthless results ---------------------------------------------------------------------------
@@ -1109,3 +1118,32 @@ def test_a_run_is_told_and_its_report_written_anew(tmp_path, monkeypatch):
     page = (out / "report.html").read_text()
     assert page.index("nothing of this is true") < page.index("Asked and answered")
     assert "\x1b" not in page
+
+
+def test_as_many_are_judged_as_were_asked_for(small_supernet, tmp_path):
+    out = tmp_path / "out.csv"
+    code, text, err = run(
+        "supernet", "evaluate", small_supernet, "--architectures", 40, "--out", out, "--json"
+    )
+    assert code == 0, err
+    assert json.loads(text)["architectures"] == 40
+    space = pf.supernet.load(small_supernet).space
+    archs, _ = pf.accuracy.load_table(out, space)
+    assert len(pf.accuracy.covering(space, archs)) == 0
+
+
+def test_what_was_wrong_is_not_called_kept(tiny_generator_path, files, tmp_path, monkeypatch):
+    monkeypatch.chdir(files)
+    code, _, err = run(
+        "train", "--accuracy", "accuracy.csv", "--cost", "cost.json", "--out", tmp_path / "new",
+        "--checkpoint", "front.json",
+    )  # fmt: skip
+    assert code == 1
+    assert "front.json' is not a" in err
+    assert "state of training in" not in err
+    os.symlink("loop", tmp_path / "loop")
+    code, _, err = run("accuracy", "accuracy.csv", "--no-check", "--out", tmp_path / "loop")
+    assert code == 1
+    assert "leads in a circle" in err
+    assert not (tmp_path / "loop.fitted").exists()
+    assert not (tmp_path / "loop.checkpoint").exists()

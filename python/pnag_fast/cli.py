@@ -686,13 +686,14 @@ def supernet_evaluate(
     net = library.load(path)
     dataset = library.images_of(net, images, seed=seed)
     sample = library.sample_related if related else type(net.space).sample
-    archs = sample(net.space, architectures, seed=seed)
+    drawn = sample(net.space, architectures, seed=seed)
     # Models refuse codes that nothing measured has: a few architectures that have all of them take
     # the place of as many drawn ones.
     every_code = accuracy.covering(net.space)
     if len(every_code) <= architectures // 2:
-        archs = np.concatenate([every_code, archs])[:architectures]
-    archs = np.unique(archs, axis=0)
+        drawn = np.concatenate([every_code, drawn])
+    _, first = np.unique(drawn, axis=0, return_index=True)
+    archs = np.unique(drawn[np.sort(first)[:architectures]], axis=0)
     started = time.perf_counter()
     with _keeper().keeping(state):
         with showing_progress(quiet=as_json) as progress:

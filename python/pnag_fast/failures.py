@@ -133,7 +133,8 @@ def tell(error: BaseException, keeper: Keeper, *, as_json: bool) -> int:
 
         say("".join(traceback.format_exception(error)).rstrip(), error=True, lines=True)
     stopped = failure.error == "Interrupted"
-    kept = keeper.paths()
+    # After an error, what stands there unchanged may be what was wrong.
+    kept = [str(state.path) for state in keeper.kept(changed=not stopped)]
     if as_json and not isinstance(error, ClosedOutputError):
         document = asdict(failure)
         del document["code"]
@@ -157,7 +158,7 @@ def tell(error: BaseException, keeper: Keeper, *, as_json: bool) -> int:
         more = "" if "; " in failure.message or "pip install" in failure.message else more
         say(f"{failure.error}: {failure.message}{more}", error=True)
     if kept and not stopped:
-        say(keeper.summary(), error=True)
+        say(keeper.summary(changed=True), error=True)
     return failure.code
 
 

@@ -49,6 +49,8 @@ class Keeper:
     """Knows the states of the command that runs."""
 
     states: list[State] = field(default_factory=list)
+    # What a path held when the work began: what a failure left as it was may be somebody else's.
+    _before: dict[Path, tuple[int, int] | None] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def keeping(self, *states: State | None) -> Iterator[None]:
@@ -58,23 +60,28 @@ class Keeper:
         """
         mine = [state for state in states if state is not None]
         self.states += mine
+        self._before.update((state.path, _stamp(state.path)) for state in mine)
         yield
         for state in mine:
             self.states.remove(state)
             if state.temporary:
                 _remove(state.path)
 
-    def summary(self) -> str:
+    def kept(self, *, changed: bool = False) -> list[State]:
+        """Return the states that are there; with `changed` only those that this work wrote."""
+        return [
+            state
+            for state in self.states
+            if state.there() and not (changed and self._before[state.path] == _stamp(state.path))
+        ]
+
+    def summary(self, *, changed: bool = False) -> str:
         """Say what is kept, and how to go on from it; only what is there counts."""
-        kept = [state for state in self.states if state.there()]
+        kept = self.kept(changed=changed)
         if not kept:
             return "nothing of it was kept; run the same command again to start anew"
         places = " and ".join(f"{state.holds} in '{state.path}'" for state in kept)
         return f"kept: {places}; run the same command again to go on"
-
-    def paths(self) -> list[str]:
-        """Paths of the states that are there."""
-        return [str(state.path) for state in self.states if state.there()]
 
 
 def beside(
@@ -95,6 +102,15 @@ def beside(
         return State(named, holds, temporary=False, head=head)
     path = outputs.beside(out, suffix)
     return None if path is None else State(path, holds, head=head)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return what changes with a file's contents, or with the names in a folder."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _remove(path: Path) -> None:

@@ -194,7 +194,12 @@ def _try_folder(path: Path) -> None:
     import tempfile  # here, since it imports all that shutil can unpack
 
     # A link is written through: what counts is the folder that it points into.
-    folder = Path(os.path.realpath(path)).parent
+    real = Path(os.path.realpath(path))
+    if real.is_symlink():
+        raise FileAccessError(
+            f"cannot write '{path}': it is a link that leads in a circle; name a file"
+        )
+    folder = real.parent
     if not folder.is_dir():
         raise FileAccessError(
             f"cannot write '{path}': there is no folder '{folder}'; make it, or choose another "

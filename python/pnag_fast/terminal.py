@@ -22,7 +22,9 @@ from .progress import NEWS, ProgressCallback, duration, ignore_progress
 _LINE_SECONDS = 10.0
 
 # A first piece shorter than this says little about the rest, which is worth a line if it is longer.
-_PIECE_SECONDS = 1.0
+# The first piece warms everything up; the next few say how long one takes.
+_PIECE_SECONDS = 3.0
+_PIECES = 3
 _LONG_SECONDS = 15.0
 
 # Cc: control characters. Cf: marks that turn or hide text. Cs: halves of characters, which no
@@ -151,7 +153,7 @@ def _silence(stream: TextIO, *, error: bool) -> None:
 
 
 class Estimates:
-    """Says how long work will take on this machine, as soon as its first piece is done.
+    """Says how long work will take on this machine, when its first pieces after one are done.
 
     Parameters
     ----------
@@ -163,21 +165,22 @@ class Estimates:
         self, tell: Callable[[str], None], clock: Callable[[], float] | None = None
     ) -> None:
         self._tell, self._clock = tell, clock or time.monotonic
+        self._found: dict[str, int] = {}
         self._started: dict[str, tuple[float, int]] = {}
         self._told: set[str] = set()
-        self._last = self._clock()
 
     def update(self, work: str, done: int, total: int) -> None:
         """Look at a report of progress."""
         now = self._clock()
         if work not in self._started:
-            # The first report comes after the first piece, or before it with nothing done.
-            self._started[work] = (self._last if done == 1 else now, 0 if done == 1 else done)
-        self._last = now
+            # What was done before a resumed run, and the first piece of this one, do not count.
+            if done > self._found.setdefault(work, done):
+                self._started[work] = now, done
+            return
         if work in self._told or done >= total:
             return
         started, first = self._started[work]
-        if done > first and now - started >= _PIECE_SECONDS:
+        if done - first >= _PIECES and now - started >= _PIECE_SECONDS:
             self._told.add(work)
             left = (now - started) / (done - first) * (total - done)
             if left >= _LONG_SECONDS:

@@ -114,6 +114,12 @@ def train_generator(
     stack = cost_tables.stack([table.for_space(space) for table in tables])
     bounds = stack.bounds
     for table, (low, high) in zip(stack.tables, bounds.tolist(), strict=True):
+        if not low > 0:
+            raise InvalidInputError(
+                f"by the {table.metric} table of '{table.device}' an architecture costs {low:g} "
+                f"{table.unit}, and every cost should be above zero: make tables by "
+                "pf.CostTable.build, which checks them"
+            )
         if not low < high:
             raise InvalidInputError(
                 f"every architecture of '{space.name}' has the same {table.metric} ({low:g} "
