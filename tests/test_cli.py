@@ -655,7 +655,7 @@ def test_what_is_not_installed_is_named(files, name, extra, arguments):
     document = json.loads(done.stdout)
     assert document["error"] == "MissingDependencyError"
     assert f"pnag-fast[{extra}]" in document["remedy"]
-    assert name in document["message"]
+    assert {"sklearn": "scikit-learn"}.get(name, name) in document["message"]
     assert "Traceback" not in done.stderr
 
 

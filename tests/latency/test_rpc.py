@@ -149,7 +149,7 @@ def measure(space, farm, work_dir, notes, *, timeout_s=10.0, patience_s=60.0, pa
             Protocol(passes=passes, extra_passes=0),
             work_dir=work_dir,
             trials=0,
-            n_networks=4,
+            n_networks=8,  # enough that noise of a busy machine does not turn their order
             seed=0,
             progress=notes,
         )

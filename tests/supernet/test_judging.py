@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 
@@ -226,18 +227,16 @@ def test_memory_that_runs_out_is_one_clear_error(net, archs, data, monkeypatch):
 
 
 PROCESS = """
-import sys
+import pickle, sys
 import numpy as np, torch, torch.distributed as dist
 import pnag_fast as pf
 torch.set_num_threads(1)
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
 net = pf.supernet.load(f"{folder}/net.safetensors")
-loaded = np.load(f"{folder}/images.npz")
-data = pf.data.split(
-    loaded["images"], loaded["labels"], [str(i) for i in range(10)], name="squares"
-)
-top1 = pf.supernet.evaluate(net, loaded["archs"], data, journal=f"{folder}/journal.json")
+with open(f"{folder}/data.pickle", "rb") as stream:
+    archs, data = pickle.load(stream)
+top1 = pf.supernet.evaluate(net, archs, data, journal=f"{folder}/journal.json")
 np.save(f"{folder}/top1.{rank}.npy", top1)
 dist.barrier()  # who leaves first may pull the connection from under the other
 dist.destroy_process_group()
@@ -247,10 +246,7 @@ dist.destroy_process_group()
 @pytest.mark.slow
 def test_two_processes_share_the_work(net, archs, data, tmp_path):
     pf.supernet.save(net, tmp_path / "net.safetensors")
-    splits = [data.train, data.validation, data.test]
-    images = np.concatenate([split.images for split in splits])
-    labels = np.concatenate([split.labels for split in splits])
-    np.savez(tmp_path / "images.npz", images=images, labels=labels, archs=archs)
+    (tmp_path / "data.pickle").write_bytes(pickle.dumps((archs, data)))
     processes = [
         subprocess.Popen([sys.executable, "-c", PROCESS, str(rank), str(tmp_path)])
         for rank in range(2)
@@ -260,8 +256,7 @@ def test_two_processes_share_the_work(net, archs, data, tmp_path):
     finally:
         for process in processes:
             process.kill()
-    mixed = pf.data.split(images, labels, data.classes, name="squares")
-    expected = pf.supernet.evaluate(net, archs, mixed)
+    expected = pf.supernet.evaluate(net, archs, data)
     for rank in range(2):
         np.testing.assert_array_equal(np.load(tmp_path / f"top1.{rank}.npy"), expected)
     # Each judged about half.

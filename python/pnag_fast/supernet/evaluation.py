@@ -281,7 +281,13 @@ def recalibrate(
     return network
 
 
-def accuracy(network: nn.Module, images: Images, labels: npt.NDArray[np.int64]) -> float:
+def accuracy(
+    network: nn.Module,
+    images: Images,
+    labels: npt.NDArray[np.int64],
+    *,
+    threads: int | None = None,
+) -> float:
     """Top-1 accuracy of a network as it is, 0 to 1.
 
     Parameters
@@ -292,6 +298,8 @@ def accuracy(network: nn.Module, images: Images, labels: npt.NDArray[np.int64]) 
     images : ndarray of uint8, shape (n, h, w, 3)
         At least one.
     labels : ndarray of int64, shape (n,)
+    threads : int, optional
+        Of torch; default: as many as help a network of this package, others as torch is set.
     """
     if len(images) == 0 or len(images) != len(labels):
         raise InvalidInputError(
@@ -310,7 +318,8 @@ def accuracy(network: nn.Module, images: Images, labels: npt.NDArray[np.int64]) 
     blocks = network.blocks if isinstance(network, StaticNetwork) else ()
     try:
         # Of a network of somebody else's nothing is known, and torch stays as it is set.
-        with helpful_threads(None, blocks, device) if blocks else contextlib.nullcontext():
+        known = threads is not None or len(blocks) > 0
+        with helpful_threads(threads, blocks, device) if known else contextlib.nullcontext():
             return _accuracy(network, inputs, target, batch_size=256)
     finally:
         network.train(was_training)

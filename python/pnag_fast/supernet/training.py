@@ -340,7 +340,7 @@ def _doubts(net: Supernet, largest: Arch, data: ImageData, threads: int | None) 
     images, labels = data.validation.images[:_JUDGED], data.validation.labels[:_JUDGED]
     with _clear_memory_errors(len(images)):
         network = recalibrate(net.extract(largest), data, threads=threads)
-        top1 = accuracy(network, images, labels)
+        top1 = accuracy(network, images, labels, threads=threads)
     # What always answering with the most frequent class would reach.
     chance = float(np.bincount(labels).max()) / len(labels)
     limit = chance + 3 * math.sqrt(chance * (1 - chance) / len(labels))
