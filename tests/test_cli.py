@@ -819,7 +819,7 @@ def test_progress_is_escaped_and_says_how_long(monkeypatch, capsys):
     monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
     with terminal.showing_progress(quiet=False) as progress:
         progress(NASTY, 0, 0)
-        for done in range(1, 4):
+        for done in range(1, 6):
             now[0] += 3
             progress("judging \x1b[2J", done, 100)
     err = capsys.readouterr().err
