@@ -865,6 +865,11 @@ def test_estimates():
         now[0] += 9
         estimates.update("long", done, 100)
     assert len(said) == 1
+    # What was done long ago under the same name says nothing either.
+    for done in range(0, 6):
+        now[0] += 1e4 if done == 0 else 0.01
+        estimates.update("short", done, 63)
+    assert len(said) == 1
 
 
 # --- worthless results ---------------------------------------------------------------------------

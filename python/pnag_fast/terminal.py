@@ -172,12 +172,19 @@ class Estimates:
     def update(self, work: str, done: int, total: int) -> None:
         """Look at a report of progress."""
         now = self._clock()
+        begun_again = work in self._started and done <= self._found[work]
+        if done >= total or begun_again:
+            # Another step may do work of the same name, long after the first.
+            self._found.pop(work, None)
+            self._started.pop(work, None)
+        if done >= total:
+            return
         if work not in self._started:
             # What was done before a resumed run, and the first piece of this one, do not count.
             if done > self._found.setdefault(work, done):
                 self._started[work] = now, done
             return
-        if work in self._told or done >= total:
+        if work in self._told:
             return
         started, first = self._started[work]
         if done - first >= _PIECES and now - started >= _PIECE_SECONDS:
