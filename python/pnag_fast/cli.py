@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -50,6 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = failures.tell(error, keeper, as_json="--json" in given)
         with contextlib.suppress(Exception):
             finish()
+        if arguments is None and code == failures.INTERRUPTED:
+            # Files are closed and children ended on the way here; taking torch apart would keep
+            # whoever pressed Ctrl-C waiting for most of a second.
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):
+                    stream.flush()
+            os._exit(code)
     sys.exit(code if isinstance(code, int) else 0)
 
 
