@@ -514,7 +514,7 @@ def test_long_epochs_are_kept_as_time_passes(tmp_path, monkeypatch):
 
 def test_interrupted_training_of_a_generator_goes_on(files, monkeypatch):
     import pnag_fast.generator as generator
-    from pnag_fast.checkpoint import Checkpoint
+    from pnag_fast.runs import Checkpoint
 
     monkeypatch.chdir(files)
     quick = generator.ExpertSettings(evaluations=2000, steps=40)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import pnag_fast as pf
-from pnag_fast import checkpoint, files
+from pnag_fast import files
 from pnag_fast.errors import FileFormatError, PnagError
+from pnag_fast.runs import checkpoint
 
 
 def write_summed(path, document):
@@ -203,7 +204,7 @@ def test_checkpoints_of_generators(
 
 def test_states_of_optimisers(variants, tmp_path):
     torch = pytest.importorskip("torch")
-    from pnag_fast.checkpoint import State, optimiser_arrays, restore_optimiser
+    from pnag_fast.runs.checkpoint import State, optimiser_arrays, restore_optimiser
 
     def fresh():
         weights = [torch.ones(3, 2, requires_grad=True), torch.ones(4, requires_grad=True)]
@@ -247,7 +248,7 @@ def test_states_of_optimisers(variants, tmp_path):
     ids=range(8),
 )
 def test_states_of_random_generators(raw):
-    from pnag_fast.checkpoint import State, restore_random
+    from pnag_fast.runs.checkpoint import State, restore_random
 
     state = State(1, {"random": np.frombuffer(raw, dtype=np.uint8)}, "'x': phase 'y'")
     with pytest.raises(FileFormatError, match="'x': phase 'y': array 'random'"):

@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 
 import pnag_fast as pf
-from pnag_fast.checkpoint import Checkpoint
 from pnag_fast.generator import BudgetScale, PnagSettings, Policy
 from pnag_fast.generator.pnag import (
     Reward,
@@ -18,6 +17,7 @@ from pnag_fast.generator.pnag import (
     train_policy,
 )
 from pnag_fast.progress import ignore_progress
+from pnag_fast.runs import Checkpoint
 
 from . import problems
 from .problems import FloatArray, Problem

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 import pnag_fast as pf
-from pnag_fast import files, journal
+from pnag_fast import files
+from pnag_fast.runs import journal
 
 Result = dict[str, Any]
 

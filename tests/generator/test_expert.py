@@ -149,7 +149,7 @@ def test_training_killed_at_any_moment_ends_the_same(
         import os, signal, sys, torch
         import pnag_fast as pf
         from pnag_fast.generator import ExpertSettings
-        from pnag_fast.checkpoint import Checkpoint
+        from pnag_fast.runs import Checkpoint
         torch.set_num_threads(1)
         Checkpoint.__init__.__kwdefaults__["write_every_s"] = 0.0
         def shoot(what, step, total):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import pnag_fast as pf
-from pnag_fast.checkpoint import Checkpoint
 from pnag_fast.errors import InvalidInputError
 from pnag_fast.generator import BudgetScale, PnagSettings, dominance
 from pnag_fast.generator.decisions import DecisionSequence
 from pnag_fast.generator.pnag import PRESETS, multi_objective_reward, sample_budgets
+from pnag_fast.runs import Checkpoint
 
 
 def test_dominance_rule_by_the_book():

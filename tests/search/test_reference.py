@@ -9,8 +9,8 @@ from tests.conftest import smooth_top1
 
 import pnag_fast as pf
 from pnag_fast.accuracy.network import NetworkModel
-from pnag_fast.checkpoint import Checkpoint
 from pnag_fast.errors import InvalidInputError
+from pnag_fast.runs import Checkpoint
 from pnag_fast.search import objectives, reference
 from pnag_fast.search.jumps import Jumps
 from pnag_fast.search.result import best_within

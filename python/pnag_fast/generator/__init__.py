@@ -11,13 +11,13 @@ import numpy as np
 from .. import arguments, files
 from .. import costs as cost_tables
 from ..accuracy import AccuracyModel
-from ..checkpoint import Checkpoint, identity
 from ..costs import CostTable
 from ..errors import InvalidInputError
 from ..optional_torch import require_torch
 from ..progress import ProgressCallback, ignore_progress
+from ..runs import Checkpoint
 from ..search import extremes
-from ..search.evaluations import require_problem
+from ..search.evaluations import identity, require_problem
 from ..spaces import SearchSpace
 from ..threads import one_thread
 from . import expert, pnag

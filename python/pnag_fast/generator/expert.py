@@ -19,10 +19,10 @@ import numpy.typing as npt
 from .. import arguments, search
 from .. import costs as cost_tables
 from ..accuracy import AccuracyModel
-from ..checkpoint import Arrays, Checkpoint, optimiser_arrays, restore_optimiser
 from ..costs import CostStack
 from ..errors import TrainingError
 from ..progress import ProgressCallback
+from ..runs.checkpoint import Arrays, Checkpoint, optimiser_arrays, restore_optimiser
 from ..search import Front
 from .independent import ABSENT, Choices, IndependentPolicy, fourier, rank_nodes
 

@@ -31,11 +31,11 @@ import numpy.typing as npt
 
 from .. import arguments
 from ..accuracy import AccuracyModel, one_hot
-from ..checkpoint import Checkpoint, State, optimiser_arrays, restore_optimiser
 from ..costs import CostStack
 from ..errors import InvalidInputError, TrainingError
 from ..optional_torch import require_torch
 from ..progress import ProgressCallback
+from ..runs.checkpoint import Checkpoint, State, optimiser_arrays, restore_optimiser
 from ..search import Front, extremes
 from ..spaces import Archs, SearchSpace
 from .decisions import DecisionSequence

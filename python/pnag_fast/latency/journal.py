@@ -1,6 +1,6 @@
 """The journal of measurements: what records of times and failures look like in it.
 
-How a file of records survives a kill, damage and a full disk is in `pnag_fast.journal`.
+How a file of records survives a kill, damage and a full disk is in `pnag_fast.runs.journal`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import TracebackType
 
-from .. import files, journal
+from .. import files
+from ..runs import journal
 from .device import Conditions
 
 FORMAT = "pnag-measurements"

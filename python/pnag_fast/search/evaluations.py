@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +14,10 @@ import numpy.typing as npt
 from .. import arguments, pareto
 from .. import costs as cost_tables
 from ..accuracy import AccuracyModel
-from ..checkpoint import Arrays, State
 from ..costs import CostTable
 from ..errors import FileFormatError, InvalidInputError, InvalidTypeError
 from ..progress import ProgressCallback, require_progress
+from ..runs.checkpoint import Arrays, State
 from ..spaces import Archs, SearchSpace
 from ..spaces.space import require_space
 from .result import Front, best_within, objectives
@@ -168,3 +171,29 @@ def require_problem(space: object, model: object, tables: object) -> None:
 def mixed_seed(seed: int, stream: int) -> int:
     """Seed of an independent stream."""
     return int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0])
+
+
+def identity(
+    method: str,
+    seed: int,
+    settings: Mapping[str, Any],
+    model: AccuracyModel,
+    tables: tuple[CostTable, ...],
+) -> dict[str, Any]:
+    """Return what a generator depends on, each by the name an error should use."""
+    tensors, body = model.to_tensors()
+    weights = hashlib.sha256()
+    for name, array in sorted(tensors.items()):
+        weights.update(name.encode() + np.ascontiguousarray(array).tobytes())
+    return {
+        "method": method,
+        "seed": seed,
+        "settings": dict(settings),
+        "space": tables[0].space.definition,
+        "accuracy model": [weights.hexdigest(), body],
+        "cost tables": [_digest(table.to_json()) for table in tables],
+    }
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -23,10 +23,10 @@ import numpy.typing as npt
 
 from .. import arguments
 from ..accuracy import AccuracyModel
-from ..checkpoint import Arrays, Checkpoint, State, random_arrays, restore_random
 from ..costs import CostTable
 from ..errors import InvalidInputError, InvalidTypeError
 from ..progress import ProgressCallback, ignore_progress
+from ..runs.checkpoint import Arrays, Checkpoint, State, random_arrays, restore_random
 from ..spaces import Archs, SearchSpace
 from ..threads import one_thread
 from .evaluations import Evaluations, mixed_seed, require_problem
@@ -122,7 +122,7 @@ def _front(
     kept = Checkpoint(None, {}) if checkpoint is None else checkpoint
     if not isinstance(kept, Checkpoint):
         raise InvalidTypeError(
-            "checkpoint should be a pnag_fast.checkpoint.Checkpoint or None, found "
+            "checkpoint should be a pnag_fast.runs.Checkpoint or None, found "
             f"{arguments.shown(checkpoint)}"
         )
     jumps = Jumps(space, run.tables)

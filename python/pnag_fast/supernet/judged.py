@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from pnag_fast import files, journal, strict_json
+from pnag_fast import files, strict_json
 from pnag_fast.errors import FileFormatError
+from pnag_fast.runs import journal
 
 FORMAT = "pnag-judged"
 # 1 was one JSON document, written anew each time; it is read, and becomes a journal.

@@ -17,7 +17,6 @@ Examples
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -28,12 +27,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import files, strict_json
-from .accuracy import AccuracyModel
-from .costs import CostTable
-from .errors import FileFormatError, InvalidInputError
-from .spaces import Archs, SearchSpace
-from .strict_json import shorten
+from .. import files, strict_json
+from ..errors import FileFormatError, InvalidInputError
+from ..spaces import Archs, SearchSpace
+from ..strict_json import shorten
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -197,32 +194,6 @@ class Checkpoint:
             if phase not in self._states:
                 raise FileFormatError(f"'{path}': array {shorten(name)} belongs to no phase")
             self._states[phase].arrays[key] = array
-
-
-def identity(
-    method: str,
-    seed: int,
-    settings: Mapping[str, Any],
-    model: AccuracyModel,
-    tables: tuple[CostTable, ...],
-) -> dict[str, Any]:
-    """Return what a generator depends on, each by the name an error should use."""
-    tensors, body = model.to_tensors()
-    weights = hashlib.sha256()
-    for name, array in sorted(tensors.items()):
-        weights.update(name.encode() + np.ascontiguousarray(array).tobytes())
-    return {
-        "method": method,
-        "seed": seed,
-        "settings": dict(settings),
-        "space": tables[0].space.definition,
-        "accuracy model": [weights.hexdigest(), body],
-        "cost tables": [_digest(table.to_json()) for table in tables],
-    }
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def random_arrays(rng: np.random.Generator, prefix: str = "random") -> Arrays:

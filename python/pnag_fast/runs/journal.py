@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from . import disk, files, strict_json
-from .errors import FileAccessError, FileFormatError
+from .. import disk, files, strict_json
+from ..errors import FileAccessError, FileFormatError
 
 Record = dict[str, Any]
 
