@@ -29,15 +29,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 import pnag_fast as pf
 from pnag_fast.accuracy import AccuracyModel, calibrate, cross_validate, one_hot
 from pnag_fast.accuracy.measured import Measured
 from pnag_fast.accuracy.validation import Fitter
 from pnag_fast.spaces import Archs
+from pnag_fast.typing import BoolArray, Float32Array, FloatArray
 
-FloatArray = npt.NDArray[np.float64]
 JUDGES = ("kernel", "linear", "trees")
 BUDGETS = np.linspace(160e6, 480e6, 9)
 
@@ -79,7 +78,7 @@ class KernelModel(AccuracyModel):
     ``k(a, b) = (1 + equal slots / slots) ** degree``, of mean and scale of the target.
     """
 
-    features: npt.NDArray[np.float32]
+    features: Float32Array
     weights: FloatArray
     level: float
     degree: int
@@ -102,7 +101,7 @@ def kernel_ridge(
     fold = np.random.default_rng(seed).permutation(len(archs)) % 5
     level = float(top1.mean())
 
-    def solve(rows: npt.NDArray[np.bool_], penalty: float) -> FloatArray:
+    def solve(rows: BoolArray, penalty: float) -> FloatArray:
         inside = gram[np.ix_(rows, rows)] + penalty * np.eye(int(rows.sum()))
         solution: FloatArray = np.linalg.solve(inside, top1[rows] - level)
         return solution

@@ -25,13 +25,12 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 import pnag_fast as pf
 from pnag_fast.spaces import Archs
+from pnag_fast.typing import FloatArray
 
-FloatArray = npt.NDArray[np.float64]
 T = TypeVar("T")
 
 SPACE = "mbv3-tiny"

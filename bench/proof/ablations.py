@@ -18,9 +18,10 @@ from pnag_fast.generator.pnag import (
 )
 from pnag_fast.progress import ignore_progress
 from pnag_fast.runs import Checkpoint
+from pnag_fast.typing import FloatArray
 
 from . import problems
-from .problems import FloatArray, Problem
+from .problems import Problem
 from .records import Records, Result, Stopwatch, percent, spread, table
 from .run import Options
 

@@ -13,9 +13,9 @@ from pnag_fast.accuracy import AccuracyModel
 from pnag_fast.costs import CostTable
 from pnag_fast.search import Front
 from pnag_fast.spaces import Archs, SearchSpace
+from pnag_fast.typing import FloatArray
 
 from . import problems
-from .problems import FloatArray
 from .records import Records, Result, Stopwatch, spread, table
 from .run import Options
 

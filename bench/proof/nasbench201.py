@@ -8,9 +8,10 @@ import pnag_fast as pf
 from pnag_fast.accuracy import AccuracyModel
 from pnag_fast.costs import CostTable
 from pnag_fast.errors import InvalidInputError
+from pnag_fast.typing import FloatArray
 
 from . import problems
-from .problems import Cells, FloatArray
+from .problems import Cells
 from .records import Records, Result, Stopwatch, percent, spread, table
 from .run import Options
 

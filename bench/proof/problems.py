@@ -8,15 +8,13 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 import pnag_fast as pf
 from pnag_fast.accuracy import AccuracyModel
 from pnag_fast.costs import CostTable
 from pnag_fast.search import Front
 from pnag_fast.spaces import Archs, SearchSpace
-
-FloatArray = npt.NDArray[np.float64]
+from pnag_fast.typing import FloatArray
 
 # Whole-network tables of three of the GPUs: one where latency follows depth, two where it follows
 # multiply-adds.

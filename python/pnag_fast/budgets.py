@@ -13,8 +13,7 @@ import numpy.typing as npt
 from . import arguments
 from .costs import CostTable
 from .errors import BudgetInfeasibleError, InvalidInputError, InvalidTypeError
-
-FloatArray = npt.NDArray[np.float64]
+from .typing import FloatArray
 
 OnInfeasible = Literal["raise", "mark"]
 

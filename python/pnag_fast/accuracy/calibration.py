@@ -13,10 +13,11 @@ from .. import arguments, files
 from ..errors import FileFormatError, InvalidTypeError
 from ..spaces import Archs, SearchSpace
 from ..threads import one_thread
-from .codes import BoolArray, feature_offsets, one_hot
+from ..typing import BoolArray, Float32Array, FloatArray
+from .codes import feature_offsets, one_hot
 from .distance import distance_term, reach_term, widened_by_unseen
 from .measured import Measured
-from .model import AccuracyModel, Float32Array, FloatArray, Tensors, tensor
+from .model import AccuracyModel, Tensors, tensor
 from .validation import agreement
 
 # Ridge penalties of the codes' terms, for a target of unit variance; with the last there are none.

@@ -6,21 +6,17 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from .. import arguments
 from ..spaces import Archs, SearchSpace, hull
 from ..spaces.space import require_space
-
-Float32Array = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
-Int64Array = npt.NDArray[np.int64]
+from ..typing import BoolArray, Float32Array, Int64Array, IntArray
 
 # Rows whose codes differ have different words below this size.
 _WORD = 2**62
 
 
-def feature_offsets(space: SearchSpace) -> npt.NDArray[np.intp]:
+def feature_offsets(space: SearchSpace) -> IntArray:
     """Column of code 1 of every slot in `one_hot`, and the number of columns at the end."""
     return np.concatenate([[0], np.cumsum(np.array(space.n_codes) - 1)])
 
@@ -42,7 +38,7 @@ def one_hot(space: SearchSpace, archs: Archs) -> Float32Array:
 # --- which codes occur ---------------------------------------------------------------------------
 
 
-def code_offsets(space: SearchSpace) -> npt.NDArray[np.intp]:
+def code_offsets(space: SearchSpace) -> IntArray:
     """Position of code 0 of every slot among all codes of all slots, and their number at the end.
 
     Absence is a code as well: what a layer adds is known only beside networks without it.
@@ -162,7 +158,7 @@ def row_words(space: SearchSpace, archs: Archs) -> list[Int64Array]:
     return words
 
 
-def equal_rows(space: SearchSpace, archs: Archs) -> tuple[npt.NDArray[np.intp], Int64Array]:
+def equal_rows(space: SearchSpace, archs: Archs) -> tuple[IntArray, Int64Array]:
     """Find the first of every set of equal rows, in their order, and the set of each row.
 
     Returns

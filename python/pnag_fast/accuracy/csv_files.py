@@ -16,7 +16,7 @@ from .. import arguments, files
 from ..errors import FileFormatError, InvalidInputError
 from ..spaces import Archs, SearchSpace
 from ..spaces.space import require_space
-from .measured import FloatArray
+from ..typing import FloatArray
 from .table import TableModel, table
 
 _SEPARATORS = (",", ";", "\t")

@@ -17,8 +17,9 @@ import numpy.typing as npt
 from .. import files
 from ..errors import FileFormatError
 from ..spaces import SearchSpace
-from .codes import BoolArray, Float32Array, code_offsets, feature_offsets
-from .measured import MINIMUM_ROWS, FloatArray, Measured
+from ..typing import BoolArray, Float32Array, FloatArray, IntArray
+from .codes import code_offsets, feature_offsets
+from .measured import MINIMUM_ROWS, Measured
 
 # Shares of the rows that are held out at each end of a direction.
 _TAILS = (0.1, 0.25, 0.5)
@@ -64,9 +65,7 @@ class Reach:
         by_place = (2 * error * slope).astype(np.float32)
         return np.asarray(by_place[:, None] * self.directions.T[direction])
 
-    def _largest(
-        self, features: Float32Array
-    ) -> tuple[FloatArray, npt.NDArray[np.intp], FloatArray]:
+    def _largest(self, features: Float32Array) -> tuple[FloatArray, IntArray, FloatArray]:
         """Return the largest error, its direction, and its derivative by the place there."""
         place = (features @ self.directions).astype(np.float64)
         half = (self.high.astype(np.float64) - self.low) / 2

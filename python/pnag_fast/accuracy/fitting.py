@@ -16,9 +16,10 @@ from ..optional_torch import require_torch
 from ..progress import ProgressCallback, ignore_progress
 from ..spaces import Archs, SearchSpace
 from ..threads import one_thread
-from .codes import BoolArray, Float32Array, one_hot
+from ..typing import BoolArray, Float32Array, FloatArray, IntArray
+from .codes import one_hot
 from .distance import distance_term, reach_term
-from .measured import FloatArray, Measured
+from .measured import Measured
 from .model import AccuracyModel
 from .network import LINKS, Link, NetworkModel, from_link, to_link
 from .table import TableModel, arranged
@@ -250,9 +251,7 @@ def _trees(
     return mean.clip(0, 1), np.sqrt(np.maximum(squared - mean**2, 0))
 
 
-def _choose(
-    features: Float32Array, top1: FloatArray, fold: npt.NDArray[np.intp]
-) -> tuple[Link, float, float]:
+def _choose(features: Float32Array, top1: FloatArray, fold: IntArray) -> tuple[Link, float, float]:
     """Choose link and penalty by the error of ridge regression on held-out networks.
 
     Returns
@@ -337,7 +336,7 @@ class _ResidualNetworks:
         self,
         features: Float32Array,
         residual: FloatArray,
-        fold: npt.NDArray[np.intp],
+        fold: IntArray,
         weight: FloatArray,
         epochs: int,
         progress: ProgressCallback,

@@ -17,10 +17,8 @@ from .. import arguments
 from ..errors import InvalidInputError
 from ..spaces import Archs, SearchSpace
 from ..spaces.space import require_space
-from .codes import BoolArray, codes_in, codes_reached, describe_code, equal_rows
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from ..typing import BoolArray, FloatArray, Int64Array, IntArray
+from .codes import codes_in, codes_reached, describe_code, equal_rows
 
 # Below this a held-out fold holds a handful of rows and says nothing.
 MINIMUM_ROWS = 20
@@ -59,7 +57,7 @@ class Measured:
     archs: Archs
     top1: FloatArray
     spread: FloatArray
-    count: IntArray
+    count: Int64Array
     noise: float | None
     repeats: int
 
@@ -105,7 +103,7 @@ class Measured:
         return len(self.top1)
 
     @cached_property
-    def network(self) -> IntArray:
+    def network(self) -> Int64Array:
         """Rows with the same number compute the same, shape (n,)."""
         return _same_networks(self.space, self.archs)
 
@@ -114,13 +112,13 @@ class Measured:
         """Which codes of which slots occur, as `codes_in`."""
         return codes_in(self.space, self.archs)
 
-    def folds(self, folds: int, seed: int) -> npt.NDArray[np.intp]:
+    def folds(self, folds: int, seed: int) -> IntArray:
         """Draw a fold for every row, the same for all that compute the same."""
         n_networks = int(self.network.max()) + 1
-        fold: npt.NDArray[np.intp] = np.random.default_rng(seed).permutation(n_networks) % folds
+        fold: IntArray = np.random.default_rng(seed).permutation(n_networks) % folds
         return fold[self.network]
 
-    def ranges(self, by: FloatArray, folds: int) -> npt.NDArray[np.intp]:
+    def ranges(self, by: FloatArray, folds: int) -> IntArray:
         """Cut rows into ranges of equal size of these values, lowest first.
 
         Equal values, and rows that compute the same, stay together.
@@ -241,7 +239,7 @@ def _at_chance(top1: FloatArray, chance: float) -> bool:
 
 
 def _refuse_contradictions(
-    space: SearchSpace, archs: Archs, values: FloatArray, index: IntArray, count: IntArray
+    space: SearchSpace, archs: Archs, values: FloatArray, index: Int64Array, count: Int64Array
 ) -> None:
     """Refuse one architecture with two accuracies that cannot both be right."""
     order = np.lexsort((values, index))
@@ -266,7 +264,7 @@ def _refuse_contradictions(
     )
 
 
-def _same_networks(space: SearchSpace, archs: Archs) -> IntArray:
+def _same_networks(space: SearchSpace, archs: Archs) -> Int64Array:
     """Count off the networks behind distinct rows, in the order in which they first come."""
     if space.features is None or len(archs) == 0:
         return np.arange(len(archs), dtype=np.int64)

@@ -19,11 +19,10 @@ from ..errors import FileFormatError, InvalidInputError
 from ..spaces import Archs, SearchSpace, from_definition, hull
 from ..spaces.space import require_space
 from ..threads import one_thread
-from .codes import BoolArray, code_offsets, codes_reached, describe_code, feature_offsets, one_hot
+from ..typing import BoolArray, Float32Array, FloatArray
+from .codes import code_offsets, codes_reached, describe_code, feature_offsets, one_hot
 from .distance import Reach
 
-FloatArray = npt.NDArray[np.float64]
-Float32Array = npt.NDArray[np.float32]
 Tensors = Mapping[str, npt.NDArray[Any]]
 Model = TypeVar("Model", bound="AccuracyModel")
 

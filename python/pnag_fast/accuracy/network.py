@@ -15,8 +15,9 @@ from ..optional_torch import load_tensors, require_torch
 from ..spaces import Archs, MobileNetV3, SearchSpace
 from ..spaces.space import require_space
 from ..threads import in_pieces
+from ..typing import Float32Array, FloatArray
 from .codes import feature_offsets, one_hot
-from .model import AccuracyModel, Float32Array, FloatArray, Tensors, tensor
+from .model import AccuracyModel, Tensors, tensor
 
 Link = Literal["identity", "logit"]
 LINKS: tuple[Link, ...] = ("identity", "logit")

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from .. import arguments, files
 from ..errors import FileFormatError, InvalidInputError
 from ..spaces import Archs, SearchSpace
-from .codes import Int64Array, row_words
-from .measured import FloatArray, Measured
+from ..typing import BoolArray, FloatArray, Int64Array
+from .codes import row_words
+from .measured import Measured
 from .model import AccuracyModel, Tensors
 
 # A table of a small space has one cell for every row of codes, whether an architecture or not, and
@@ -158,7 +159,7 @@ class TableModel(AccuracyModel):
         return cls(cells=cells, deviations=deviations, rows=rows, **common)
 
 
-def _find(values: Int64Array, wanted: Int64Array, known: npt.NDArray[np.bool_]) -> Int64Array:
+def _find(values: Int64Array, wanted: Int64Array, known: BoolArray) -> Int64Array:
     """Places of numbers among sorted ones; those that are not there are marked as not known."""
     place = np.searchsorted(values, wanted).clip(max=len(values) - 1)
     known &= values[place] == wanted
@@ -260,8 +261,8 @@ def n_cells(space: SearchSpace) -> int:
     return math.prod(space.n_codes)
 
 
-def cell_index(space: SearchSpace, archs: Archs) -> npt.NDArray[np.int64]:
+def cell_index(space: SearchSpace, archs: Archs) -> Int64Array:
     """Position of each row in a table, first slot slowest."""
     radix = np.append(np.cumprod(space.n_codes[:0:-1])[::-1], 1)
-    index: npt.NDArray[np.int64] = archs.astype(np.int64) @ radix.astype(np.int64)
+    index: Int64Array = archs.astype(np.int64) @ radix.astype(np.int64)
     return index

@@ -14,8 +14,9 @@ from .. import arguments, files
 from ..costs import spearman
 from ..errors import FileFormatError, InvalidInputError, InvalidTypeError
 from ..spaces import Archs, SearchSpace
+from ..typing import BoolArray, FloatArray, Int64Array
 from .codes import equal_rows
-from .measured import FloatArray, IntArray, Measured
+from .measured import Measured
 from .model import AccuracyModel, one_line
 
 CONFIRMATION_FORMAT = "pnag-confirmation"
@@ -64,7 +65,7 @@ def _tied_pairs(values: npt.NDArray[Any]) -> int:
     return int(np.sum(count * (count - 1) // 2))
 
 
-def _inversions(values: IntArray) -> int:
+def _inversions(values: Int64Array) -> int:
     """Count the pairs of which the first is larger, merging runs of doubled length."""
     total, run = 0, 1
     n = len(values)
@@ -180,7 +181,7 @@ def cross_validate(
                 np.ascontiguousarray(measured.archs[asked]), return_std=True
             )
 
-    def figures(rows: npt.NDArray[np.bool_]) -> dict[str, float]:
+    def figures(rows: BoolArray) -> dict[str, float]:
         rows = rows & ~np.isnan(predicted)
         known = rows & (std > 0)
         scaled = (predicted[known] - measured.top1[known]) / std[known]
@@ -260,7 +261,7 @@ class Confirmation:
         return self.front.top1
 
     @property
-    def kept(self) -> npt.NDArray[np.bool_]:
+    def kept(self) -> BoolArray:
         """Members that are still on the front when the judge's top-1 counts, shape (n,)."""
         return ~(self.judged_gain <= 0)
 

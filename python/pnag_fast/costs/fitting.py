@@ -14,10 +14,10 @@ from .. import arguments
 from ..errors import InvalidInputError
 from ..spaces import Archs, SearchSpace, hull
 from ..threads import one_thread
+from ..typing import BoolArray, FloatArray, IntArray
 from .table import CostTable, n_contexts, require_text
 
-FloatArray = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
+Mask = BoolArray
 
 # Beyond this many standard deviations, estimated from the median, a measurement is far off.
 _FAR = 8.0
@@ -148,7 +148,7 @@ class _Measured:
 
     archs: Archs
     values: FloatArray
-    rows: tuple[npt.NDArray[np.intp], ...]
+    rows: tuple[IntArray, ...]
     noise: Mapping[str, Any] | None
 
     @classmethod

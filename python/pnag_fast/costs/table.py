@@ -15,8 +15,7 @@ from .. import _core, arguments, files
 from ..errors import FileFormatError, InvalidInputError, InvalidTypeError
 from ..spaces import Archs, SearchSpace, from_definition, hull
 from ..threads import resolve_threads
-
-FloatArray = npt.NDArray[np.float64]
+from ..typing import BoolArray, FloatArray, IntArray
 
 COST_FORMAT = "pnag-cost-table"
 COST_VERSION = 1
@@ -202,7 +201,7 @@ class CostTable:
         return costs
 
     @cached_property
-    def _unseen(self) -> npt.NDArray[np.bool_] | None:
+    def _unseen(self) -> BoolArray | None:
         """Codes that the table was not fitted to, shape (n_slots, max_codes); None: there is none.
 
         Only where stages list their rows: elsewhere every choice occurs.
@@ -260,7 +259,7 @@ class CostTable:
         costs = [self._reduced(entries[index, rows]) for entries in self.entries]
         return rows[[int(np.argmin(sign * cost)) for cost in costs]]
 
-    def _extreme_codes(self, sign: float, slots: slice, min_depth: int) -> npt.NDArray[np.intp]:
+    def _extreme_codes(self, sign: float, slots: slice, min_depth: int) -> IntArray:
         """Best codes of a stage in which every choice is free, in each context."""
         entries = self.entries[:, slots]
         exists = _code_exists(self.space)[slots, 1:]
@@ -579,6 +578,6 @@ def _context_name(space: SearchSpace, context: int) -> str:
     return "" if space.resolution_slot is None else f" at {space.resolutions[context]} px"
 
 
-def _code_exists(space: SearchSpace) -> npt.NDArray[np.bool_]:
+def _code_exists(space: SearchSpace) -> BoolArray:
     codes = np.arange(max(space.n_codes))
     return codes[None, :] < np.array(space.n_codes)[:, None]

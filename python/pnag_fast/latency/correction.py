@@ -8,13 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .. import arguments
 from ..costs.fitting import LEAST_R2, agreement
 from ..errors import InvalidInputError, MeasurementError
-
-FloatArray = npt.NDArray[np.float64]
+from ..typing import FloatArray
 
 MIN_NETWORKS = 4
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..typing import FloatArray
 from .space import Archs, SearchSpace, Stage
 
 Codes = npt.NDArray[np.uint8]
-FloatArray = npt.NDArray[np.float64]
 
 # Indicators are 0 and 1: what is outside of a hull is far outside.
 _TOLERANCE = 1e-6
