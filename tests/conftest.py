@@ -205,3 +205,15 @@ def odd_values():
 @pytest.fixture
 def refusal():
     return _refusal
+
+
+@pytest.fixture
+def nasty():
+    """A name, as somebody's file may hold it, that commands the terminal which it is shown on."""
+    return "cpu\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202egnp.exe\u2028\ttail\nnext"
+
+
+@pytest.fixture
+def harmless():
+    """Whether a text commands no terminal."""
+    return lambda text: not any(c in text for c in "\x1b\x07\r\x9b\u202e\u2028\t")

@@ -79,16 +79,18 @@ def say(text: object = "", *, error: bool = False, lines: bool = False) -> None:
     _write(printable(text, lines=lines) + "\n", error=error)
 
 
-def say_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
-    """Print aligned columns; the last `left` are flush left and may be long."""
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+    """Lay out a table in lines; its last `left` columns are flush left and may be long."""
     cells = [[printable(cell) for cell in row] for row in [head, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    lines = []
     for row in cells:
         line = [
             cell.rjust(width) if i < len(head) - left else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        say("  ".join(line).rstrip())
+        lines.append("  ".join(line).rstrip())
+    return lines
 
 
 def say_json(document: Any) -> None:

@@ -1,19 +1,30 @@
-"""What a command keeps of unfinished work, and what it may say about it when it is stopped."""
+"""What a command keeps of unfinished work, and what it may say about it when it is stopped.
+
+Every call of ``pnag`` waits for what is imported here: no data classes, which take as long to make
+as a command takes to be read.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import outputs
-from .errors import FileAccessError
+import click
+
+from .. import __version__
+from ..errors import FileAccessError
+from ..progress import ProgressCallback
+from ..terminal import showing_progress
+
+if TYPE_CHECKING:
+    from ..accuracy import AccuracyModel
+    from ..spaces import Archs, SearchSpace
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """A file or folder that unfinished work goes on from.
 
     Attributes
@@ -44,13 +55,13 @@ class State:
             return False
 
 
-@dataclass
 class Keeper:
     """Knows the states of the command that runs."""
 
-    states: list[State] = field(default_factory=list)
-    # What a path held when the work began: what a failure left as it was may be somebody else's.
-    _before: dict[Path, tuple[int, int] | None] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.states: list[State] = []
+        # What a path held when the work began: what a failure left alone may be somebody else's.
+        self._before: dict[Path, tuple[int, int] | None] = {}
 
     @contextlib.contextmanager
     def keeping(self, *states: State | None) -> Iterator[None]:
@@ -84,6 +95,39 @@ class Keeper:
         return f"kept: {places}; run the same command again to go on"
 
 
+@contextlib.contextmanager
+def working(*states: State | None, quiet: bool) -> Iterator[ProgressCallback]:
+    """Do the work of the command that runs: keep `states` and show progress."""
+    keeper = click.get_current_context().ensure_object(Keeper)
+    with keeper.keeping(*states), showing_progress(quiet=quiet) as progress:
+        yield progress
+
+
+def kept_fits(
+    state: State | None, fit: Callable[..., AccuracyModel], identity: Sequence[Any]
+) -> Callable[..., AccuracyModel]:
+    """Keep every model that `fit` returns in the folder `state`, and fit none twice."""
+    if state is None:
+        return fit
+    import hashlib
+
+    from .. import accuracy, files
+
+    folder = state.path
+
+    def kept(space: SearchSpace, archs: Archs, top1: Any) -> AccuracyModel:
+        digest = hashlib.sha256(repr([__version__, space.fingerprint, *identity]).encode())
+        digest.update(archs.tobytes() + top1.tobytes())
+        path = files.make_folder(folder) / f"{digest.hexdigest()[:32]}.safetensors"
+        if path.exists():
+            return accuracy.load(path, space)
+        model = fit(space, archs, top1)
+        model.save(path)
+        return model
+
+    return kept
+
+
 def beside(
     out: Path, suffix: str, named: Path | None, wanted: bool, holds: str, *, head: int = 0
 ) -> State | None:
@@ -100,6 +144,8 @@ def beside(
         return None
     if named is not None:
         return State(named, holds, temporary=False, head=head)
+    from .. import outputs
+
     path = outputs.beside(out, suffix)
     return None if path is None else State(path, holds, head=head)
 

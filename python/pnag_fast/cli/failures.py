@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from .errors import (
+from ..errors import (
     BudgetInfeasibleError,
     DataError,
     FileAccessError,
@@ -23,8 +23,8 @@ from .errors import (
     PnagError,
     TrainingError,
 )
+from ..terminal import ClosedOutputError, say, say_json
 from .keeping import Keeper
-from .terminal import ClosedOutputError, say, say_json
 
 __all__ = ["FAILED", "INTERRUPTED", "MISUSED", "Failure", "of", "tell"]
 

@@ -1,0 +1,135 @@
+"""``pnag measure``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..keeping import State, working
+from ..options import (
+    ANY_PATH,
+    SpaceOptions,
+    files,
+    force_option,
+    json_option,
+    out_option,
+    seed_option,
+    space_options,
+)
+from ..output import answer, numbers
+
+if TYPE_CHECKING:
+    from ...costs import CostTable
+
+
+@click.command()
+@space_options
+@out_option("Cost table to write (JSON).")
+@click.option("--target", default="llvm", show_default=True, help="TVM target.")
+@click.option(
+    "--runner",
+    default="local",
+    show_default=True,
+    help="Where to measure: 'local', or rpc://HOST:PORT/KEY for the devices of a TVM tracker.",
+)
+@click.option(
+    "--trials",
+    type=click.IntRange(0),
+    default=1400,
+    show_default=True,
+    help="Schedules to measure in all; 0 measures the code that fixed rules give. What is already "
+    "tuned is kept, and more trials add to it.",
+)
+@click.option("--work-dir", type=ANY_PATH, help="Tuning database and journal [default: OUT.work].")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@force_option
+@seed_option
+@json_option
+def measure(
+    space: SpaceOptions,
+    out: Path,
+    target: str,
+    runner: str,
+    trials: int,
+    work_dir: Path | None,
+    threads: int,
+    force: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Measure a latency table of a search space with TVM.
+
+    \b
+    Example:
+      pnag measure --space mbv3-tiny --out cpu.json
+    """  # noqa: D301
+    from ... import credibility, latency, outputs
+
+    inputs = files(space.name)
+    outputs.check(out, outputs.COST_TABLE, inputs=inputs, force=force)
+    work_dir = work_dir or outputs.beside(out, ".work")
+    if work_dir is None:
+        raise click.UsageError(f"--out {out} is no file: --work-dir says where to keep the work")
+    outputs.check_folder(work_dir, inputs=inputs, what="--work-dir")
+    found = space.find()
+    # It stays: the next measurement, of more trials or another space, starts from it.
+    state = State(work_dir, "all measurements", temporary=False)
+    with working(state, quiet=as_json) as progress:
+        table = latency.measure(
+            found,
+            target=target,
+            runner=runner,
+            tuning_trials=trials,
+            work_dir=work_dir,
+            threads=threads,
+            seed=seed,
+            progress=progress,
+        )
+        table.save(out)
+    low, high = table.bounds
+    facts = {
+        "space": found.name,
+        "device": table.device,
+        "fastest_ms": low,
+        "slowest_ms": high,
+        "correction": table.provenance.get("correction"),
+        "tuning_trials": table.provenance["tuning_trials"],
+        "tuning_speedup": table.provenance["tuning"]["speedup"],
+        "unsteady_blocks": [
+            key for key, block in table.provenance["blocks"].items() if not block["steady"]
+        ],
+        "table": str(out),
+        "warnings": credibility.of_table(table.provenance, table.device),
+    }
+    answer(facts, _lines(facts, table), as_json=as_json)
+
+
+def _lines(facts: dict[str, Any], table: CostTable) -> Iterator[str]:
+    from ...latency.correction import GOOD_R2
+
+    yield (
+        f"{facts['space']} on {facts['device']}: {facts['fastest_ms']:.3f} to "
+        f"{facts['slowest_ms']:.3f} ms, written to {facts['table']}"
+    )
+    if facts["tuning_trials"]:
+        yield (
+            f"tuned with {facts['tuning_trials']} trials: kernels are "
+            f"{facts['tuning_speedup']:.2f}x as fast as by rule (geometric mean)"
+        )
+    else:
+        yield "not tuned: the code is what fixed rules give"
+    correction = facts["correction"]
+    yield f"whole networks against the table: {numbers(correction)}"
+    if not facts["warnings"] and correction["r2"] < GOOD_R2:
+        yield (
+            f"that is worse than R2 {GOOD_R2}: do not trust this table for close decisions; "
+            "measure again with the device left alone"
+        )
+    if unsteady := facts["unsteady_blocks"]:
+        yield (
+            f"{len(unsteady)} of {len(table.provenance['blocks'])} blocks are unsteady (spread "
+            f"above 5 %), among them {unsteady[0]}; the table marks them"
+        )

@@ -1,0 +1,125 @@
+"""``pnag train``."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..keeping import beside, kept_fits, working
+from ..options import (
+    ANY_PATH,
+    EXISTING,
+    cautious_option,
+    force_option,
+    json_option,
+    out_option,
+    seed_option,
+)
+from ..output import answer, numbers
+
+if TYPE_CHECKING:
+    from ...accuracy import AccuracyModel
+
+
+@click.command()
+@click.option(
+    "--cost", "cost_paths", type=EXISTING, multiple=True, required=True, help="Cost table (JSON)."
+)
+@click.option(
+    "--accuracy",
+    "accuracy_path",
+    type=EXISTING,
+    required=True,
+    help="Accuracy table (CSV), or an accuracy model (.safetensors, .pth).",
+)
+@out_option("Generator to write (safetensors).")
+@click.option(
+    "--method",
+    type=click.Choice(["expert", "pnag"]),
+    default="expert",
+    show_default=True,
+    help="Front search and imitation, or PNAG as published.",
+)
+@click.option(
+    "--checkpoint",
+    type=ANY_PATH,
+    help="Where to keep the state of training [default: OUT.checkpoint, removed when done].",
+)
+@click.option("--no-checkpoint", is_flag=True, help="Keep no state.")
+@cautious_option
+@force_option
+@seed_option
+@json_option
+def train(
+    cost_paths: tuple[Path, ...],
+    accuracy_path: Path,
+    out: Path,
+    method: str,
+    checkpoint: Path | None,
+    no_checkpoint: bool,
+    cautious: float,
+    force: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Train a generator from an accuracy table and cost tables.
+
+    Run it again with the same options to go on after an interruption.
+
+    \b
+    Example:
+      pnag train --accuracy accuracy.csv --cost cpu.json --out generator.safetensors
+    """  # noqa: D301
+    from ... import accuracy, credibility, outputs
+    from ...budgets import reach
+    from ...costs import CostTable
+    from ...generator import train_generator
+    from ...threads import torch_threads
+
+    outputs.check(out, outputs.GENERATOR, inputs=[*cost_paths, accuracy_path], force=force)
+    state = beside(out, ".checkpoint", checkpoint, not no_checkpoint, "the state of training")
+    fitted = beside(out, ".fitted", None, not no_checkpoint, "the accuracy model")
+    tables = [CostTable.load(path) for path in cost_paths]
+    space = tables[0].space
+    with working(state, fitted, quiet=as_json) as progress, torch_threads(1):
+        if accuracy_path.suffix == ".csv":
+            archs, top1 = accuracy.load_table(accuracy_path, space)
+            fit = kept_fits(fitted, partial(accuracy.fit, seed=seed, progress=progress), [seed])
+            model: AccuracyModel = fit(space, archs, top1)
+        else:
+            model = accuracy.load(accuracy_path, space)
+        if cautious:
+            model = model.cautious(cautious)
+        generator = train_generator(
+            space,
+            model,
+            tables,
+            method=method,
+            seed=seed,
+            checkpoint=None if state is None else state.path,
+            progress=progress,
+        )
+        generator.save(out)
+    facts = {
+        "generator": str(out),
+        "accuracy_model": {"source": model.source, **model.report},
+        "record": dict(generator.record),
+        "reachable": [
+            {"metric": t.metric, "unit": t.unit, "device": t.device, "range": list(t.bounds)}
+            for t in generator.tables
+        ],
+        "warnings": credibility.distinct(
+            credibility.of_model(model.report),
+            *(credibility.of_table(t.provenance, t.device) for t in generator.tables),
+            credibility.listed(generator.record),
+        ),
+    }
+    lines = [
+        f"accuracy model: {model.source}; held out: {numbers(model.report)}",
+        *(f"reachable: {reach(table)} on {table.device}" for table in generator.tables),
+        f"written to {out}",
+    ]
+    answer(facts, lines, as_json=as_json)

@@ -1,0 +1,145 @@
+"""Options that several commands share, and what they are read as.
+
+A decorator of several options hands them to the command as one value.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+if TYPE_CHECKING:
+    from ..data import ImageData
+    from ..spaces import SearchSpace
+
+Command = Callable[..., Any]
+
+EXISTING = click.Path(exists=True, path_type=Path)
+ANY_PATH = click.Path(path_type=Path)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+seed_option = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all randomness."
+)
+cautious_option = click.option(
+    "--cautious",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Predict the mean less this many standard deviations, for searches.",
+)
+torch_threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="Threads of torch [default: torch's own choice]. Small networks are best with 1.",
+)
+force_option = click.option(
+    "--force", is_flag=True, help="Let --out replace a file of another kind; never an input."
+)
+
+
+def out_option(help: str) -> Callable[[Command], Command]:  # noqa: A002 - as click calls it
+    """Return the option that names what a command writes."""
+    return click.option("--out", type=ANY_PATH, required=True, help=help)
+
+
+# --- images --------------------------------------------------------------------------------------
+
+DIGITS = "digits"
+
+data_option = click.option(
+    "--data",
+    "images",
+    default=DIGITS,
+    show_default=True,
+    help="'digits', a folder of images by class or of shards, or an .npz of images and labels.",
+)
+own_data_option = click.option(
+    "--data",
+    "images",
+    help="The images that the supernet was trained on, as for 'supernet train'; the digits are "
+    "found without it.",
+)
+other_data_option = click.option(
+    "--other-data", is_flag=True, help="Take images that the supernet was not trained on."
+)
+
+
+def load_images(source: str, resolution: int, seed: int) -> ImageData:
+    """Load what `data_option` names."""
+    from .. import data
+
+    if source == DIGITS:
+        return data.load_digits(resolution, seed=seed)
+    return data.load(source, resolution, seed=seed)
+
+
+# --- search spaces -------------------------------------------------------------------------------
+
+
+class SpaceOptions(NamedTuple):
+    """A search space as the command line names it."""
+
+    name: str
+    resolutions: tuple[int, ...]
+    width: float | None
+    classes: int | None
+
+    def find(self) -> SearchSpace:
+        """Return it; read it where it is a file."""
+        from .. import spaces
+
+        return spaces.find(
+            self.name,
+            resolutions=self.resolutions or None,
+            width=self.width,
+            classes=self.classes,
+        )
+
+
+def space_options(command: Command) -> Command:
+    """Hand the options of a search space to `command` as ``space``, a `SpaceOptions`."""
+
+    @functools.wraps(command)
+    def collected(
+        *,
+        space_name: str,
+        resolutions: tuple[int, ...],
+        width: float | None,
+        classes: int | None,
+        **others: Any,
+    ) -> Any:
+        return command(space=SpaceOptions(space_name, resolutions, width, classes), **others)
+
+    for option in (
+        click.option("--classes", type=click.IntRange(2), help="Number of classes."),
+        click.option("--width", type=click.FloatRange(0.1, 10), help="Channel multiplier."),
+        click.option(
+            "--resolution",
+            "resolutions",
+            type=click.IntRange(8, 4096),
+            multiple=True,
+            help="Input size in pixels; repeat it for an elastic resolution.",
+        ),
+        click.option(
+            "--space",
+            "space_name",
+            default="mbv3-tiny",
+            show_default=True,
+            help="A built-in space, or the path of a space written as JSON.",
+        ),
+    ):
+        collected = option(collected)
+    return collected
+
+
+def files(*names: str | None) -> list[Path]:
+    """Those of `names` that are paths, not what is built in: a folder may be called 'digits'."""
+    from .. import spaces
+
+    built_in = {DIGITS, *spaces.names()}
+    return [Path(name) for name in names if name is not None and name not in built_in]

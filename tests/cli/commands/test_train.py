@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+import pnag_fast as pf
+
+
+def test_train_from_tables(run, tmp_path, tiny, tiny_samples, tiny_table, monkeypatch):
+    import pnag_fast.generator as generator
+
+    quick = generator.ExpertSettings(evaluations=2000, steps=20)
+    monkeypatch.setitem(generator.METHODS, "expert", quick)
+    pf.accuracy.save_table(tmp_path / "accuracy.csv", tiny, *tiny_samples)
+    tiny_table.save(tmp_path / "cost.json")
+    code, out, err = run(
+        "train",
+        "--accuracy",
+        tmp_path / "accuracy.csv",
+        "--cost",
+        tmp_path / "cost.json",
+        "--out",
+        tmp_path / "generator.safetensors",
+        "--checkpoint",
+        tmp_path / "checkpoint.safetensors",
+        "--json",
+    )
+    assert code == 0, err
+    assert (tmp_path / "checkpoint.safetensors").exists()
+    assert json.loads(out)["record"]["method"] == "expert"
+    assert json.loads(out)["reachable"][0]["range"] == list(tiny_table.bounds)
+    loaded = pf.Generator.load(tmp_path / "generator.safetensors")
+    assert len(loaded.generate(tiny_table.bounds[1])) == 1
+
+
+def test_a_cost_table_of_another_space_is_refused(run, tmp_path, tiny, tiny_samples):
+    pf.accuracy.save_table(tmp_path / "accuracy.csv", tiny, *tiny_samples)
+    pf.costs.macs(pf.spaces.get("nasbench201")).save(tmp_path / "cost.json")
+    code, _, err = run(
+        "train",
+        "--accuracy",
+        tmp_path / "accuracy.csv",
+        "--cost",
+        tmp_path / "cost.json",
+        "--out",
+        tmp_path / "generator.safetensors",
+    )
+    assert code == 1
+    assert "row 0" in err
+    assert not (tmp_path / "generator.safetensors").exists()
+
+
+def test_interrupted_training_of_a_generator_goes_on(run, interrupting, files, monkeypatch):
+    import pnag_fast.generator as generator
+    from pnag_fast.runs import Checkpoint
+
+    monkeypatch.chdir(files)
+    quick = generator.ExpertSettings(evaluations=2000, steps=40)
+    monkeypatch.setitem(generator.METHODS, "expert", quick)
+    monkeypatch.setitem(Checkpoint.__init__.__kwdefaults__, "write_every_s", 0.0)
+    fits = []
+    fit = pf.accuracy.fit
+    monkeypatch.setattr(pf.accuracy, "fit", lambda *a, **o: fits.append(1) or fit(*a, **o))
+    command = ["train", "--accuracy", "accuracy.csv", "--cost", "cost.json", "--out"]
+    assert run(*command, "whole", "--no-checkpoint")[0] == 0
+    everything = sorted(p.name for p in files.iterdir())
+    interrupting(20, "imitating")
+    code, _, err = run(*command, "out")
+    assert code == 130
+    assert "the state of training in 'out.checkpoint'" in err
+    assert "the accuracy model in 'out.fitted'" in err
+    heard = interrupting(0, "imitating")
+    assert run(*command, "out")[0] == 0
+    assert heard[0][1] > 1
+    assert len(fits) == 2
+    assert sorted(p.name for p in files.iterdir()) == sorted([*everything, "out"])
+    budgets = np.linspace(*pf.CostTable.load(files / "cost.json").bounds, 9)
+    whole, out = (pf.Generator.load(files / name).generate(budgets) for name in ("whole", "out"))
+    np.testing.assert_array_equal(whole.archs, out.archs)
+
+
+def test_training_prints_what_can_be_reached(run, files, monkeypatch):
+    import pnag_fast.generator as generator
+
+    monkeypatch.chdir(files)
+    quick = generator.ExpertSettings(evaluations=1000, steps=5)
+    monkeypatch.setitem(generator.METHODS, "expert", quick)
+    code, text, err = run(
+        "train", "--accuracy", "model.safetensors", "--cost", "cost.json", "--out", "g",
+        "--cautious", "1",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "reachable: " in text
+    assert "written to g" in text
