@@ -31,6 +31,10 @@ class FileFormatError(PnagError, ValueError):
     """A file that is truncated, foreign, of a newer version, or made for something else."""
 
 
+class OtherRunError(InvalidInputError, FileFormatError):
+    """A checkpoint or journal of work with other inputs: says which, from what to what."""
+
+
 class FileAccessError(PnagError, OSError):
     """A file or folder that cannot be read or written."""
 

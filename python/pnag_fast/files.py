@@ -25,6 +25,7 @@ from .errors import FileAccessError, FileFormatError
 from .strict_json import shorten
 
 __all__ = [
+    "HEADER_KEYS",
     "JSON_LIMIT",
     "READ_LIMIT",
     "SAFETENSORS_LIMIT",
@@ -55,7 +56,7 @@ SAFETENSORS_LIMIT = 4 << 30
 
 _METADATA_KEY = "pnag"
 _DIGEST_KEY = "sha256"
-_HEADER_KEYS = ("format", "version", "provenance", _DIGEST_KEY)
+HEADER_KEYS = ("format", "version", "provenance", _DIGEST_KEY)
 
 
 def write_text(path: StrPath, text: str) -> None:
@@ -242,9 +243,19 @@ def write_safetensors(
 
 
 def read_safetensors(
-    path: StrPath, format_name: str, version: int, *, limit: int = SAFETENSORS_LIMIT
+    path: StrPath,
+    format_name: str,
+    version: int,
+    *,
+    former: Mapping[str, int] | None = None,
+    limit: int = SAFETENSORS_LIMIT,
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     """Read what `write_safetensors` wrote: the arrays and the JSON header.
+
+    Parameters
+    ----------
+    former : dict, optional
+        Formats that are read as well, and up to which version: what was written before.
 
     Raises
     ------
@@ -278,6 +289,9 @@ def read_safetensors(
     )
     if not isinstance(document, dict):
         raise FileFormatError(f"'{path}' is not a {format_name} file: its header is no object")
+    found = document.get("format")
+    if former and isinstance(found, str) and found in former:
+        format_name, version = found, former[found]
     check_header(document, path, format_name, version)
     written = document.pop(_DIGEST_KEY, None)  # absent in files of the first days
     if written is not None and written != _digest(document, arrays):
@@ -361,7 +375,7 @@ def check_keys(
     release that adds a field to a format raises its version.
     """
     for key in document:
-        if key not in known and (within or key not in _HEADER_KEYS):
+        if key not in known and (within or key not in HEADER_KEYS):
             raise FileFormatError(
                 f"'{path}' has the unknown field {shorten(key)}"
                 + (f" in '{within}'" if within else "")

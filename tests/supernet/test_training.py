@@ -23,7 +23,8 @@ from pnag_fast.spaces.mobilenetv3 import MobileNetV3, mobilenetv3_space
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from pnag_fast.supernet import resume, training  # noqa: E402
+from pnag_fast.runs.checkpoint import CHECKPOINT_FORMAT, CHECKPOINT_VERSION  # noqa: E402
+from pnag_fast.supernet import training  # noqa: E402
 from pnag_fast.supernet.augmentation import Augmentation  # noqa: E402
 
 
@@ -169,6 +170,23 @@ def test_a_checkpoint_of_another_run_is_refused(checkpoint, space, few, digits):
     assert checkpoint.read_bytes() == before
 
 
+def read_state(path):
+    """Arrays and header of the one phase of a training."""
+    arrays, body = files.read_safetensors(path, CHECKPOINT_FORMAT, CHECKPOINT_VERSION)
+    assert list(body["phases"]) == ["training"]
+    named = {name.removeprefix("training/"): array for name, array in arrays.items()}
+    return named, body["phases"]["training"]["header"]
+
+
+def write_state(path, arrays, header, **state):
+    """Put others in the place of what `read_state` read."""
+    _, body = files.read_safetensors(path, CHECKPOINT_FORMAT, CHECKPOINT_VERSION)
+    state = {**body["phases"]["training"], **state, "header": header}
+    named = {f"training/{name}": array for name, array in arrays.items()}
+    body = {**body, "phases": {"training": state}}
+    files.write_safetensors(path, CHECKPOINT_FORMAT, CHECKPOINT_VERSION, named, body)
+
+
 def test_a_broken_checkpoint_is_refused_and_changes_nothing(checkpoint, space, few):
     net = pf.supernet.build(space, seed=8)
     before = state(net)
@@ -183,40 +201,36 @@ def test_a_broken_checkpoint_is_refused_and_changes_nothing(checkpoint, space, f
         checkpoint.write_bytes(good[:keep])
         refused("truncated")
     pf.supernet.save(net, checkpoint)
-    refused("is not a pnag-training file; it is a 'pnag-supernet' file")
+    refused("is not a pnag-checkpoint file; it is a 'pnag-supernet' file")
 
     checkpoint.write_bytes(good)
-    name, version = resume.TRAINING_FORMAT, resume.TRAINING_VERSION
-    arrays, header = files.read_safetensors(checkpoint, name, version)
-    files.write_safetensors(
-        checkpoint, name, version, {k: v for k, v in arrays.items() if "head" not in k}, header
-    )
+    arrays, header = read_state(checkpoint)
+    write_state(checkpoint, {k: v for k, v in arrays.items() if "head" not in k}, header)
     refused("lacks tensor")
-    files.write_safetensors(checkpoint, name, version, arrays, {**header, "epochs": []})
+    write_state(checkpoint, arrays, {**header, "epochs": []})
     refused("lists 0 epochs")
-    files.write_safetensors(checkpoint, name, version, arrays, {**header, "epochs": [{"a": 1}]})
+    write_state(checkpoint, arrays, {**header, "epochs": [{"a": 1}]})
     refused("unknown field 'a' in 'epochs")
     for key, value in (("phase", 0), ("epoch", 0), ("step", 10**6)):
         position = {**header["position"], "epoch": 2, key: value}
-        files.write_safetensors(checkpoint, name, version, arrays, {**header, "position": position})
+        write_state(checkpoint, arrays, {**header, "position": position})
         refused("lists 1 epochs")
-    position = {**header["position"], "step": -1}
-    files.write_safetensors(checkpoint, name, version, arrays, {**header, "position": position})
+    write_state(checkpoint, arrays, {**header, "position": {**header["position"], "step": -1}})
     refused("'position.step' should be an integer of at least 0, found -1")
     key = next(k for k in arrays if k.startswith("optimizer.exp_avg."))
-    files.write_safetensors(
-        checkpoint, name, version, {**arrays, key: np.zeros(3, np.float32)}, header
-    )
+    write_state(checkpoint, {**arrays, key: np.zeros(3, np.float32)}, header)
     refused("needs float32 of shape")
-    files.write_safetensors(checkpoint, name, version, {**arrays, "x": np.zeros(3)}, header)
+    write_state(checkpoint, {**arrays, "x": np.zeros(3)}, header)
     refused("extra tensor 'x'")
+    write_state(checkpoint, arrays, header, step=2)
+    refused("lists 1 epochs")
 
 
 def test_a_checkpoint_with_a_right_sum_over_wrong_contents(variants, tmp_path, space, few):
     path = tmp_path / "training.safetensors"
     options = {"epochs": 2, "batch_size": 16, "checkpoint": path}
     pf.supernet.train(pf.supernet.build(space), few, **options)
-    name, version = resume.TRAINING_FORMAT, resume.TRAINING_VERSION
+    name, version = CHECKPOINT_FORMAT, CHECKPOINT_VERSION
     arrays, header = files.read_safetensors(path, name, version)
     rng = random.Random(0)
     refused = 0
@@ -256,9 +270,8 @@ def test_fields_of_a_checkpoint_are_named(tmp_path, space, few, change, message)
     path = tmp_path / "training.safetensors"
     options = {"epochs": 1, "batch_size": 16, "checkpoint": path}
     pf.supernet.train(pf.supernet.build(space), few, **options)
-    name, version = resume.TRAINING_FORMAT, resume.TRAINING_VERSION
-    arrays, header = files.read_safetensors(path, name, version)
-    files.write_safetensors(path, name, version, arrays, {**header, **change})
+    arrays, header = read_state(path)
+    write_state(path, arrays, {**header, **change})
     with pytest.raises(FileFormatError, match=message):
         pf.supernet.train(pf.supernet.build(space), few, **options)
 

@@ -5,7 +5,8 @@ work that has items. Whatever goes on after a kill does so through one of these 
 """
 
 from .checkpoint import Arrays, Checkpoint, State
+from .identity import differences
 from .journal import Journal
 from .run import Run
 
-__all__ = ["Arrays", "Checkpoint", "Journal", "Run", "State"]
+__all__ = ["Arrays", "Checkpoint", "Journal", "Run", "State", "differences"]

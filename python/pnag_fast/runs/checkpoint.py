@@ -1,9 +1,10 @@
-"""Training that may be killed at any moment and goes on where it was.
+"""Work with steps that may be killed at any moment and goes on where it was.
 
-A run is a sequence of named phases. One file holds the last state of every phase: a step and named
-arrays. A phase that asks for its state at the start and keeps everything that it carries from step
-to step ends with the same result whether it was interrupted or not. Of its randomness it keeps the
-generator's state (`random_arrays`), or nothing, where step i draws from ``[seed, i]`` alone.
+A run is a sequence of named phases. One file holds the last state of every phase: a step, named
+arrays, and a header of JSON values. A phase that asks for its state at the start and keeps all that
+it carries from step to step ends with the same result whether it was interrupted or not. Of its
+randomness it keeps the generator's state (`random_arrays`), or nothing, where step i draws from
+``[seed, i]`` alone.
 
 Examples
 --------
@@ -20,7 +21,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,17 +29,22 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import files, strict_json
-from ..errors import FileFormatError, InvalidInputError
+from ..errors import FileFormatError, InvalidInputError, OtherRunError
 from ..spaces import Archs, SearchSpace
 from ..strict_json import shorten
+from .identity import differences
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-CHECKPOINT_FORMAT = "pnag-generator-checkpoint"
+CHECKPOINT_FORMAT = "pnag-checkpoint"
 CHECKPOINT_VERSION = 1
+
+# What releases before wrote, and until which version: searches and generators, and supernets.
+_GENERATORS, _SUPERNETS = "pnag-generator-checkpoint", "pnag-training"
+_FORMER = {_GENERATORS: 1, _SUPERNETS: 2}
 
 _MOST_STEPS = 1 << 53
 
@@ -48,7 +54,7 @@ WRITE_EVERY_S = 5.0
 
 @dataclass(frozen=True)
 class State:
-    """Where a phase was: `step` steps are done, `arrays` is what it carried.
+    """Where a phase was: `step` steps are done, `arrays` and `header` are what it carried.
 
     What comes from a file is whatever somebody wrote: a phase takes its arrays through `take`.
     """
@@ -56,6 +62,7 @@ class State:
     step: int
     arrays: Arrays
     where: str = "the state"
+    header: dict[str, Any] = field(default_factory=dict)
 
     def take(
         self, name: str, dtype: npt.DTypeLike, shape: tuple[int | None, ...]
@@ -115,11 +122,15 @@ class Checkpoint:
         None keeps nothing.
     identity : dict
         What the result depends on, JSON values by the names that an error should use.
+    write_every_s : float
+        How long `keep` waits after it has written; ``inf`` for writing by `last` alone.
+    writes : bool
+        Of several processes that do the same all read the file, and one writes it.
 
     Raises
     ------
-    InvalidInputError
-        If the file belongs to a run with another identity: names what differs.
+    OtherRunError
+        If the file belongs to a run with another identity: says what differs.
     FileFormatError
         If the file is truncated, foreign, or from a newer version.
     """
@@ -130,8 +141,9 @@ class Checkpoint:
         identity: Mapping[str, Any],
         *,
         write_every_s: float = WRITE_EVERY_S,
+        writes: bool = True,
     ) -> None:
-        self._path, self._every = path, write_every_s
+        self._path, self._every, self._writes = path, write_every_s, writes
         self._identity = json.loads(json.dumps(dict(identity)))
         self._states: dict[str, State] = {}
         self._written = time.monotonic()
@@ -143,7 +155,13 @@ class Checkpoint:
         return self._states.get(phase)
 
     def keep(
-        self, phase: str, step: int, arrays: Callable[[], Arrays], *, last: bool = False
+        self,
+        phase: str,
+        step: int,
+        arrays: Callable[[], Arrays],
+        *,
+        header: Callable[[], Mapping[str, Any]] = dict,
+        last: bool = False,
     ) -> None:
         """Write the state of a phase after `step` steps, if the last write was long ago.
 
@@ -151,12 +169,16 @@ class Checkpoint:
         ----------
         arrays : callable
             Returns what the phase carries; called only when it is written.
+        header : callable
+            Returns the rest of it, JSON values by name; called as `arrays` is.
         last : bool
-            The phase is over: write now.
+            The phase is over, or at a place that should not be lost: write now.
         """
-        if self._path is None or not (last or time.monotonic() - self._written >= self._every):
+        if self._path is None or not self._writes:
             return
-        self._states[phase] = State(step, arrays())
+        if not (last or time.monotonic() - self._written >= self._every):
+            return
+        self._states[phase] = State(step, arrays(), header=dict(header()))
         tensors = {
             f"{name}/{key}": array
             for name, state in self._states.items()
@@ -164,7 +186,10 @@ class Checkpoint:
         }
         body = {
             "identity": self._identity,
-            "steps": {name: state.step for name, state in self._states.items()},
+            "phases": {
+                name: {"step": state.step, "header": state.header}
+                for name, state in self._states.items()
+            },
         }
         files.write_safetensors(self._path, CHECKPOINT_FORMAT, CHECKPOINT_VERSION, tensors, body)
         self._written = time.monotonic()
@@ -174,26 +199,55 @@ class Checkpoint:
         self._states.pop(phase, None)
 
     def _read(self, path: files.StrPath) -> None:
-        tensors, body = files.read_safetensors(path, CHECKPOINT_FORMAT, CHECKPOINT_VERSION)
-        files.check_keys(body, ("identity", "steps"), path)
-        found = files.require(body, "identity", dict, path)
-        changed = sorted(
-            key for key in {*self._identity, *found} if found.get(key) != self._identity.get(key)
+        tensors, body = files.read_safetensors(
+            path, CHECKPOINT_FORMAT, CHECKPOINT_VERSION, former=_FORMER
         )
-        if changed:
-            raise InvalidInputError(
-                f"checkpoint '{path}' belongs to a run with other {', '.join(changed)}; use what "
-                "that run used, choose another checkpoint path, or delete the file"
+        if body["format"] == _GENERATORS:
+            body = _of_generators(body, path)
+        elif body["format"] == _SUPERNETS:
+            tensors, body = _of_supernets(tensors, body, path)
+        files.check_keys(body, ("identity", "phases"), path)
+        found = files.require(body, "identity", dict, path)
+        if differing := differences(found, self._identity):
+            raise OtherRunError(
+                f"checkpoint '{path}' belongs to a run with other {differing}; use what that run "
+                "used, choose another checkpoint path, or delete the file"
             )
-        for phase, step in files.require(body, "steps", dict, path).items():
-            where = f"'{path}': phase {shorten(phase)}"
-            files.integer(step, f"{where}: the step", low=0, high=_MOST_STEPS)
-            self._states[phase] = State(step, {}, where)
+        phases = files.require(body, "phases", dict, path)
+        for phase in phases:
+            within, where = f"phases.{shorten(phase)}", f"'{path}': phase {shorten(phase)}"
+            state = files.require(phases, phase, dict, path, within="phases")
+            files.check_keys(state, ("step", "header"), path, within=within)
+            step = files.integer(state.get("step"), f"{where}: the step", low=0, high=_MOST_STEPS)
+            header = files.require(state, "header", dict, path, within=within)
+            self._states[phase] = State(step, {}, where, header)
         for name, array in tensors.items():
             phase, _, key = name.partition("/")
             if phase not in self._states:
                 raise FileFormatError(f"'{path}': array {shorten(name)} belongs to no phase")
             self._states[phase].arrays[key] = array
+
+
+def _of_generators(body: Mapping[str, Any], path: files.StrPath) -> dict[str, Any]:
+    files.check_keys(body, ("identity", "steps"), path)
+    steps = files.require(body, "steps", dict, path)
+    return {
+        "identity": files.require(body, "identity", dict, path),
+        "phases": {phase: {"step": step, "header": {}} for phase, step in steps.items()},
+    }
+
+
+def _of_supernets(
+    tensors: Arrays, body: Mapping[str, Any], path: files.StrPath
+) -> tuple[Arrays, dict[str, Any]]:
+    """Sort what was one level: the identity of the run, and the header of its one phase."""
+    known = ("space", "options", "phases", "data")
+    header = {k: v for k, v in body.items() if k not in (*known, *files.HEADER_KEYS)}
+    epochs = files.require(body, "epochs", list, path)
+    return {f"training/{name}": array for name, array in tensors.items()}, {
+        "identity": {key: body[key] for key in known if key in body},
+        "phases": {"training": {"step": len(epochs), "header": header}},
+    }
 
 
 def random_arrays(rng: np.random.Generator, prefix: str = "random") -> Arrays:

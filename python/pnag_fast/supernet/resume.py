@@ -1,28 +1,22 @@
-"""What a training run consists of between two steps, and the file it goes on from."""
+"""What a training run consists of between two steps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from pnag_fast import files
 from pnag_fast.errors import FileFormatError, InvalidInputError
+from pnag_fast.runs import Arrays, State
 
 from .checkpoint import check_arrays, set_weights, weight_arrays
 from .model import Arch, StaticNetwork, Supernet
 from .recipes import Phase
-
-TRAINING_FORMAT = "pnag-training"
-TRAINING_VERSION = 2
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 # What `TrainingState.header` returns.
 _STATE_KEYS = ("position", "losses", "seconds", "updates", "scaler", "teacher", "epochs")
@@ -163,15 +157,22 @@ class TrainingState:
             "epochs": [asdict(record) for record in self.records],
         }
 
-    def restore(
-        self,
-        arrays: Arrays,
-        header: Mapping[str, Any],
-        path: files.StrPath,
-        epochs: Sequence[int],
-        steps: int,
-    ) -> None:
-        """Put what `arrays` and `header` returned back, once all of it is checked."""
+    def restore(self, saved: State, path: files.StrPath, epochs: Sequence[int], steps: int) -> None:
+        """Put what `arrays` and `header` returned back, once all of it is checked.
+
+        Parameters
+        ----------
+        saved : State
+            Its steps are epochs.
+        path : path
+            Where it comes from, for errors.
+        epochs : sequence of int
+            Of each phase.
+        steps : int
+            Of an epoch.
+        """
+        header = saved.header
+        files.check_keys(header, _STATE_KEYS, path)
         position, records = _position(header, path), _records(header, path)
         losses = np.array(
             [
@@ -190,7 +191,7 @@ class TrainingState:
         if (
             position.phase > len(epochs)
             or position.epoch > (epochs[position.phase] if position.phase < len(epochs) else 0)
-            or len(records) != done
+            or not len(records) == saved.step == done
             or not 0 <= position.step < steps
         ):
             raise FileFormatError(
@@ -201,7 +202,7 @@ class TrainingState:
         if teacher_arch is not None:
             teacher = StaticNetwork(self.net.layers(teacher_arch))
         parts = {"net": {}, "optimizer": {}, "average": {}, "teacher": {}}  # type: dict[str, Arrays]
-        for name, array in arrays.items():
+        for name, array in saved.arrays.items():
             part, _, rest = name.partition(".")
             parts.get(part, parts["net"])[rest if part in parts else name] = array
         self._check(parts, teacher, path)
@@ -253,45 +254,6 @@ class TrainingState:
             {} if teacher is None else {n: tuple(t.shape) for n, t in _learned(teacher).items()}
         )
         check_arrays(parts["teacher"], shapes, path, "a training checkpoint with a teacher")
-
-
-class Checkpoint:
-    """The file that a run goes on from, and the checks that it is this run's."""
-
-    def __init__(
-        self,
-        path: files.StrPath,
-        identity: Mapping[str, Any],
-        epochs: Sequence[int],
-        steps: int,
-    ) -> None:
-        self._path = path
-        self._identity = identity
-        self._epochs = epochs
-        self._steps = steps
-
-    def write(self, state: TrainingState, *, writes: bool) -> None:
-        """Write the state, atomically; of several processes only one `writes`."""
-        if writes:
-            body = {**self._identity, **state.header()}
-            files.write_safetensors(
-                self._path, TRAINING_FORMAT, TRAINING_VERSION, state.arrays(), body
-            )
-
-    def read(self, state: TrainingState) -> None:
-        """Put the file's state, if there is a file, into `state`."""
-        if not Path(self._path).exists():
-            return
-        arrays, header = files.read_safetensors(self._path, TRAINING_FORMAT, TRAINING_VERSION)
-        files.check_keys(header, (*self._identity, *_STATE_KEYS), self._path)
-        for key, value in self._identity.items():
-            if header.get(key) != value:
-                raise InvalidInputError(
-                    f"checkpoint '{self._path}' belongs to a run with other {key}"
-                    + _difference(header.get(key), value)
-                    + "; use what that run used, another checkpoint path, or delete the file"
-                )
-        state.restore(arrays, header, self._path, self._epochs, self._steps)
 
 
 def _position(header: Mapping[str, Any], path: files.StrPath) -> Position:
@@ -367,13 +329,3 @@ def _learned(net: torch.nn.Module) -> dict[str, Tensor]:
     """Weights and statistics; with a fixed momentum the number of batches seen plays no part."""
     state = net.state_dict()
     return {name: t for name, t in state.items() if not name.endswith("num_batches_tracked")}
-
-
-def _difference(found: object, expected: object) -> str:
-    if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
-        pairs = zip(found, expected, strict=True)
-        return next((_difference(a, b) for a, b in pairs if a != b), "")
-    if not isinstance(found, dict) or not isinstance(expected, dict):
-        return ""
-    changed = [key for key in expected if found.get(key) != expected[key]]
-    return "".join(f" ({key} {found.get(key)!r}, now {expected[key]!r})" for key in changed[:1])

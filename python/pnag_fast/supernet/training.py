@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from pnag_fast import arguments, files
 from pnag_fast.data import ImageData
 from pnag_fast.errors import InvalidInputError, MemoryShortageError, TrainingError
 from pnag_fast.progress import ProgressCallback, ignore_progress
+from pnag_fast.runs import Checkpoint
 
 from . import distributed
 from .augmentation import Augmentation
@@ -25,7 +25,7 @@ from .evaluation import accuracy, check_data, recalibrate, resized
 from .machine import helpful_threads, require_precision
 from .model import Arch, Supernet, extremes
 from .recipes import Phase, plan
-from .resume import Checkpoint, EpochRecord, Position, TrainingState
+from .resume import EpochRecord, Position, TrainingState
 from .sorting import sort_channels
 from .trained_on import remember
 
@@ -178,7 +178,9 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
     Raises
     ------
     InvalidInputError
-        If an option is out of range, or a checkpoint belongs to another run.
+        If an option is out of range.
+    OtherRunError
+        If the checkpoint belongs to another run; says what differs, from what to what.
     DataError
         If images and supernet do not fit together.
     FileFormatError
@@ -230,19 +232,22 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
     state = TrainingState(net, options.weight_decay, averaged=ema > 0)
     if precision == "float16":
         state.scaler = torch.amp.GradScaler(device.type)
-    saved = None
-    if checkpoint is not None:
-        identity = {
+    saved = Checkpoint(
+        checkpoint,
+        {
             "space": net.space.definition,
             "options": asdict(options),
-            "phases": json.loads(json.dumps([asdict(phase) for phase in phases])),
+            "phases": [asdict(phase) for phase in phases],
             "data": data.fingerprint,
-        }
-        saved = Checkpoint(checkpoint, identity, [phase.epochs for phase in phases], steps)
-        saved.read(state)
+        },
+        write_every_s=WRITE_EVERY_S if checkpoint_every is None else math.inf,
+        writes=rank == 0,
+    )
+    before = saved.restore("training")
+    if checkpoint is not None and before is not None:
+        state.restore(before, checkpoint, [phase.epochs for phase in phases], steps)
     resumed_after = len(state.records)
     done = steps * resumed_after + state.position.step
-    written = time.monotonic()
 
     with contextlib.ExitStack() as context:
         largest = net.layers(extremes(net.space)[1])
@@ -307,17 +312,13 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
                 state.update(options.ema)
                 done += 1
                 progress("training the supernet", done, total)
-                whole = step + 1 == steps
-                due = (
-                    time.monotonic() - written >= WRITE_EVERY_S
-                    if checkpoint_every is None
-                    else done % checkpoint_every == 0
-                )
-                if saved and due and not whole:
+                if step + 1 < steps:
                     state.seconds = time.perf_counter() - started
                     state.position = Position(state.position.phase, epoch, step + 1)
-                    saved.write(state, writes=rank == 0)
-                    written = time.monotonic()
+                    now = checkpoint_every is not None and done % checkpoint_every == 0
+                    saved.keep(
+                        "training", len(state.records), state.arrays, header=state.header, last=now
+                    )
 
             state.record(phase, rate, steps, time.perf_counter() - started)
             state.position = Position(state.position.phase, epoch + 1, 0)
@@ -325,9 +326,7 @@ def train(  # noqa: PLR0912, PLR0915 - one loop, read from top to bottom
                 state.end_phase()
                 if any(later.teacher == "largest" for later in phases[state.position.phase :]):
                     state.keep_teacher(phases[0].allowed.largest(net.space)[0])
-            if saved is not None:
-                saved.write(state, writes=rank == 0)
-                written = time.monotonic()
+            saved.keep("training", len(state.records), state.arrays, header=state.header, last=True)
     net.set_active(extremes(net.space)[1])
     net.eval()
     name = recipe if isinstance(recipe, str) else "custom"
