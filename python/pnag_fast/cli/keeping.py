@@ -128,28 +128,6 @@ def kept_fits(
     return kept
 
 
-def beside(
-    out: Path, suffix: str, named: Path | None, wanted: bool, holds: str, *, head: int = 0
-) -> State | None:
-    """Return the state that a command keeps: where the user said, else beside its output.
-
-    Parameters
-    ----------
-    named : Path, optional
-        What the user named; it stays when the work is done.
-    wanted : bool
-        False where the user wants none.
-    """
-    if not wanted:
-        return None
-    if named is not None:
-        return State(named, holds, temporary=False, head=head)
-    from .. import outputs
-
-    path = outputs.beside(out, suffix)
-    return None if path is None else State(path, holds, head=head)
-
-
 def _stamp(path: Path) -> tuple[int, int] | None:
     """Return what changes with a file's contents, or with the names in a folder."""
     try:

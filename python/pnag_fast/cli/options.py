@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from ..terminal import say
+from .keeping import State
+
 if TYPE_CHECKING:
     from ..data import ImageData
     from ..spaces import SearchSpace
@@ -143,3 +146,109 @@ def files(*names: str | None) -> list[Path]:
 
     built_in = {DIGITS, *spaces.names()}
     return [Path(name) for name in names if name is not None and name not in built_in]
+
+
+# --- going on after a kill -----------------------------------------------------------------------
+
+
+class CheckpointOptions(NamedTuple):
+    """Where a command keeps its unfinished work, as the command line says.
+
+    Attributes
+    ----------
+    path : Path, optional
+        What the user named; it stays when the work is done.
+    wanted : bool
+        False where nothing is to be kept.
+    holds : str
+        What is in it, as a person would say it.
+    """
+
+    path: Path | None
+    wanted: bool
+    holds: str
+
+    def beside(
+        self, out: Path, ending: str = ".checkpoint", *, older: str | None = None, head: int = 0
+    ) -> State | None:
+        """Return the state: where the user said, else beside the output.
+
+        Parameters
+        ----------
+        out : Path
+            The output; a device has nothing beside it.
+        older : str, optional
+            The ending in earlier versions: what they left there is gone on from.
+        head : int
+            Lines at its start that hold nothing yet.
+        """
+        from .. import outputs
+
+        if not self.wanted:
+            return None
+        if self.path is not None:
+            return State(self.path, self.holds, temporary=False, head=head)
+        path = outputs.beside(out, ending)
+        if path is None:
+            return None
+        if older is not None and not path.exists():
+            earlier = out.with_name(out.name + older)
+            path = earlier if earlier.exists() else path
+        return State(path, self.holds, head=head)
+
+
+def checkpoint_options(
+    holds: str,
+    *,
+    stays: str = "removed when done",
+    older: str | None = None,
+    older_flag: str | None = None,
+) -> Callable[[Command], Command]:
+    """Hand ``--checkpoint`` and ``--no-checkpoint`` to a command as ``checkpoint``.
+
+    Parameters
+    ----------
+    holds : str
+        What is kept, as a person would say it.
+    stays : str
+        What becomes of it where the user named no place.
+    older, older_flag : str, optional
+        What the two were called before. Deprecated: they work, and say on standard error what they
+        are called now.
+    """
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def collected(
+            *,
+            checkpoint: Path | None,
+            no_checkpoint: bool,
+            older_path: Path | None = None,
+            older_none: bool = False,
+            **others: Any,
+        ) -> Any:
+            for name, now, given in (
+                (older, "--checkpoint", older_path),
+                (older_flag, "--no-checkpoint", older_none),
+            ):
+                if given:
+                    say(f"{name} is called {now} now, and will go", error=True)
+            chosen = CheckpointOptions(
+                checkpoint or older_path, not (no_checkpoint or older_none), holds
+            )
+            return command(checkpoint=chosen, **others)
+
+        path_help = f"Where to keep {holds} [default: OUT.checkpoint, {stays}]."
+        options = [
+            click.option("--no-checkpoint", is_flag=True, help="Keep nothing of it."),
+            click.option("--checkpoint", type=ANY_PATH, help=path_help),
+        ]
+        if older is not None:
+            options.append(click.option(older, "older_path", type=ANY_PATH, hidden=True))
+        if older_flag is not None:
+            options.append(click.option(older_flag, "older_none", is_flag=True, hidden=True))
+        for option in options:
+            collected = option(collected)
+        return collected
+
+    return decorate

@@ -58,3 +58,12 @@ def test_interrupted_checks_of_a_model_go_on(run, interrupting, files, monkeypat
     code, again, _ = run(*command, "--no-checkpoint")
     assert json.loads(again)["checks"] == json.loads(text)["checks"]
     assert len(fits) == 22
+    # What the user named stays, and what is there is not fitted again.
+    named = ["accuracy", "accuracy.csv", "--out", "out.safetensors", "--no-check", "--checkpoint"]
+    for _ in range(2):
+        assert run(*named, "mine")[0] == 0
+        assert len(fits) == 23
+        assert len(list((files / "mine").iterdir())) == 1
+    code, _, err = run(*named, "cost.json")
+    assert code == 1
+    assert "--checkpoint 'cost.json' is a file, and should be a folder" in err

@@ -10,11 +10,13 @@ import click
 
 from ...errors import UnsupportedSpaceError
 from ...terminal import aligned
-from ..keeping import beside, kept_fits, working
+from ..keeping import kept_fits, working
 from ..options import (
     EXISTING,
+    CheckpointOptions,
     SpaceOptions,
     cautious_option,
+    checkpoint_options,
     files,
     force_option,
     json_option,
@@ -49,11 +51,7 @@ _FOLDS = 5
     show_default=True,
     help="Nested cross-validation, by random folds and by ranges of multiply-adds.",
 )
-@click.option(
-    "--no-checkpoint",
-    is_flag=True,
-    help="Do not keep the state of the work in OUT.checkpoint, which is removed when it is done.",
-)
+@checkpoint_options("the models that were fitted")
 @force_option
 @seed_option
 @json_option
@@ -64,7 +62,7 @@ def accuracy(
     base: Path | None,
     cautious: float,
     check: bool,
-    no_checkpoint: bool,
+    checkpoint: CheckpointOptions,
     force: bool,
     seed: int,
     as_json: bool,
@@ -87,7 +85,9 @@ def accuracy(
 
     inputs = [table, base, *files(space.name)]
     outputs.check(out, outputs.ACCURACY_MODEL, inputs=inputs, force=force)
-    state = beside(out, ".checkpoint", None, not no_checkpoint, "the models that were fitted")
+    state = checkpoint.beside(out)
+    if state is not None:
+        outputs.check_folder(state.path, inputs=inputs, what="--checkpoint")
     searched = space.find()
     archs, top1 = accuracy.load_table(table, searched)
     published = None if base is None else accuracy.load(base, searched)

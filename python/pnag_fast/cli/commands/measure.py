@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..keeping import State, working
+from ..keeping import working
 from ..options import (
-    ANY_PATH,
+    CheckpointOptions,
     SpaceOptions,
+    checkpoint_options,
     files,
     force_option,
     json_option,
@@ -43,7 +45,11 @@ if TYPE_CHECKING:
     help="Schedules to measure in all; 0 measures the code that fixed rules give. What is already "
     "tuned is kept, and more trials add to it.",
 )
-@click.option("--work-dir", type=ANY_PATH, help="Tuning database and journal [default: OUT.work].")
+@checkpoint_options(
+    "all measurements",
+    stays="a folder that stays: later measurements start from it",
+    older="--work-dir",
+)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @force_option
 @seed_option
@@ -54,7 +60,7 @@ def measure(
     target: str,
     runner: str,
     trials: int,
-    work_dir: Path | None,
+    checkpoint: CheckpointOptions,
     threads: int,
     force: bool,
     seed: int,
@@ -66,24 +72,36 @@ def measure(
     Example:
       pnag measure --space mbv3-tiny --out cpu.json
     """  # noqa: D301
+    import tempfile
+
     from ... import credibility, latency, outputs
 
     inputs = files(space.name)
     outputs.check(out, outputs.COST_TABLE, inputs=inputs, force=force)
-    work_dir = work_dir or outputs.beside(out, ".work")
-    if work_dir is None:
-        raise click.UsageError(f"--out {out} is no file: --work-dir says where to keep the work")
-    outputs.check_folder(work_dir, inputs=inputs, what="--work-dir")
+    state = checkpoint.beside(out, older=".work")
+    if state is not None:
+        outputs.check_folder(state.path, inputs=inputs, what="--checkpoint")
+        # The next measurement, of more trials or another space, starts from it.
+        state = state._replace(temporary=False)
+    elif checkpoint.wanted:
+        raise click.UsageError(
+            f"--out {out} is no file: --checkpoint says where to keep the measurements, "
+            "--no-checkpoint keeps none"
+        )
     found = space.find()
-    # It stays: the next measurement, of more trials or another space, starts from it.
-    state = State(work_dir, "all measurements", temporary=False)
-    with working(state, quiet=as_json) as progress:
+    with contextlib.ExitStack() as context:
+        progress = context.enter_context(working(state, quiet=as_json))
+        folder = (
+            context.enter_context(tempfile.TemporaryDirectory(prefix="pnag-"))
+            if state is None
+            else state.path
+        )
         table = latency.measure(
             found,
             target=target,
             runner=runner,
             tuning_trials=trials,
-            work_dir=work_dir,
+            work_dir=folder,
             threads=threads,
             seed=seed,
             progress=progress,

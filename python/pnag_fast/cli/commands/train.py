@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..keeping import beside, kept_fits, working
+from ..keeping import kept_fits, working
 from ..options import (
-    ANY_PATH,
     EXISTING,
+    CheckpointOptions,
     cautious_option,
+    checkpoint_options,
     force_option,
     json_option,
     out_option,
@@ -43,12 +44,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Front search and imitation, or PNAG as published.",
 )
-@click.option(
-    "--checkpoint",
-    type=ANY_PATH,
-    help="Where to keep the state of training [default: OUT.checkpoint, removed when done].",
-)
-@click.option("--no-checkpoint", is_flag=True, help="Keep no state.")
+@checkpoint_options("the state of training")
 @cautious_option
 @force_option
 @seed_option
@@ -58,8 +54,7 @@ def train(
     accuracy_path: Path,
     out: Path,
     method: str,
-    checkpoint: Path | None,
-    no_checkpoint: bool,
+    checkpoint: CheckpointOptions,
     cautious: float,
     force: bool,
     seed: int,
@@ -80,8 +75,8 @@ def train(
     from ...threads import torch_threads
 
     outputs.check(out, outputs.GENERATOR, inputs=[*cost_paths, accuracy_path], force=force)
-    state = beside(out, ".checkpoint", checkpoint, not no_checkpoint, "the state of training")
-    fitted = beside(out, ".fitted", None, not no_checkpoint, "the accuracy model")
+    state = checkpoint.beside(out)
+    fitted = checkpoint._replace(path=None, holds="the accuracy model").beside(out, ".fitted")
     tables = [CostTable.load(path) for path in cost_paths]
     space = tables[0].space
     with working(state, fitted, quiet=as_json) as progress, torch_threads(1):

@@ -12,7 +12,7 @@ def test_an_interrupted_evaluation_goes_on(
 
     monkeypatch.setattr(evaluation, "_KEPT_TOGETHER", 4)
     command = ["supernet", "evaluate", small_supernet, "--architectures", 12, "--out"]
-    assert run(*command, tmp_path / "whole.csv", "--no-journal")[0] == 0
+    assert run(*command, tmp_path / "whole.csv", "--no-checkpoint")[0] == 0
 
     out = tmp_path / "out.csv"
     interrupting(1)
@@ -23,7 +23,7 @@ def test_an_interrupted_evaluation_goes_on(
     code, _, err = run(*command, out)
     assert code == 130
     assert err.strip().startswith("interrupted; kept: what was judged in '")
-    assert f"{out}.journal" in err
+    assert f"{out}.checkpoint" in err
     assert "same command" in err
     assert not out.exists()
     reached = heard[-1][1]
@@ -34,9 +34,26 @@ def test_an_interrupted_evaluation_goes_on(
     assert heard[0][1] > 0
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.csv", "whole.csv"]
-    # A journal that the user named stays.
-    assert run(*command, out, "--journal", tmp_path / "mine")[0] == 0
+    # What the user named stays.
+    assert run(*command, out, "--checkpoint", tmp_path / "mine")[0] == 0
     assert (tmp_path / "mine").exists()
+
+
+def test_the_journal_of_an_earlier_version_is_gone_on_from(
+    interrupting, run, small_supernet, tmp_path, monkeypatch
+):
+    from pnag_fast.supernet import evaluation
+
+    monkeypatch.setattr(evaluation, "_KEPT_TOGETHER", 4)
+    out = tmp_path / "out.csv"
+    command = ["supernet", "evaluate", small_supernet, "--architectures", 12, "--out", out]
+    interrupting(8, "judging")
+    assert run(*command)[0] == 130
+    (tmp_path / "out.csv.checkpoint").rename(tmp_path / "out.csv.journal")
+    heard = interrupting(0)
+    assert run(*command)[0] == 0
+    assert heard[0][1] > 0
+    assert [p.name for p in tmp_path.iterdir()] == ["out.csv"]
 
 
 def test_networks_that_guess_are_called_out(run, tiny, tmp_path):

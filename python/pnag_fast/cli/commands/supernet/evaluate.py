@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import click
 
-from ...keeping import beside, working
+from ...keeping import working
 from ...options import (
-    ANY_PATH,
     EXISTING,
+    CheckpointOptions,
+    checkpoint_options,
     files,
     force_option,
     json_option,
@@ -49,12 +50,7 @@ from ...output import answer
     show_default=True,
     help="In which the images are computed.",
 )
-@click.option(
-    "--journal",
-    type=ANY_PATH,
-    help="Where to keep what is judged [default: OUT.journal, removed when done].",
-)
-@click.option("--no-journal", is_flag=True, help="Keep nothing of what is judged.")
+@checkpoint_options("what was judged", older="--journal", older_flag="--no-journal")
 @torch_threads_option
 @force_option
 @seed_option
@@ -68,8 +64,7 @@ def evaluate(
     split: str,
     related: bool,
     precision: str,
-    journal: Path | None,
-    no_journal: bool,
+    checkpoint: CheckpointOptions,
     threads: int | None,
     force: bool,
     seed: int,
@@ -89,7 +84,7 @@ def evaluate(
     from .... import accuracy, credibility, outputs, supernet
 
     outputs.check(out, outputs.ACCURACY_TABLE, inputs=[path, *files(images)], force=force)
-    state = beside(out, ".journal", journal, not no_journal, "what was judged", head=1)
+    state = checkpoint.beside(out, older=".journal", head=1)
     net = supernet.load(path)
     dataset = supernet.images_of(net, images, seed=seed)
     sample = supernet.sample_related if related else type(net.space).sample

@@ -10,10 +10,11 @@ import click
 
 from ....errors import InvalidInputError
 from ....terminal import say, say_json
-from ...keeping import beside, working
+from ...keeping import working
 from ...options import (
-    ANY_PATH,
+    CheckpointOptions,
     SpaceOptions,
+    checkpoint_options,
     data_option,
     files,
     force_option,
@@ -68,12 +69,7 @@ from ...output import answer
     help="Of the layers' arithmetic; float16 is for GPUs.",
 )
 @click.option("--device", help="For instance cuda:1 [default: a GPU where there is one].")
-@click.option(
-    "--checkpoint",
-    type=ANY_PATH,
-    help="Where to keep the state of training [default: OUT.checkpoint, removed when done].",
-)
-@click.option("--no-checkpoint", is_flag=True, help="Keep no state.")
+@checkpoint_options("the state of training")
 @click.option("--checkpoint-every", type=click.IntRange(1), help="Steps; after each epoch anyway.")
 @click.option("--dry-run", is_flag=True, help="Print the phases and stop.")
 @torch_threads_option
@@ -95,8 +91,7 @@ def train(
     ema: float,
     precision: str,
     device: str | None,
-    checkpoint: Path | None,
-    no_checkpoint: bool,
+    checkpoint: CheckpointOptions,
     checkpoint_every: int | None,
     dry_run: bool,
     threads: int | None,
@@ -137,7 +132,7 @@ def train(
             f"--classes is {space.classes}, but '{images}' has {n_classes} classes"
         )
     net = supernet.build(plain.with_classes(n_classes), seed=seed)
-    state = beside(out, ".checkpoint", checkpoint, not no_checkpoint, "the state of training")
+    state = checkpoint.beside(out)
     with contextlib.ExitStack() as context:
         found = context.enter_context(supernet.distributed.joined())
         first = supernet.distributed.world()[0] == 0
