@@ -63,10 +63,6 @@ TESTS: dict[str, tuple[str, ...]] = {
     "python/pnag_fast/disk.py": ("tests/test_files.py",),
     "python/pnag_fast/files.py": ("tests/test_files.py",),
     "python/pnag_fast/generator": ("tests/generator",),
-    "python/pnag_fast/generator/decisions.py": (
-        "tests/generator/test_decisions.py",
-        "tests/generator",
-    ),
     "python/pnag_fast/generator/generator.py": (
         "tests/generator/test_generator.py",
         "tests/generator",
@@ -82,6 +78,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/search/test_reference.py",
         "tests/search/test_search.py",
     ),
+    "python/pnag_fast/spaces/decisions.py": ("tests/spaces/test_decisions.py",),
     "python/pnag_fast/spaces": ("tests/test_spaces.py", "tests/test_core.py"),
     "python/pnag_fast/strict_json.py": ("tests/test_files.py",),
 }

@@ -109,7 +109,8 @@ def test_searches_training_and_answers_use_one(tiny, tiny_model, tiny_table, qui
             return super().candidates(*arguments)
 
     seen.clear()
-    policy = Watched(*(getattr(generator.policy, name) for name in ("choices", "nodes", "weights")))
+    own = generator.policy
+    policy = Watched(own.decisions, own.nodes, own.weights)
     pf.Generator(policy, tiny_model, [tiny_table], generator.archive).generate(tiny_table.bounds[1])
     assert seen == {1}
     pf.accuracy.fit(tiny, tiny.sample(60, seed=0), np.linspace(0, 1, 60), epochs=2, progress=look)

@@ -9,9 +9,9 @@ import numpy as np
 import pnag_fast as pf
 from pnag_fast.accuracy import AccuracyModel
 from pnag_fast.costs import CostTable
-from pnag_fast.generator.decisions import DecisionSequence
 from pnag_fast.search import Front, objectives
 from pnag_fast.spaces import SearchSpace
+from pnag_fast.spaces.decisions import Decisions
 
 
 def available() -> bool:
@@ -37,8 +37,8 @@ def search(
     from pymoo.operators.sampling.rnd import IntegerRandomSampling
     from pymoo.optimize import minimize
 
-    sequence = DecisionSequence(space)
-    options = np.array([d.n_options for d in sequence.decisions])
+    decisions = Decisions(space)
+    options = np.array([d.n_options for d in decisions.decisions])
     stack = pf.costs.stack(tables)
     seen = []
 
@@ -49,7 +49,7 @@ def search(
             )
 
         def _evaluate(self, x: np.ndarray, out: dict[str, np.ndarray], *_: object) -> None:
-            archs = sequence.decode(x.astype(np.int64))
+            archs = decisions.decode(x.astype(np.int64))
             top1, costs = model.predict(archs), stack(archs)
             seen.append((archs, top1, costs))
             out["F"] = objectives(top1, costs)

@@ -12,7 +12,6 @@ import pnag_fast as pf
 from pnag_fast.errors import FileFormatError, InvalidInputError
 from pnag_fast.generator import ExpertSettings, PnagSettings
 from pnag_fast.generator.expert import draw_budgets
-from pnag_fast.generator.independent import ABSENT, Choices
 from pnag_fast.search import Front
 
 pytest.importorskip("torch")
@@ -66,20 +65,6 @@ def test_inputs_that_hold_no_trade_off_are_refused(tiny, tiny_model, tiny_table,
         pf.accuracy.fit(tiny, tiny.sample(3), [0.1, 0.2, 0.3])
 
 
-@pytest.mark.parametrize("name", ["mbv3-tiny", "compofa-mbv3", "nasbench201"])
-def test_choices_round_trip(name):
-    space = pf.spaces.get(name)
-    choices = Choices(space)
-    archs = space.sample(200, seed=0)
-    options = choices.encode(archs)
-    logits = np.random.default_rng(0).normal(size=(200, choices.n_options)).astype(np.float32)
-    space.validate(choices.decode(logits))
-    for column, start in enumerate(choices.starts[:-1].tolist()):
-        present = np.flatnonzero(options[:, column] != ABSENT)
-        logits[present, start + options[present, column]] = 100
-    np.testing.assert_array_equal(choices.decode(logits), archs)
-
-
 def test_the_policy_imitates_the_front(tiny_generator, tiny_table):
     budgets = spread(tiny_table, 200)[:, None]
     archive, policy = tiny_generator.archive, tiny_generator.policy
@@ -90,7 +75,7 @@ def test_the_policy_imitates_the_front(tiny_generator, tiny_table):
     # What the network learned, not what its shape gives away: without its weights it fails.
     blank = {name: np.zeros_like(array) for name, array in policy.weights.items()}
     broken = pf.Generator(
-        type(policy)(policy.choices, policy.nodes, blank),
+        type(policy)(policy.decisions, policy.nodes, blank),
         tiny_generator.model,
         tiny_generator.tables,
         archive,

@@ -8,9 +8,9 @@ import pytest
 import pnag_fast as pf
 from pnag_fast.errors import InvalidInputError
 from pnag_fast.generator import BudgetScale, PnagSettings, dominance
-from pnag_fast.generator.decisions import DecisionSequence
 from pnag_fast.generator.pnag import PRESETS, multi_objective_reward, sample_budgets
 from pnag_fast.runs import Checkpoint
+from pnag_fast.spaces.decisions import Decisions
 
 
 def test_dominance_rule_by_the_book():
@@ -44,7 +44,7 @@ def test_numpy_and_torch_run_the_same_policy(tiny):
     from pnag_fast.generator.pnag import _PolicyNetwork
 
     scale = BudgetScale(np.array([1.0]), np.array([2.0]), 5)
-    network = _PolicyNetwork(torch, DecisionSequence(tiny), scale, 16, seed=3)
+    network = _PolicyNetwork(torch, Decisions(tiny), scale, 16, seed=3)
     with torch.no_grad():
         for name, weight in network.weights.items():
             weight.add_(
@@ -71,8 +71,8 @@ def test_log_probabilities_of_absent_layers_do_not_count(tiny):
     from pnag_fast.generator.pnag import _PolicyNetwork
 
     scale = BudgetScale(np.array([1.0]), np.array([2.0]), 2)
-    sequence = DecisionSequence(tiny)
-    network = _PolicyNetwork(torch, sequence, scale, 8, seed=0)
+    decisions = Decisions(tiny)
+    network = _PolicyNetwork(torch, decisions, scale, 8, seed=0)
     with torch.no_grad():
         for weight in network.weights.values():
             weight.zero_()
@@ -80,9 +80,9 @@ def test_log_probabilities_of_absent_layers_do_not_count(tiny):
             torch.zeros(200, 1, 2), torch.Generator().manual_seed(0)
         )
     # All outputs zero: every decision that is present adds -log of its options.
-    decisions = sequence.encode(archs)
-    log_options = np.log([d.n_options for d in sequence.decisions])
-    expected = ((decisions >= 0) * log_options).sum(axis=1)
+    options = decisions.encode(archs)
+    log_options = np.log([d.n_options for d in decisions.decisions])
+    expected = ((options >= 0) * log_options).sum(axis=1)
     np.testing.assert_allclose(-log_probability.numpy(), expected, rtol=1e-5)
     np.testing.assert_allclose(entropy.numpy(), expected, rtol=1e-5)
 

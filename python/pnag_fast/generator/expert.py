@@ -9,6 +9,7 @@ answers between the members, and gives the search on another device something to
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,12 +25,12 @@ from ..errors import TrainingError
 from ..progress import ProgressCallback
 from ..runs.checkpoint import Arrays, Checkpoint, optimiser_arrays, restore_optimiser
 from ..search import Front
-from .independent import ABSENT, Choices, IndependentPolicy, fourier, rank_nodes
+from ..spaces.decisions import MASKED, Decisions
+from ..typing import FloatArray
+from .independent import IndependentPolicy, fourier, rank_nodes
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -162,10 +163,10 @@ def imitate(
     """Train a policy to answer budgets as the archive does."""
     import torch
 
-    choices = Choices(archive.space)
+    decisions = Decisions(archive.space, "slot")
     nodes = rank_nodes(archive.costs)
-    targets = choices.encode(archive.archs)
-    weights = _first_weights(choices, archive.costs.shape[1], settings, seed)
+    targets = decisions.encode(archive.archs)
+    weights = _first_weights(decisions, archive.costs.shape[1], settings, seed)
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
     trained = {name: t.requires_grad_() for name, t in tensors.items() if name != "frequency"}
     optimiser = torch.optim.Adam(list(trained.values()), lr=settings.learning_rate)
@@ -181,7 +182,7 @@ def imitate(
         arrays = {name: tensor.detach().numpy().copy() for name, tensor in trained.items()}
         return {**arrays, **optimiser_arrays(optimiser)}
 
-    policy = IndependentPolicy(choices, nodes, weights)
+    policy = IndependentPolicy(decisions, nodes, weights)
     first = 0 if state is None else state.check_step(settings.steps)
     for step in range(first, settings.steps):
         rng = np.random.default_rng([seed, step])
@@ -192,7 +193,7 @@ def imitate(
         for i in range(3):
             values = torch.addmm(trained[f"bias.{i}"], values, trained[f"layer.{i}"])
             values = torch.relu(values) if i < 2 else values
-        loss = _cross_entropy(values, target, choices)
+        loss = _cross_entropy(values, target, decisions)
         if not math.isfinite(float(loss.detach())):
             raise TrainingError(f"the policy's loss is {float(loss.detach())} at step {step}")
         share = 0.5 + 0.5 * math.cos(math.pi * step / settings.steps)
@@ -203,38 +204,36 @@ def imitate(
         progress("imitating the front", step + 1, settings.steps)
         checkpoint.keep("imitation", step + 1, kept, last=step + 1 == settings.steps)
     final = {name: tensor.detach().numpy().copy() for name, tensor in tensors.items()}
-    return IndependentPolicy(choices, nodes, final)
+    return IndependentPolicy(decisions, nodes, final)
 
 
 def _first_weights(
-    choices: Choices, n_tables: int, settings: ExpertSettings, seed: int
+    decisions: Decisions, n_tables: int, settings: ExpertSettings, seed: int
 ) -> dict[str, npt.NDArray[np.float32]]:
-    rng = np.random.default_rng(seed)
+    rng, n_logits = np.random.default_rng(seed), int(decisions.starts[-1])
     # Directions at random, frequencies from half a turn over the range to one per hundredth.
     direction = rng.standard_normal((n_tables, settings.frequencies))
     direction /= np.linalg.norm(direction, axis=0)
     turns = np.geomspace(0.5, 100.0, settings.frequencies)
     weights = {"frequency": 2 * np.pi * direction * turns}
     widths = [n_tables + 2 * settings.frequencies, settings.hidden, settings.hidden]
-    for i, (rows, columns) in enumerate(zip(widths, [*widths[1:], choices.n_options], strict=True)):
+    for i, (rows, columns) in enumerate(zip(widths, [*widths[1:], n_logits], strict=True)):
         scale = math.sqrt(2 / rows) if i < 2 else 0.1 / math.sqrt(rows)
         weights[f"layer.{i}"] = scale * rng.standard_normal((rows, columns))
         weights[f"bias.{i}"] = np.zeros(columns)
     return {name: array.astype(np.float32) for name, array in weights.items()}
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor, choices: Choices) -> Tensor:
-    """Sum over choices of the mean cross-entropy; those of absent slots do not count."""
+def _cross_entropy(logits: Tensor, targets: Tensor, decisions: Decisions) -> Tensor:
+    """Sum over decisions of the mean cross-entropy; those of absent slots do not count."""
     import torch
 
     total = logits.new_zeros(())
-    for column, ((_, _, n), start) in enumerate(
-        zip(choices.parts, choices.starts.tolist(), strict=False)
-    ):
+    for column, (start, stop) in enumerate(itertools.pairwise(decisions.starts.tolist())):
         total = total + torch.nn.functional.cross_entropy(
-            logits[:, start : start + n],
+            logits[:, start:stop],
             targets[:, column],
-            ignore_index=ABSENT,
+            ignore_index=MASKED,
             reduction="sum",
         )
     return total / len(logits)

@@ -21,13 +21,12 @@ from ..progress import ProgressCallback, ignore_progress
 from ..search import Front
 from ..search import front as search_front
 from ..spaces import Archs, SearchSpace, from_definition
+from ..spaces.decisions import Decisions
 from ..strict_json import shorten
 from ..threads import one_thread
-from .decisions import DecisionSequence
+from ..typing import FloatArray
 from .independent import IndependentPolicy
 from .policy import BudgetScale, Policy
-
-FloatArray = npt.NDArray[np.float64]
 
 GENERATOR_FORMAT = "pnag-generator"
 # 2 names the kind of policy; version 1 knew only the LSTM.
@@ -488,7 +487,7 @@ def _load_policy(
         n_budgets,
         files.require({"interpolate": True, **body}, "interpolate", bool, path),
     )
-    return Policy.from_tensors(DecisionSequence(space), scale, tensors, "policy.", path)
+    return Policy.from_tensors(Decisions(space), scale, tensors, "policy.", path)
 
 
 def _unique(archs: Archs) -> tuple[Archs, npt.NDArray[np.intp]]:

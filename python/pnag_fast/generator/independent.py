@@ -19,78 +19,8 @@ import numpy.typing as npt
 from .. import files
 from ..errors import FileFormatError
 from ..spaces import Archs, SearchSpace
-
-FloatArray = npt.NDArray[np.float64]
-Float32Array = npt.NDArray[np.float32]
-
-ABSENT = -1
-
-
-class Choices:
-    """An architecture as independent choices: one per stage (depth or row), one per slot.
-
-    A stage that lists its rows is one choice and its slots have none, and what has one option only
-    is no choice. The logits of all choices lie side by side in `n_options` columns.
-    """
-
-    def __init__(self, space: SearchSpace) -> None:
-        self.space = space
-        # Stage, slot within the stage or -1, and options of every choice.
-        self.parts: list[tuple[int, int, int]] = []
-        for index, stage in enumerate(space.stages):
-            if stage.rows is not None:
-                self.parts.append((index, -1, len(stage.rows)))
-                continue
-            self.parts.append((index, -1, len(stage.slots) - stage.min_depth + 1))
-            self.parts += [(index, i, slot.n_choices) for i, slot in enumerate(stage.slots)]
-        self.parts = [part for part in self.parts if part[2] > 1]
-        self.starts = np.cumsum([0] + [n for _, _, n in self.parts])
-        self._firsts = np.cumsum([0] + [len(stage.slots) for stage in space.stages])
-
-    @property
-    def n_options(self) -> int:
-        """Columns of logits."""
-        return int(self.starts[-1])
-
-    def encode(self, archs: Archs) -> npt.NDArray[np.int64]:
-        """Option of every choice, shape (n, choices); `ABSENT` where the slot is absent."""
-        options = np.empty((len(archs), len(self.parts)), dtype=np.int64)
-        for column, (index, slot, _) in enumerate(self.parts):
-            stage, first = self.space.stages[index], int(self._firsts[index])
-            codes = archs[:, first : first + len(stage.slots)]
-            if slot >= 0:
-                options[:, column] = codes[:, slot].astype(np.int64) - 1
-            elif stage.rows is not None:
-                rows = np.array(stage.rows, dtype=np.uint8)
-                options[:, column] = (codes[:, None] == rows).all(axis=2).argmax(axis=1)
-            else:
-                options[:, column] = np.count_nonzero(codes, axis=1) - stage.min_depth
-        return options
-
-    def decode(self, logits: Float32Array) -> Archs:
-        """Architecture of the largest logit of every choice, shape (n, n_slots)."""
-        archs = np.ones((len(logits), self.space.n_slots), dtype=np.uint8)
-        for stage, first in zip(self.space.stages, self._firsts.tolist(), strict=False):
-            if stage.rows is not None:
-                archs[:, first : first + len(stage.slots)] = stage.rows[0]
-        # A stage's own choice comes before those of its slots, and needs them made.
-        for part, start in sorted(zip(self.parts, self.starts.tolist(), strict=False), key=_last):
-            index, slot, n = part
-            stage, first = self.space.stages[index], int(self._firsts[index])
-            slots = slice(first, first + len(stage.slots))
-            best = logits[:, start : start + n].argmax(axis=1)
-            if slot >= 0:
-                archs[:, first + slot] = best + 1
-            elif stage.rows is not None:
-                archs[:, slots] = np.array(stage.rows, dtype=np.uint8)[best]
-            else:
-                depth = best + stage.min_depth
-                archs[:, slots] *= np.arange(len(stage.slots)) < depth[:, None]
-        return archs
-
-
-def _last(entry: tuple[tuple[int, int, int], int]) -> bool:
-    return entry[0][1] < 0
+from ..spaces.decisions import Decisions
+from ..typing import Float32Array, FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +37,7 @@ class IndependentPolicy:
         for i = 0, 1, 2; between them ReLU.
     """
 
-    choices: Choices
+    decisions: Decisions
     nodes: FloatArray
     weights: Mapping[str, Float32Array]
 
@@ -120,8 +50,8 @@ class IndependentPolicy:
     def __repr__(self) -> str:
         n = sum(array.size for array in self.weights.values())
         return (
-            f"<IndependentPolicy over '{self.choices.space.name}': {len(self.nodes)} cost(s) to "
-            f"{len(self.choices.parts)} choices, {n} weights>"
+            f"<IndependentPolicy over '{self.decisions.space.name}': {len(self.nodes)} cost(s) to "
+            f"{len(self.decisions)} decisions, {n} weights>"
         )
 
     def ranks(self, budgets: FloatArray) -> FloatArray:
@@ -160,12 +90,12 @@ class IndependentPolicy:
                 shape = (len(budgets), draws, logits.shape[2])
                 drawn = logits[:, :1] + rng.gumbel(size=shape).astype(np.float32)
                 logits = np.concatenate([logits, drawn], axis=1)
-        archs = self.choices.decode(logits.reshape(-1, logits.shape[2]))
+        archs = self.decisions.decode(self.decisions.largest(logits.reshape(-1, logits.shape[2])))
         return archs.reshape(len(budgets), n, -1)
 
     def rescaled(self, space: SearchSpace, costs: FloatArray) -> IndependentPolicy:
         """Return the same policy for other tables, by which the old front costs `costs`."""
-        return IndependentPolicy(Choices(space), rank_nodes(costs), self.weights)
+        return IndependentPolicy(Decisions(space, "slot"), rank_nodes(costs), self.weights)
 
     def to_tensors(self, prefix: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Return arrays, their names prefixed, and JSON values."""
@@ -202,19 +132,19 @@ class IndependentPolicy:
                 raise FileFormatError(f"'{path}': '{prefix}{name}' is not finite")
             return array
 
-        choices = Choices(space)
+        decisions = Decisions(space, "slot")
         nodes = read("nodes", np.float64, (n_tables, None))
         if (np.diff(nodes, axis=1) < 0).any():
             raise FileFormatError(f"'{path}': '{prefix}nodes' do not ascend")
         weights = {"frequency": read("frequency", np.float32, (n_tables, None))}
         width = n_tables + 2 * weights["frequency"].shape[1]
         for i in range(3):
-            columns = choices.n_options if i == 2 else None
+            columns = int(decisions.starts[-1]) if i == 2 else None
             layer = read(f"layer.{i}", np.float32, (width, columns))
             width = layer.shape[1]
             weights[f"layer.{i}"] = layer
             weights[f"bias.{i}"] = read(f"bias.{i}", np.float32, (width,))
-        return cls(choices, nodes, weights)
+        return cls(decisions, nodes, weights)
 
 
 def fourier(ranks: Float32Array, frequency: Float32Array) -> Float32Array:

@@ -38,14 +38,14 @@ from ..progress import ProgressCallback
 from ..runs.checkpoint import Checkpoint, State, optimiser_arrays, restore_optimiser
 from ..search import Front, extremes
 from ..spaces import Archs, SearchSpace
-from .decisions import DecisionSequence
+from ..spaces.decisions import Decisions
+from ..typing import FloatArray
 from .generator import Generator
 from .policy import BudgetScale, Policy
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FloatArray = npt.NDArray[np.float64]
 RewardName = Literal["dominance", "dominance-without-accuracy", "mnasnet", "tunas"]
 _REWARDS = ("dominance", "dominance-without-accuracy", "mnasnet", "tunas")
 _LOSSES = ("hinge", "logistic")
@@ -337,9 +337,9 @@ class _PolicyNetwork:
     """The policy's weights as torch tensors, and their log-probabilities."""
 
     def __init__(
-        self, torch: Any, sequence: DecisionSequence, scale: BudgetScale, hidden: int, seed: int
+        self, torch: Any, decisions: Decisions, scale: BudgetScale, hidden: int, seed: int
     ) -> None:
-        self.torch, self.sequence, self.scale = torch, sequence, scale
+        self.torch, self.decisions, self.scale = torch, decisions, scale
         generator = torch.Generator().manual_seed(seed)
 
         def uniform(*shape: int, limit: float) -> Tensor:
@@ -353,7 +353,7 @@ class _PolicyNetwork:
             "lstm.hidden": uniform(hidden, 4 * hidden, limit=limit),
             "lstm.bias": torch.zeros(4 * hidden, requires_grad=True),
         }
-        for i, n_options in enumerate(sequence.kinds.values()):
+        for i, n_options in enumerate(decisions.kinds.values()):
             self.weights[f"embed.{i}"] = uniform(n_options, hidden, limit=0.5)
             # Small outputs: the first policy is close to uniform.
             self.weights[f"head.{i}"] = uniform(hidden, n_options, limit=0.1 * limit)
@@ -373,14 +373,14 @@ class _PolicyNetwork:
             Sums over the decisions that are present.
         """
         torch, weights = self.torch, self.weights
-        kinds = {kind: i for i, kind in enumerate(self.sequence.kinds)}
+        kinds = {kind: i for i, kind in enumerate(self.decisions.kinds)}
         step_input = torch.einsum("ntk,tkh->nh", interpolation, weights["budget"])
         state = torch.zeros_like(step_input)
         cell = torch.zeros_like(step_input)
-        decisions = np.zeros((len(step_input), len(self.sequence)), dtype=np.int64)
-        log_probability = torch.zeros(len(step_input))
-        entropy = torch.zeros(len(step_input))
-        for column, decision in enumerate(self.sequence.decisions):
+        options = np.zeros((len(step_input), len(self.decisions)), dtype=np.int64)
+        log_p_chosen: list[Tensor] = []
+        entropies: list[Tensor] = []
+        for column, decision in enumerate(self.decisions.decisions):
             gates = torch.addmm(
                 torch.addmm(weights["lstm.bias"], step_input, weights["lstm.input"]),
                 state,
@@ -393,17 +393,19 @@ class _PolicyNetwork:
             logits = torch.addmm(weights[f"head_bias.{kind}"], state, weights[f"head.{kind}"])
             log_p = torch.log_softmax(logits, dim=1)
             choice = torch.multinomial(log_p.detach().exp(), 1, generator=generator)
-            decisions[:, column] = choice[:, 0].numpy()
-            present = torch.from_numpy(self.sequence.present(column, decisions)).float()
-            log_probability = log_probability + present * log_p.gather(1, choice)[:, 0]
-            entropy = entropy - present * (log_p.exp() * log_p).sum(dim=1)
+            options[:, column] = choice[:, 0].numpy()
+            log_p_chosen.append(log_p.gather(1, choice)[:, 0])
+            entropies.append(-(log_p.exp() * log_p).sum(dim=1))
             step_input = weights[f"embed.{kind}"][choice[:, 0]]
-        return self.sequence.decode(decisions), log_probability, entropy
+        present = torch.from_numpy(self.decisions.present(options)).float()
+        log_probability = (present * torch.stack(log_p_chosen, dim=1)).sum(dim=1)
+        entropy = (present * torch.stack(entropies, dim=1)).sum(dim=1)
+        return self.decisions.decode(options), log_probability, entropy
 
     def export(self) -> Policy:
         """Return the weights for use without torch."""
         arrays = {name: w.detach().numpy().copy() for name, w in self.weights.items()}
-        return Policy(self.sequence, self.scale, arrays)
+        return Policy(self.decisions, self.scale, arrays)
 
 
 # Rewards (n,) of architectures (n, n_slots) under budgets (n, n_tables).
@@ -458,7 +460,7 @@ def train_policy(
         All architectures drawn on the way, each once.
     """
     torch = require_torch("training a generator")
-    network = _PolicyNetwork(torch, DecisionSequence(space), scale, settings.hidden, seed)
+    network = _PolicyNetwork(torch, Decisions(space), scale, settings.hidden, seed)
     weights = list(network.weights.values())
     rate, steps = settings.learning_rate, settings.steps
     optimiser = torch.optim.Adam(weights, lr=rate)

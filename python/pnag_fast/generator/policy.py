@@ -19,10 +19,8 @@ import numpy.typing as npt
 from .. import files
 from ..errors import FileFormatError
 from ..spaces import Archs, SearchSpace
-from .decisions import Decisions, DecisionSequence
-
-FloatArray = npt.NDArray[np.float64]
-Float32Array = npt.NDArray[np.float32]
+from ..spaces.decisions import Decisions, Options
+from ..typing import Float32Array, FloatArray
 
 # The policy is asked for the budget and for slightly smaller ones (as a share of the range below
 # it): its answers straddle the budget, and those just above it are lost.
@@ -84,7 +82,7 @@ class Policy:
     ``head.i`` (H, options) and ``head_bias.i`` (options,). Gates are ordered i, f, g, o.
     """
 
-    sequence: DecisionSequence
+    decisions: Decisions
     scale: BudgetScale
     weights: Mapping[str, Float32Array]
 
@@ -94,8 +92,8 @@ class Policy:
     def __repr__(self) -> str:
         n = sum(array.size for array in self.weights.values())
         return (
-            f"<Policy over '{self.sequence.space.name}': {len(self.scale.low)} cost(s) to "
-            f"{len(self.sequence)} decisions, {n} weights>"
+            f"<Policy over '{self.decisions.space.name}': {len(self.scale.low)} cost(s) to "
+            f"{len(self.decisions)} decisions, {n} weights>"
         )
 
     @property
@@ -123,13 +121,13 @@ class Policy:
         """
         # Weights of a damaged file may overflow; every answer is checked by the generator.
         with np.errstate(over="ignore", invalid="ignore"):
-            decisions = self._rollout(budgets, n_samples, rng)
-        archs = self.sequence.decode(decisions)
+            options = self._rollout(budgets, n_samples, rng)
+        archs = self.decisions.decode(options)
         return archs.reshape(len(budgets), n_samples, -1)
 
-    def _rollout(self, budgets: FloatArray, n_samples: int, rng: np.random.Generator) -> Decisions:
+    def _rollout(self, budgets: FloatArray, n_samples: int, rng: np.random.Generator) -> Options:
         weights = self.weights
-        kinds = {kind: i for i, kind in enumerate(self.sequence.kinds)}
+        kinds = {kind: i for i, kind in enumerate(self.decisions.kinds)}
         interpolation = self.scale.interpolation(budgets)
         embedding = np.einsum("btk,tkh->bh", interpolation, weights["budget"])
         step_input = np.repeat(embedding, n_samples, axis=0)
@@ -137,8 +135,8 @@ class Policy:
         greedy = np.arange(n) % n_samples == 0
         state = np.zeros((n, self.hidden), dtype=np.float32)
         cell = np.zeros_like(state)
-        decisions: Decisions = np.zeros((n, len(self.sequence)), dtype=np.int64)
-        for column, decision in enumerate(self.sequence.decisions):
+        options: Options = np.zeros((n, len(self.decisions)), dtype=np.int64)
+        for column, decision in enumerate(self.decisions.decisions):
             gates = (
                 step_input @ weights["lstm.input"]
                 + state @ weights["lstm.hidden"]
@@ -152,9 +150,9 @@ class Policy:
             # The largest of logits plus Gumbel noise is a draw from their softmax.
             noise = rng.gumbel(size=logits.shape)
             noise[greedy] = 0.0
-            decisions[:, column] = np.argmax(logits + noise, axis=1)
-            step_input = weights[f"embed.{kind}"][decisions[:, column]]
-        return decisions
+            options[:, column] = np.argmax(logits + noise, axis=1)
+            step_input = weights[f"embed.{kind}"][options[:, column]]
+        return options
 
     def candidates(self, budgets: FloatArray, n: int, rng: np.random.Generator) -> Archs:
         """Draw `n` architectures for each budget, some for slightly smaller ones.
@@ -172,7 +170,7 @@ class Policy:
     def rescaled(self, space: SearchSpace, costs: FloatArray) -> Policy:
         """Return the same policy for other tables, by which the old front costs `costs`."""
         scale = dataclasses.replace(self.scale, low=costs.min(axis=0), high=costs.max(axis=0))
-        return Policy(DecisionSequence(space), scale, self.weights)
+        return Policy(Decisions(space), scale, self.weights)
 
     def to_tensors(self, prefix: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Return arrays, their names prefixed, and JSON values."""
@@ -189,7 +187,7 @@ class Policy:
     @classmethod
     def from_tensors(
         cls,
-        sequence: DecisionSequence,
+        decisions: Decisions,
         scale: BudgetScale,
         tensors: Mapping[str, npt.NDArray[Any]],
         prefix: str,
@@ -206,7 +204,7 @@ class Policy:
             "lstm.hidden": (hidden, 4 * hidden),
             "lstm.bias": (4 * hidden,),
         }
-        for i, n_options in enumerate(sequence.kinds.values()):
+        for i, n_options in enumerate(decisions.kinds.values()):
             shapes[f"embed.{i}"] = (n_options, hidden)
             shapes[f"head.{i}"] = (hidden, n_options)
             shapes[f"head_bias.{i}"] = (n_options,)
@@ -222,7 +220,7 @@ class Policy:
             if not np.isfinite(array).all():
                 raise FileFormatError(f"'{path}': weights '{prefix}{name}' are not finite")
             weights[name] = array
-        return cls(sequence, scale, weights)
+        return cls(decisions, scale, weights)
 
 
 def _sigmoid(x: Float32Array) -> Float32Array:
