@@ -67,10 +67,7 @@ def check_budgets(
     """
     arguments.one_of(on_infeasible, "on_infeasible", ("raise", "mark"))
     n_tables = len(tables)
-    try:
-        asked = np.array(arguments.floats(budgets, "budgets"))
-    except (InvalidInputError, InvalidTypeError) as error:
-        raise InvalidInputError(f"budgets should be numbers: {error}") from error
+    asked = as_budgets(budgets)
     if asked.ndim < 2 and n_tables == 1:
         asked = asked.reshape(-1, 1)
     if asked.ndim != 2 or asked.shape[1] != n_tables:
@@ -99,6 +96,20 @@ def check_budgets(
             note = _too_large(float(values[row]), table)
             notes[row] = f"{notes[row]}; {note}" if notes[row] else note
     return Budgets(asked, upper, tuple(problems), tuple(notes))
+
+
+def as_budgets(budgets: npt.ArrayLike) -> FloatArray:
+    """Return a copy of budgets as numbers, in the shape they came in.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are none.
+    """
+    try:
+        return np.array(arguments.floats(budgets, "budgets"))
+    except (InvalidInputError, InvalidTypeError) as error:
+        raise InvalidInputError(f"budgets should be numbers: {error}") from error
 
 
 def reach(table: CostTable) -> str:

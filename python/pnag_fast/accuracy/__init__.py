@@ -2,6 +2,7 @@
 
 `fit` learns from measured architectures (needs torch), `calibrate` corrects any model by them,
 `table` looks them up, `load` reads all of these and the predictor published with Once-for-All.
+`oracle` makes a function of architectures what searches may ask itself.
 Prediction needs numpy only. A search exploits what its model overrates: `AccuracyModel.cautious`
 searches a lower bound, `confirm` judges a finished front by another model.
 """
@@ -9,6 +10,7 @@ searches a lower bound, `confirm` judges a finished front by another model.
 from __future__ import annotations
 
 from .. import files
+from ..objective import TOP1, Objective
 from ..spaces import SearchSpace
 from .calibration import CalibratedModel, calibrate
 from .codes import covering, one_hot
@@ -17,15 +19,19 @@ from .fitting import fit
 from .measured import MINIMUM_ROWS
 from .model import MODEL_FORMAT, MODEL_VERSION, AccuracyModel
 from .network import NetworkModel, load_once_for_all
+from .oracle import Oracle, oracle
 from .table import TableModel, table
 from .validation import Confirmation, confirm, cross_validate, kendall
 
 __all__ = [
     "MINIMUM_ROWS",
+    "TOP1",
     "AccuracyModel",
     "CalibratedModel",
     "Confirmation",
     "NetworkModel",
+    "Objective",
+    "Oracle",
     "TableModel",
     "calibrate",
     "confirm",
@@ -37,6 +43,7 @@ __all__ = [
     "load_nasbench201",
     "load_table",
     "one_hot",
+    "oracle",
     "save_table",
     "table",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import hashlib
 import math
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from .. import arguments, files
 from ..errors import FileFormatError, InvalidInputError
+from ..objective import TOP1, Objective
 from ..spaces import Archs, SearchSpace, from_definition, hull
 from ..spaces.space import require_space
 from ..threads import one_thread
@@ -73,6 +75,9 @@ class AccuracyModel(abc.ABC):
     distance: Float32Array | None = None
     reach: Reach | None = None
     seen: BoolArray | None = None
+
+    # What is predicted.
+    objective: ClassVar[Objective] = TOP1
 
     # Name of the kind in files; a model of the user's own has none and cannot be saved.
     kind: ClassVar[str] = ""
@@ -261,6 +266,16 @@ class AccuracyModel(abc.ABC):
                 f"({self.space.fingerprint}), not for '{space.name}' ({space.fingerprint})"
             )
         return dataclasses.replace(self, space=space)
+
+    def identity(self) -> Any:
+        """Return what predictions depend on, JSON values; a model of the user's own has a name."""
+        if not self.kind:
+            return [f"{type(self).__module__}.{type(self).__qualname__}", self.source]
+        tensors, body = self.to_tensors()
+        weights = hashlib.sha256()
+        for name, array in sorted(tensors.items()):
+            weights.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        return [weights.hexdigest(), body]
 
     def __repr__(self) -> str:
         facts = [

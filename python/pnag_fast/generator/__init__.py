@@ -17,7 +17,7 @@ from ..optional_torch import require_torch
 from ..progress import ProgressCallback, ignore_progress
 from ..runs import Checkpoint
 from ..search import extremes
-from ..search.evaluations import identity, require_problem
+from ..search.problem import identity, require_problem
 from ..spaces import SearchSpace
 from ..threads import one_thread
 from . import expert, pnag
@@ -133,7 +133,13 @@ def train_generator(
         )
     started = time.monotonic()
     kept = Checkpoint(
-        checkpoint, identity(method, seed, dataclasses.asdict(settings), model, stack.tables)
+        checkpoint,
+        {
+            "method": method,
+            "seed": seed,
+            "settings": dataclasses.asdict(settings),
+            **identity(model, stack.tables),
+        },
     )
     policy: IndependentPolicy | Policy
     with one_thread():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import arguments, files
+from .. import arguments, files, search
 from .. import costs as cost_tables
 from ..accuracy import AccuracyModel
 from ..budgets import Budgets, OnInfeasible, check_budgets, reach
@@ -19,7 +19,6 @@ from ..errors import BudgetInfeasibleError, FileFormatError, InvalidInputError
 from ..memory import require_memory
 from ..progress import ProgressCallback, ignore_progress
 from ..search import Front
-from ..search import front as search_front
 from ..spaces import Archs, SearchSpace, from_definition
 from ..spaces.decisions import Decisions
 from ..strict_json import shorten
@@ -387,7 +386,7 @@ class Generator:
         start = np.concatenate(
             [self.archive.archs, proposed.reshape(-1, space.n_slots)], dtype=np.uint8
         )
-        archive = search_front(
+        archive = search.front(
             space,
             model,
             stack.tables,

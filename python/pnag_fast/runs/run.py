@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,8 +48,15 @@ class Run:
         if self.checkpoint is not None and not isinstance(self.checkpoint, Checkpoint):
             disk.require_path(self.checkpoint)
 
-    def open(self, identity: Mapping[str, Any]) -> Checkpoint:
-        """Return the checkpoint of a work whose result depends on `identity`, JSON values."""
+    def open(self, identity: Callable[[], Mapping[str, Any]]) -> Checkpoint:
+        """Return the checkpoint of a work.
+
+        Parameters
+        ----------
+        identity : callable
+            Returns what the result depends on, JSON values by the names that an error should use;
+            called only where there is a file.
+        """
         if isinstance(self.checkpoint, Checkpoint):
             return self.checkpoint
-        return Checkpoint(self.checkpoint, identity)
+        return Checkpoint(self.checkpoint, {} if self.checkpoint is None else identity())

@@ -11,14 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from ..accuracy import AccuracyModel
 from ..costs import CostTable
 from ..spaces import Archs, SearchSpace
-
-FloatArray = npt.NDArray[np.float64]
-Float32Array = npt.NDArray[np.float32]
+from ..typing import Float32Array, FloatArray
 
 # Noise on the score of each code, as a power of ten of top-1: the runners-up get their turn.
 _NOISE = (-4.5, -2.5)
@@ -46,14 +42,11 @@ class Jumps:
             [first != space.resolution_slot for first in self._firsts[:-1].tolist()]
         )
 
-    def slopes(self, model: AccuracyModel, archs: Archs) -> Float32Array | None:
-        """First-order effect of every code, shape (n, n_slots, max_codes); absent has none."""
-        compact = model.sensitivity(archs)
-        if compact is None:
-            return None
-        slopes = np.zeros((len(archs), self._forbidden.size), dtype=np.float32)
+    def by_code(self, compact: Float32Array) -> Float32Array:
+        """Slopes of every code, shape (n, n_slots, max_codes), from those of present ones."""
+        slopes = np.zeros((len(compact), self._forbidden.size), dtype=np.float32)
         slopes[:, self._columns] = compact
-        return slopes.reshape(len(archs), *self._forbidden.shape)
+        return slopes.reshape(len(compact), *self._forbidden.shape)
 
     @staticmethod
     def gain(slopes: Float32Array, origins: Archs, archs: Archs) -> FloatArray:

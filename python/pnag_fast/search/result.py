@@ -15,6 +15,7 @@ from .. import costs as cost_tables
 from ..accuracy.validation import front_members
 from ..costs import CostTable
 from ..errors import FileFormatError
+from ..objective import TOP1, Objective
 from ..spaces import Archs, SearchSpace, from_definition
 
 FloatArray = npt.NDArray[np.float64]
@@ -30,13 +31,15 @@ class Front:
     Attributes
     ----------
     archs : ndarray of uint8, shape (n, n_slots)
-    top1 : ndarray of float64, shape (n,), in [0, 1]
+    top1 : ndarray of float64, shape (n,)
+        Value of the objective, in its unit and direction: top-1 in [0, 1], unless it is another.
     costs : ndarray of float64, shape (n, n_tables)
     tables : tuple of CostTable
     accuracy_source : str
         Which accuracy model ``top1`` comes from. A front is only as true as its model.
     evaluations, seconds : int, float
         What the search took.
+    objective : Objective
     """
 
     space: SearchSpace
@@ -47,6 +50,7 @@ class Front:
     accuracy_source: str
     evaluations: int
     seconds: float
+    objective: Objective = TOP1
 
     def __len__(self) -> int:
         return len(self.archs)
@@ -73,12 +77,14 @@ class Front:
         accuracy_source: str,
         evaluations: int,
         seconds: float,
+        objective: Objective = TOP1,
     ) -> Front:
         """Keep the non-dominated rows of evaluated architectures, each once."""
         archs, first = np.unique(archs, axis=0, return_index=True)
         top1, costs = top1[first], costs[first]
-        keep = pareto.is_non_dominated(objectives(top1, costs))
-        order = np.lexsort((-top1[keep], *costs[keep].T[::-1]))
+        merit = objective.merit(top1)
+        keep = pareto.is_non_dominated(points(merit, costs))
+        order = np.lexsort((-merit[keep], *costs[keep].T[::-1]))
         return cls(
             tables[0].space,
             np.ascontiguousarray(archs[keep][order]),
@@ -88,6 +94,7 @@ class Front:
             accuracy_source,
             evaluations,
             seconds,
+            objective,
         )
 
     def best(self, budgets: FloatArray) -> npt.NDArray[np.intp]:
@@ -107,7 +114,7 @@ class Front:
             (None, self.costs.shape[1]),
             meaning=f"(b, {self.costs.shape[1]}): one column for each cost",
         )
-        return best_within(self.costs, self.top1, wanted)
+        return best_within(self.costs, self.objective.merit(self.top1), wanted)
 
     def to_csv(self) -> str:
         """Return one line per member: architecture, top-1, and every cost."""
@@ -172,15 +179,15 @@ class Front:
 _COMPARISONS = 2_000_000
 
 
-def best_within(costs: FloatArray, top1: FloatArray, budgets: FloatArray) -> npt.NDArray[np.intp]:
-    """Row with the largest top-1 within each budget, or -1 where none fits.
+def best_within(costs: FloatArray, merit: FloatArray, budgets: FloatArray) -> npt.NDArray[np.intp]:
+    """Row with the largest merit within each budget, or -1 where none fits.
 
     One cost: a bisection, O((n + b) log n). Several: all pairs, a block of budgets at a time.
 
     Parameters
     ----------
     costs : ndarray of float64, shape (n, n_tables)
-    top1 : ndarray of float64, shape (n,)
+    merit : ndarray of float64, shape (n,)
     budgets : ndarray of float64, shape (b, n_tables)
 
     Returns
@@ -193,13 +200,13 @@ def best_within(costs: FloatArray, top1: FloatArray, budgets: FloatArray) -> npt
     if costs.shape[1] == 1:
         order = np.argsort(costs[:, 0], kind="stable")
         # Index of the best up to each row: where the running maximum last rose.
-        ranked = top1[order]
+        ranked = merit[order]
         rises = np.append(True, ranked[1:] > np.maximum.accumulate(ranked)[:-1])
         best = order[np.maximum.accumulate(np.where(rises, np.arange(len(order)), 0))]
         place = np.searchsorted(costs[order, 0], budgets[:, 0], side="right") - 1
         return np.where(place >= 0, best[place], -1)
     # Best first: the first that fits is the answer.
-    order = np.argsort(-top1, kind="stable")
+    order = np.argsort(-merit, kind="stable")
     sorted_costs = costs[order]
     block = max(1, _COMPARISONS // sorted_costs.size)
     for start in range(0, len(budgets), block):
@@ -212,6 +219,11 @@ def best_within(costs: FloatArray, top1: FloatArray, budgets: FloatArray) -> npt
 def objectives(top1: FloatArray, costs: FloatArray) -> FloatArray:
     """Points to minimise, shape (n, 1 + n_tables): the error first, then every cost."""
     return np.ascontiguousarray(np.column_stack([1.0 - top1, costs]))
+
+
+def points(merit: FloatArray, costs: FloatArray) -> FloatArray:
+    """Points to minimise, shape (n, 1 + n_tables): the merit, negated, then every cost."""
+    return np.ascontiguousarray(np.column_stack([-merit, costs]))
 
 
 def extremes(tables: Sequence[CostTable]) -> Archs:

@@ -5,7 +5,6 @@ import pytest
 
 import pnag_fast as pf
 from pnag_fast.errors import BudgetInfeasibleError, InvalidInputError
-from pnag_fast.search import objectives
 
 FOR_BUDGETS = ("evolution", "reinforce", "independent")
 
@@ -20,50 +19,6 @@ def gap(found, reference, budgets):
 def grid(table, n=8):
     low, high = table.bounds
     return (low + (high - low) * (np.arange(n) + 1) / n)[:, None]
-
-
-def test_exhaustive_is_the_exact_front():
-    space = pf.spaces.get("compofa-mbv3")
-    macs = pf.costs.macs(space)
-    pytest.importorskip("torch")
-    archs = space.sample(200, seed=0)
-    model = pf.accuracy.fit(space, archs, 0.5 + 0.3 * macs(archs) / macs.bounds[1])
-    front = pf.search.exhaustive(space, model, [macs])
-    everything = space.enumerate()
-    assert front.evaluations == len(everything) == 243
-    points = objectives(model.predict(everything), macs(everything)[:, None])
-    expected = everything[pf.pareto.is_non_dominated(points)]
-    np.testing.assert_array_equal(np.unique(front.archs, axis=0), np.unique(expected, axis=0))
-    with pytest.raises(InvalidInputError, match="243 architectures, more than evaluations=242"):
-        pf.search.exhaustive(space, model, [macs], evaluations=242)
-
-
-@pytest.mark.parametrize("name", FOR_BUDGETS)
-def test_evaluations_are_counted_and_limited(tiny, tiny_model, tiny_table, name):
-    search = getattr(pf.search, name)
-    for limit in (1, 250, 1999):
-        calls = []
-        found = search(
-            tiny,
-            tiny_model,
-            [tiny_table],
-            evaluations=limit,
-            progress=lambda *state, calls=calls: calls.append(state[1]),
-        )
-        assert found.evaluations == limit
-        assert calls[-1] == limit
-        points = objectives(found.top1, found.costs)
-        assert pf.pareto.is_non_dominated(points).all()
-        np.testing.assert_array_equal(found.costs[:, 0], tiny_table(found.archs))
-        np.testing.assert_allclose(found.top1, tiny_model.predict(found.archs), atol=1e-6)
-
-
-@pytest.mark.parametrize("name", FOR_BUDGETS)
-def test_same_seed_same_front(tiny, tiny_model, tiny_table, name):
-    search = getattr(pf.search, name)
-    runs = [search(tiny, tiny_model, [tiny_table], evaluations=2000, seed=s) for s in (3, 3, 4)]
-    np.testing.assert_array_equal(runs[0].archs, runs[1].archs)
-    assert runs[0].archs.shape != runs[2].archs.shape or (runs[0].archs != runs[2].archs).any()
 
 
 def test_evolution_finds_the_best_of_each_budget(tiny, tiny_model, tiny_table):

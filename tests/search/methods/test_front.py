@@ -10,9 +10,9 @@ from tests.conftest import smooth_top1
 import pnag_fast as pf
 from pnag_fast.accuracy.network import NetworkModel
 from pnag_fast.errors import InvalidInputError
-from pnag_fast.runs import Checkpoint
-from pnag_fast.search import objectives, reference
+from pnag_fast.search import objectives
 from pnag_fast.search.jumps import Jumps
+from pnag_fast.search.methods import front as reference
 from pnag_fast.search.result import best_within
 
 
@@ -189,47 +189,12 @@ def test_annealing_leaves_local_fronts(monkeypatch):
     assert np.mean(top1[0]) > np.mean(top1[1])
 
 
-@pytest.mark.parametrize("slopes", [True, False])
-def test_a_search_killed_at_any_moment_ends_the_same(
-    tiny, tiny_model, tiny_table, tmp_path, monkeypatch, slopes
-):
-    monkeypatch.setattr(reference, "EXHAUSTIVE_LIMIT", 0)
-    if not slopes:
-        monkeypatch.setattr(type(tiny_model), "sensitivity", lambda self, archs: None)
-
-    def search(**options):
-        return pf.search.front(tiny, tiny_model, [tiny_table], evaluations=9000, **options)
-
-    whole, path = search(), tmp_path / "checkpoint"
-    # Half of the evaluations are spent on annealing; two stops in each half.
-    last = 0
-    for stop in (1500, 4000, 5500, 8000):
-        counts = []
-
-        def kill(what, count, limit, stop=stop, counts=counts):
-            counts.append(count)
-            if count >= stop:
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            search(checkpoint=Checkpoint(path, {}, write_every_s=0.0), progress=kill)
-        # The first dozen, where chains start, and the batch that was being evaluated come again.
-        assert not [count for count in counts if 20 < count < last]
-        last = counts[-1]
-    kept = Checkpoint(path, {}, write_every_s=0.0)
-    resumed = search(checkpoint=kept)
-    np.testing.assert_array_equal(resumed.archs, whole.archs)
-    np.testing.assert_array_equal(resumed.top1, whole.top1)
-    assert resumed.evaluations == whole.evaluations
-    assert kept.restore("rounds") is kept.restore("annealing") is None
-
-
 def test_random_weights_are_spread_over_all_trade_offs():
     # Two costs, of ranges 10 and 0.1, and 0.5 of top-1.
     run = SimpleNamespace(
         tables=(None, None),
         stack=SimpleNamespace(bounds=np.array([[5.0, 15.0], [0.0, 0.1]])),
-        top1=np.array([0.3, 0.8, 0.5]),
+        merit=np.array([0.3, 0.8, 0.5]),
     )
     weights = reference._random_weights(run, (4000, 3), np.random.default_rng(0))
     assert weights.shape == (4000, 3, 2)

@@ -1,0 +1,404 @@
+"""Oracles: what gives an architecture's true quality and is dear to ask.
+
+A supernet's judge, a training run, a table of a benchmark: any function of some architectures. What
+was asked is remembered, in a journal where one is named, so that repeats are free and a killed
+search asks nothing twice. A question that fails is an answer too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import arguments, files
+from ..errors import InvalidInputError, InvalidTypeError, MeasurementError
+from ..objective import TOP1, Objective
+from ..runs import journal
+from ..spaces import Archs, SearchSpace
+from ..spaces.space import require_space
+from ..typing import FloatArray
+
+ASKED_FORMAT = "pnag-asked"
+ASKED_VERSION = 1
+
+_ASKED = frozenset({"arch", "value", "error"})
+_OTHERWISE = "ask what it was made for, give another path, or delete the file"
+
+# Questions handed to an executor and not yet answered; more would only fill its queue.
+_IN_FLIGHT = 256
+# Seconds between two looks at the time limit while nothing is answered.
+_POLL_S = 0.2
+_LONGEST_ERROR = 500
+
+# Architectures (n, n_slots) to the values of the objective, n numbers; NaN where there is none.
+OracleFunction = Callable[[Archs], npt.ArrayLike]
+Answer = tuple[float, str]
+
+
+class Oracle:
+    """Asks a function about architectures, each once; made by `oracle`.
+
+    Attributes
+    ----------
+    space : SearchSpace
+    objective : Objective
+    source : str
+        Where the values come from.
+    n_known : int
+        Architectures whose answer is remembered.
+    notices : list of str
+        What a user should know about the journal: lines that were damaged or torn.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        function: OracleFunction,
+        objective: Objective,
+        source: str,
+        batch: int,
+        executor: Executor | None,
+        checkpoint: files.StrPath | None,
+        *,
+        retry_failed: bool,
+    ) -> None:
+        self.space, self.objective, self.source = space, objective, source
+        self.notices: list[str] = []
+        self._function, self._batch = function, batch
+        self._executor, self._path = executor, checkpoint
+        self._retry = retry_failed
+        self._answers: dict[str, Answer] = {}
+        self._journal: journal.Journal | None = None
+        if checkpoint is not None:
+            self._open()
+
+    @property
+    def n_known(self) -> int:
+        """Architectures whose answer is remembered."""
+        return len(self._answers)
+
+    def __repr__(self) -> str:
+        return f"<Oracle of space '{self.space.name}': {self.source}; {self.n_known} known>"
+
+    def __enter__(self) -> Oracle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the journal; it is opened again when something is asked."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An open file and a pool of processes stay where they are.
+        return {**self.__dict__, "_journal": None, "_executor": None}
+
+    def for_space(self, space: SearchSpace) -> Oracle:
+        """Return this oracle, if it is for that space.
+
+        Raises
+        ------
+        InvalidInputError
+            If it is for another one.
+        """
+        require_space(space)
+        if space.fingerprint != self.space.fingerprint:
+            raise InvalidInputError(
+                f"this oracle is for space '{self.space.name}' ({self.space.fingerprint}), not for "
+                f"'{space.name}' ({space.fingerprint})"
+            )
+        return self
+
+    def identity(self) -> Any:
+        """Return what answers depend on as far as it is known, JSON values."""
+        return {"oracle": self.source, "objective": self.objective.to_json()}
+
+    def __call__(self, archs: Archs) -> FloatArray:
+        """Return the value of each row, shape (n,); NaN where the question failed."""
+        return self.ask(archs)[0]
+
+    def ask(
+        self,
+        archs: Archs,
+        *,
+        until: float | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> tuple[FloatArray, list[str]]:
+        """Ask about architectures; those that are known, and repeats, cost nothing.
+
+        Parameters
+        ----------
+        archs : ndarray of uint8, shape (n, n_slots)
+        until : float, optional
+            By `time.monotonic`: what is not answered then is left out, and so are the rows after
+            it. What was answered out of order is remembered.
+        progress : callable, optional
+            Told after every answer how many there are.
+
+        Returns
+        -------
+        values : ndarray of float64, shape (n,), or shorter
+            NaN where the question failed.
+        errors : list of str
+            Why it failed, for each row; empty where it did not.
+
+        Raises
+        ------
+        InvalidInputError
+            If a row is no architecture, or the function returns something else than one number for
+            each row, within the limits of the objective.
+        MeasurementError
+            If the executor fails, not the question: its workers ended, the function cannot travel.
+        """
+        self.space.validate(archs)
+        names = self.space.to_strings(archs)
+        unknown: dict[str, int] = {}
+        for row, name in enumerate(names):
+            if name not in self._answers:
+                unknown.setdefault(name, row)
+        if unknown:
+            if self._path is not None and self._journal is None:
+                self._open()
+            self._ask(archs, unknown, until, progress or _ignore)
+        known = next((i for i, name in enumerate(names) if name not in self._answers), len(names))
+        answers = [self._answers[name] for name in names[:known]]
+        return np.array([value for value, _ in answers]), [error for _, error in answers]
+
+    def _ask(
+        self,
+        archs: Archs,
+        unknown: dict[str, int],
+        until: float | None,
+        progress: Callable[[int], None],
+    ) -> None:
+        names = list(unknown)
+        chunks = [names[i : i + self._batch] for i in range(0, len(names), self._batch)]
+        answered = 0
+
+        def late() -> bool:
+            return until is not None and time.monotonic() >= until
+
+        def take(chunk: Sequence[str], answers: Sequence[Answer]) -> None:
+            nonlocal answered
+            self._remember(chunk, answers)
+            answered += len(chunk)
+            progress(answered)
+
+        if self._executor is None:
+            for chunk in chunks:
+                if late():
+                    return
+                rows = np.ascontiguousarray(archs[[unknown[name] for name in chunk]])
+                take(chunk, self._checked(_call(self._function, rows), len(chunk)))
+            return
+        waiting: dict[Future[Any], list[str]] = {}
+        rest = iter(chunks)
+        try:
+            while True:
+                # As many as there is room for, whoever answers first: the slowest holds nobody up.
+                while len(waiting) < _IN_FLIGHT and not late():
+                    following = next(rest, None)
+                    if following is None:
+                        break
+                    rows = np.ascontiguousarray(archs[[unknown[name] for name in following]])
+                    future = self._through_executor(
+                        self._executor.submit, _call, self._function, rows
+                    )
+                    waiting[future] = following
+                if not waiting or late():
+                    return
+                for future in wait(
+                    waiting, None if until is None else _POLL_S, FIRST_COMPLETED
+                ).done:
+                    chunk = waiting.pop(future)
+                    answers = self._through_executor(future.result)
+                    take(chunk, self._checked(answers, len(chunk)))
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _through_executor(self, call: Callable[..., Any], *arguments_: Any) -> Any:
+        try:
+            return call(*arguments_)
+        except Exception as error:  # of the executor: those of the function are answers
+            raise MeasurementError(
+                f"the executor could not ask the oracle ({self.source}): "
+                f"{type(error).__name__}: {arguments.shown_error(error)}; what was answered is "
+                "remembered, so ask again with a working executor, and with a function that can be "
+                "pickled where it has processes"
+            ) from error
+
+    def _checked(self, found: Any, n: int) -> list[Answer]:
+        """Answers to a question of `n` rows: values, or why there are none."""
+        if isinstance(found, _Raised):
+            together = f" (one of {n} asked together)" if n > 1 else ""
+            return [(np.nan, found.text + together)] * n
+        values = arguments.floats(
+            found, f"what the oracle ({self.source}) returns", (n,), meaning=f"({n},): one a row"
+        )
+        answers = []
+        for value in values.tolist():
+            if not np.isfinite(value):
+                answers.append((np.nan, f"the oracle returned {value}"))
+            elif not self.objective.low <= value <= self.objective.high:
+                raise InvalidInputError(
+                    f"the oracle ({self.source}) returned {value:g} for {self.objective.name}, "
+                    f"which lies in [{self.objective.low:g}, {self.objective.high:g}]; return it "
+                    "in that unit, or name another objective="
+                )
+            else:
+                answers.append((value, ""))
+        return answers
+
+    def _remember(self, names: Sequence[str], answers: Sequence[Answer]) -> None:
+        self._answers.update(zip(names, answers, strict=True))
+        if self._journal is not None:
+            self._journal.append(
+                *(
+                    {"arch": name, "value": None if error else value, "error": error}
+                    for name, (value, error) in zip(names, answers, strict=True)
+                )
+            )
+
+    def _open(self) -> None:
+        assert self._path is not None  # noqa: S101 - for the type checker
+        conditions = {"space": self.space.definition, **self.identity()}
+        self._journal = journal.Journal(
+            self._path,
+            ASKED_FORMAT,
+            ASKED_VERSION,
+            shapes=(_ASKED,),
+            accept=self._accept,
+            conditions=conditions,
+            otherwise=_OTHERWISE,
+            sync=True,
+        )
+        self.notices = self._journal.notices
+
+    def _accept(self, record: journal.Record) -> None:
+        name = files.require(record, "arch", str, "a record")
+        error = files.require(record, "error", str, "a record")
+        if error:
+            if not self._retry:
+                self._answers[name] = (np.nan, error)
+            return
+        value = files.number(record["value"], "'value'")
+        if not self.objective.low <= value <= self.objective.high:
+            raise ValueError(f"a value of {value:g}")
+        self._answers[name] = (value, "")
+
+
+class _Raised:
+    """What a function raised, as a text: not every exception can travel between processes."""
+
+    def __init__(self, error: Exception) -> None:
+        text = f"{type(error).__name__}: {arguments.shown_error(error)}"
+        self.text = text[:_LONGEST_ERROR]
+
+
+def _call(function: OracleFunction, archs: Archs) -> Any:
+    """Ask once, in whatever process this is."""
+    try:
+        return function(archs)
+    except Exception as error:  # a question that fails is an answer
+        return _Raised(error)
+
+
+def _ignore(answered: int) -> None:
+    """Tell nobody."""
+
+
+def oracle(
+    space: SearchSpace,
+    function: OracleFunction,
+    *,
+    objective: Objective = TOP1,
+    source: str | None = None,
+    batch: int = 1,
+    executor: Executor | None = None,
+    checkpoint: files.StrPath | None = None,
+    retry_failed: bool = False,
+) -> Oracle:
+    """Make a function of architectures what a search may ask: `pf.search.random(space, oracle, …)`.
+
+    Parameters
+    ----------
+    space : SearchSpace
+    function : callable
+        Given architectures, shape (n, n_slots) of uint8, returns n values of the objective; NaN
+        where there is none. What it raises counts as the failure of these n. With an executor of
+        processes it must be picklable: a function of a module, or a `functools.partial` of one.
+    objective : Objective
+        What its values are; default: top-1, a fraction.
+    source : str, optional
+        Where the values come from, for fronts and for the journal; default: the function's name.
+    batch : int
+        Architectures asked together at most.
+    executor : concurrent.futures.Executor, optional
+        Asks many at once, in any order: a pool of processes here, Dask's or MPI's on a cluster.
+        Searches do not depend on the order in which answers come. It stays open.
+    checkpoint : path, optional
+        Journal of everything asked, each answer on disk before the next question: what it holds is
+        not asked again, by this process or a later one.
+    retry_failed : bool
+        Whether questions that the journal knows as failed are asked again.
+
+    Returns
+    -------
+    Oracle
+
+    Raises
+    ------
+    InvalidInputError, InvalidTypeError
+        Names what is out of range.
+    FileFormatError
+        If `checkpoint` is no such journal.
+
+    Examples
+    --------
+    >>> import pnag_fast as pf
+    >>> space = pf.spaces.get("nasbench201")
+    >>> convolutions = pf.accuracy.oracle(space, lambda archs: (archs == 4).mean(axis=1))
+    >>> front = pf.search.random(space, convolutions, [pf.costs.macs(space)], evaluations=50)
+    >>> front.evaluations, convolutions.n_known
+    (50, 50)
+    """
+    require_space(space)
+    if not callable(function):
+        raise InvalidTypeError(
+            "function should take a batch of architectures and return their values, found "
+            f"{arguments.shown(function)}"
+        )
+    if not isinstance(objective, Objective):
+        raise InvalidTypeError(
+            "objective should be a pnag_fast.accuracy.Objective, found "
+            f"{arguments.shown(objective)}"
+        )
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise InvalidTypeError(
+            "executor should be a concurrent.futures.Executor, or have its submit, found "
+            f"{arguments.shown(executor)}"
+        )
+    if source is None:
+        named = getattr(function, "func", function)  # a functools.partial names what it calls
+        source = f"function {getattr(named, '__qualname__', type(named).__name__)}"
+    elif not isinstance(source, str):
+        raise InvalidTypeError(f"source should be a text, found {arguments.shown(source)}")
+    return Oracle(
+        space,
+        function,
+        objective,
+        source,
+        arguments.integer(batch, "batch", 1),
+        executor,
+        checkpoint,
+        retry_failed=bool(retry_failed),
+    )

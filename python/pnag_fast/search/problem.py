@@ -1,0 +1,403 @@
+"""What a search method is given: what it may ask, how often, and what it knows by now.
+
+A problem asks a model or an oracle, looks costs up, counts, stops when nothing is left, and keeps
+the archive: all that is not dominated. Methods see merits, of which larger is better whatever the
+direction of the objective.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import arguments, pareto
+from .. import costs as cost_tables
+from ..accuracy import AccuracyModel
+from ..accuracy.oracle import Oracle
+from ..budgets import as_budgets, check_budgets
+from ..costs import CostTable
+from ..errors import FileFormatError, InvalidInputError, InvalidTypeError
+from ..progress import NEWS, ProgressCallback, ignore_progress
+from ..runs import Arrays, State
+from ..spaces import Archs, SearchSpace
+from ..spaces.space import require_space
+from ..typing import BoolArray, Float32Array, FloatArray
+from .result import Front, best_within, points
+
+# Parents are drawn from this many members of the archive; more only slows the sort.
+ARCHIVE_LIMIT = 4000
+
+# Budgets searched for where none are given: this many, evenly spaced, the last one the dearest.
+_DEFAULT_BUDGETS = 5
+
+# Oracles: batches in a row that bring no new architecture, after which all is known that a method
+# will ever ask; and failures from the first on, after which it is not the architectures.
+_FRUITLESS = 100
+_FAILURES = 20
+
+
+class Problem:
+    """A space, a model or an oracle, cost tables, and how often may be asked. Serves one search.
+
+    Parameters
+    ----------
+    space : SearchSpace
+    model : AccuracyModel or Oracle
+        Of the same space.
+    tables : sequence of CostTable
+        Of the same space.
+    evaluations : int
+        Questions at most. Of an oracle only architectures that are new in this search count,
+        remembered or not; of a model all do.
+    time_limit_s : float, optional
+        Nothing is left after this many seconds.
+    threads : int, optional
+        Of the C++ core; None for every core that this process may use.
+
+    Attributes
+    ----------
+    archs : ndarray of uint8, shape (n, n_slots)
+        The archive: architectures none of which dominates another.
+    merit : ndarray of float64, shape (n,)
+        Value of the objective, negated where smaller is better.
+    costs : ndarray of float64, shape (n, n_tables)
+    count : int
+        Questions asked.
+    failed : int
+        Of those, the ones that have no value.
+
+    Raises
+    ------
+    InvalidInputError, InvalidTypeError
+        Names what does not fit together or is out of range.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        model: AccuracyModel | Oracle,
+        tables: Sequence[CostTable],
+        *,
+        evaluations: int,
+        time_limit_s: float | None = None,
+        threads: int | None = None,
+    ) -> None:
+        require_problem(space, model, tables)
+        if time_limit_s is not None:
+            time_limit_s = arguments.number(
+                time_limit_s, "time_limit_s", 0, above=True, finite=False
+            )
+        self.space = space
+        self.model = model.for_space(space)
+        self.tables = tuple(table.for_space(space) for table in tables)
+        self.stack = cost_tables.stack(self.tables)
+        self.objective = model.objective
+        self.limit = arguments.integer(evaluations, "evaluations", 1)
+        self.time_limit_s, self.threads = time_limit_s, threads
+        self.count = self.failed = 0
+        self.archs: Archs = np.empty((0, space.n_slots), dtype=np.uint8)
+        self.merit: FloatArray = np.empty(0)
+        self.costs: FloatArray = np.empty((0, len(self.tables)))
+        self._started = time.monotonic()
+        self._progress: ProgressCallback = ignore_progress
+        self._title = ""
+        # Of an oracle: what was asked, and the worst merit, which stands in where there is none.
+        self._asked: set[bytes] = set()
+        self._worst = np.inf
+        self._fruitless = 0
+        self._stopped = False
+        self._reason = ""
+
+    def start(self, progress: ProgressCallback, title: str) -> None:
+        """Begin to count the time, and to report under `title`."""
+        self._progress, self._title = progress, title
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the search started."""
+        return time.monotonic() - self._started
+
+    @property
+    def left(self) -> int:
+        """Questions that are left; 0 once time is up, or nothing new is asked any more."""
+        late = self.time_limit_s is not None and self.seconds >= self.time_limit_s
+        if late or self._stopped or self._fruitless >= _FRUITLESS:
+            return 0
+        return self.limit - self.count
+
+    @property
+    def spent(self) -> float:
+        """Share of the questions, or of the time, that is used up."""
+        share = self.count / self.limit
+        return share if self.time_limit_s is None else max(share, self.seconds / self.time_limit_s)
+
+    @property
+    def points(self) -> FloatArray:
+        """The archive as objectives to minimise, shape (n, 1 + n_tables)."""
+        return points(self.merit, self.costs)
+
+    @property
+    def floor(self) -> float:
+        """Merit that nothing falls below: the limit of the objective, or the worst seen."""
+        limit = self.objective.low if self.objective.direction == "max" else -self.objective.high
+        if np.isfinite(limit):
+            return limit
+        return float(self.merit.min(initial=self._worst)) if self.count > self.failed else 0.0
+
+    def front_at(self, costs: FloatArray) -> FloatArray:
+        """Merit of the best archive member within each row of costs; `floor` where none is."""
+        found = best_within(self.costs, self.merit, costs)
+        return np.where(found >= 0, self.merit[found], self.floor)
+
+    def slopes(self, archs: Archs) -> Float32Array | None:
+        """First-order effect of every code on the merit; None where there are no slopes.
+
+        Shape and order as of `AccuracyModel.sensitivity`. It is no question.
+        """
+        if isinstance(self.model, Oracle):
+            return None
+        slopes = self.model.sensitivity(archs)
+        if slopes is None or self.objective.direction == "max":
+            return slopes
+        return np.negative(slopes)
+
+    def merit_of(self, archs: Archs) -> FloatArray:
+        """Merit of architectures at whose slopes a method looks; it is no question.
+
+        Raises
+        ------
+        InvalidTypeError
+            Of an oracle, which has no slopes.
+        """
+        if isinstance(self.model, Oracle):
+            raise InvalidTypeError("an oracle has no slopes, and every other question counts")
+        return self.objective.merit(self.model.predict(archs))
+
+    def budgets(self, given: FloatArray | None) -> FloatArray:
+        """Upper bounds, shape (b, n_tables), for methods that search for budgets.
+
+        Parameters
+        ----------
+        given : ndarray of float64, optional
+            As of `given_budgets`; None spreads some over the reachable range.
+        """
+        if given is None:
+            low, high = self.stack.bounds.T
+            share = (np.arange(_DEFAULT_BUDGETS) + 1) / _DEFAULT_BUDGETS
+            return np.asarray(low + (high - low) * share[:, None])
+        # A cost that is left open is searched for up to its dearest.
+        wanted = check_budgets(given, self.tables).upper
+        if len(wanted) == 0:
+            raise InvalidInputError("budgets should hold at least one budget, found none")
+        return wanted
+
+    def stop(self) -> None:
+        """End the search: its method has nothing more to ask."""
+        self._stopped = True
+
+    def evaluate(self, archs: Archs) -> tuple[Archs, FloatArray, FloatArray]:
+        """Ask about as many rows as are left, the first ones; add them to the archive.
+
+        Parameters
+        ----------
+        archs : ndarray of uint8, shape (n, n_slots)
+
+        Returns
+        -------
+        archs : ndarray of uint8, shape (at most n, n_slots)
+        merit : ndarray of float64
+            Where an oracle failed: `floor`.
+        costs : ndarray of float64, shape (at most n, n_tables)
+        """
+        if isinstance(self.model, Oracle):
+            archs, merit, good = self._ask(self.model, archs)
+        else:
+            archs = np.ascontiguousarray(archs[: self.left])
+            merit, good = self.objective.merit(self.model.predict(archs)), None
+            self.count += len(archs)
+        costs = self.stack(archs, threads=self.threads)
+        if good is None:
+            self._keep(archs, merit, costs)
+        else:
+            self._keep(archs[good], merit[good], costs[good])
+        self._progress(self._title, self.count, self.limit)
+        return archs, merit, costs
+
+    def _ask(self, oracle: Oracle, archs: Archs) -> tuple[Archs, FloatArray, BoolArray]:
+        names = [row.tobytes() for row in np.ascontiguousarray(archs)]
+        first = np.zeros(len(archs), dtype=bool)
+        new: set[bytes] = set()
+        for i, name in enumerate(names):
+            first[i] = name not in self._asked and name not in new
+            new.add(name)
+        left = self.left
+        archs = np.ascontiguousarray(archs[: np.searchsorted(np.cumsum(first), left, side="right")])
+        first = first[: len(archs)]
+        self._fruitless = 0 if first.any() else self._fruitless + 1
+        before = self.count
+
+        def report(answered: int) -> None:
+            done = before + min(answered, left)
+            self._progress(f"{self._title}{NEWS}{oracle.n_known} known", done, self.limit)
+
+        until = None if self.time_limit_s is None else self._started + self.time_limit_s
+        values, errors = oracle.ask(archs, until=until, progress=report)
+        # Answers come in any order; without those that time did not allow it is a shorter batch.
+        archs, first = archs[: len(values)], first[: len(values)]
+        self._asked.update(names[: len(values)])
+        merit, good = self.objective.merit(values), np.isfinite(values)
+        for i in np.flatnonzero(first).tolist():
+            self.count += 1
+            self.failed += not good[i]
+            self._reason = self._reason or errors[i]
+            if self.count == self.failed == min(_FAILURES, self.limit):
+                raise InvalidInputError(
+                    f"the oracle ({oracle.source}) failed for each of the first {self.count} "
+                    f"architectures asked: {self._reason}; call it for one architecture by itself "
+                    "to see why"
+                )
+        if good.any():
+            self._worst = min(self._worst, float(merit[good].min()))
+        return archs, np.where(good, merit, self.floor), good
+
+    def _keep(self, archs: Archs, merit: FloatArray, costs: FloatArray) -> None:
+        archs = np.concatenate([self.archs, archs])
+        merit = np.concatenate([self.merit, merit])
+        costs = np.concatenate([self.costs, costs])
+        best = pareto.is_non_dominated(points(merit, costs), threads=self.threads)
+        keep = np.flatnonzero(best)
+        _, first = np.unique(archs[keep], axis=0, return_index=True)
+        keep = keep[np.sort(first)]
+        if len(keep) > ARCHIVE_LIMIT:
+            # Of equals one is enough; then those go that leave the smallest gap.
+            _, first = np.unique(points(merit[keep], costs[keep]), axis=0, return_index=True)
+            keep = keep[np.sort(first)]
+        if len(keep) > ARCHIVE_LIMIT:
+            distance = pareto.crowding_distance(points(merit[keep], costs[keep]))
+            keep = keep[np.argsort(-distance, kind="stable")[:ARCHIVE_LIMIT]]
+        self.archs, self.merit, self.costs = archs[keep], merit[keep], costs[keep]
+
+    def state(self) -> Arrays:
+        """Return what `restore` needs to go on from here."""
+        asked = np.frombuffer(b"".join(sorted(self._asked)), dtype=np.uint8)
+        return {
+            "archs": self.archs,
+            "merit": self.merit,
+            "costs": self.costs,
+            "spent": np.array(
+                [self.count, self.seconds, self.failed, self._fruitless, self._stopped]
+            ),
+            "worst": np.array([self._worst if np.isfinite(self._worst) else 0.0]),
+            "asked": asked.reshape(-1, self.space.n_slots),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from where `state` was called.
+
+        Raises
+        ------
+        FileFormatError
+            If it is not the state of such a problem.
+        """
+        archs = state.take("archs", np.uint8, (None, self.space.n_slots))
+        if len(archs):
+            archs = state.take_archs("archs", self.space)
+        merit = state.take("merit", np.float64, (len(archs),))
+        costs = state.take("costs", np.float64, (len(archs), len(self.tables)))
+        spent = state.take("spent", np.float64, (5,)).tolist()
+        count, seconds, failed, fruitless, stopped = spent
+        asked = state.take("asked", np.uint8, (None, self.space.n_slots))
+        if not (
+            np.allclose(costs, self.stack(archs))
+            and 0 <= failed <= count <= self.limit
+            and seconds >= 0
+            and 0 <= fruitless <= _FRUITLESS
+            and (len(asked) == count or not isinstance(self.model, Oracle))
+        ):
+            raise FileFormatError(
+                f"{state.where} holds architectures that do not cost what the tables say, or more "
+                "evaluations than were allowed; delete the file"
+            )
+        self.archs, self.merit, self.costs = archs, merit, costs
+        self.count, self.failed, self._fruitless = int(count), int(failed), int(fruitless)
+        self._stopped = bool(stopped)
+        self._worst = float(state.take("worst", np.float64, (1,))[0]) if count > failed else np.inf
+        self._asked = {row.tobytes() for row in asked}
+        self._started = time.monotonic() - seconds
+
+    def front(self) -> Front:
+        """Return what was kept."""
+        return Front.of(
+            self.archs,
+            self.objective.merit(self.merit),
+            self.costs,
+            self.tables,
+            accuracy_source=self.model.source,
+            evaluations=self.count,
+            seconds=self.seconds,
+            objective=self.objective,
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a search depends on beside its method, by the names for an error."""
+        return {
+            **identity(self.model, self.tables),
+            "evaluations": self.limit,
+            "time_limit_s": self.time_limit_s,
+        }
+
+
+def given_budgets(budgets: npt.ArrayLike | None) -> FloatArray | None:
+    """Return budgets as numbers, in their own shape; the problem knows which can be met."""
+    return None if budgets is None else as_budgets(budgets)
+
+
+def n_budgets(budgets: FloatArray | None) -> int:
+    """Count what `Problem.budgets` returns for checked budgets; at least 1."""
+    return _DEFAULT_BUDGETS if budgets is None else max(1, len(np.atleast_1d(budgets)))
+
+
+def require_problem(space: object, model: object, tables: object) -> None:
+    """Refuse what is no problem to search: the first three arguments of every search.
+
+    Raises
+    ------
+    InvalidTypeError
+        Names the argument and what it should be.
+    """
+    require_space(space)
+    if not isinstance(model, (AccuracyModel, Oracle)):
+        raise InvalidTypeError(
+            "model should be an accuracy model, as pnag_fast.accuracy.load(path, space), or an "
+            "oracle, as pnag_fast.accuracy.oracle(space, function), found "
+            f"{arguments.shown(model)}"
+        )
+    if not isinstance(tables, (list, tuple)) or not all(
+        isinstance(table, CostTable) for table in tables
+    ):
+        raise InvalidTypeError(
+            "tables should be a list of cost tables, as [pnag_fast.costs.macs(space)], found "
+            f"{arguments.shown(tables)}"
+        )
+    if not tables:
+        raise InvalidInputError("tables should hold at least one cost table, found none")
+
+
+def identity(model: AccuracyModel | Oracle, tables: Sequence[CostTable]) -> dict[str, Any]:
+    """Return what everything that is searched on a model depends on, JSON values."""
+    return {
+        "space": tables[0].space.definition,
+        "accuracy model": model.identity(),
+        "cost tables": [_digest(table.to_json()) for table in tables],
+    }
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
