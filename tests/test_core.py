@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pnag_fast import _core
+from pnag_fast import __version__, _core
 from pnag_fast.errors import InvalidInputError, InvalidTypeError
 from pnag_fast.threads import resolve_threads
 
@@ -490,6 +490,7 @@ def test_build_info():
     info = _core.build_info()
     assert {"compiler", "version", "flags", "simd_built", "simd_usable", "simd_used"} <= set(info)
     assert info["simd_used"] in info["simd_usable"]
+    assert info["version"] == __version__
 
 
 def run_with(simd, code):
