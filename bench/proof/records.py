@@ -22,7 +22,7 @@ Result = dict[str, Any]
 FORMAT = "pnag-bench-results"
 VERSION = 1
 
-_RESULT = frozenset({"key", "result"})
+_RESULT = ("key", "result")
 
 
 class Stopwatch:
@@ -79,14 +79,13 @@ class Records:
             # Open while it is written only: several parts of the proof may share a file.
             with self._open() as file:
                 file.append({"key": name, "result": result})
-            self._known[name] = result
             shown = ", ".join(f"{k}={v}" for k, v in key.items())
             print(f"<!-- {self.path.stem}: {shown} ({clock.cpu_s:.1f} CPU s) -->", flush=True)
         return self._known[name]
 
     def _open(self) -> journal.Journal:
         return journal.Journal(
-            self.path, FORMAT, VERSION, shapes=(_RESULT,), accept=self._accept, sync=True
+            self.path, FORMAT, VERSION, shapes=[_RESULT], accept=self._accept, sync=True
         )
 
     def _accept(self, record: journal.Record) -> None:

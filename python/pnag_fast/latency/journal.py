@@ -6,7 +6,6 @@ How a file of records survives a kill, damage and a full disk is in `pnag_fast.r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import TracebackType
 
 from .. import files
 from ..runs import journal
@@ -15,8 +14,8 @@ from .device import Conditions
 FORMAT = "pnag-measurements"
 VERSION = 1
 
-_MEASURED = frozenset({"measured", "pass", "ms", "reference_ms"})
-_FAILED = frozenset({"failed", "error"})
+_MEASURED = ("measured", "pass", "ms", "reference_ms")
+_FAILED = ("failed", "error")
 
 # Any time at all; 0 ms is what no clock shows.
 _SMALLEST_MS = 5e-324
@@ -30,7 +29,7 @@ class Sample:
     reference_ms: float
 
 
-class Journal:
+class Journal(journal.Journal):
     """Measurements made under given conditions, each on disk as soon as it is known.
 
     Parameters
@@ -46,26 +45,12 @@ class Journal:
         For each item the sample of each pass.
     failures : dict
         The last error text of each item that failed and has not been measured since.
-    notices : list of str
-        What a user should know about the file: lines that were dropped because they were torn or
-        damaged, measurements that belong to other conditions.
-
-    Raises
-    ------
-    FileFormatError
-        If the file is no journal.
-    FileAccessError
-        If it cannot be read or written, or another process holds it.
     """
 
     def __init__(self, path: files.StrPath | None, conditions: Conditions) -> None:
         self.samples: dict[str, dict[int, Sample]] = {}
         self.failures: dict[str, str] = {}
-        self.notices: list[str] = []
-        self._file: journal.Journal | None = None
-        if path is None:
-            return
-        self._file = journal.Journal(
+        super().__init__(
             path,
             FORMAT,
             VERSION,
@@ -74,33 +59,16 @@ class Journal:
             conditions=conditions,
             otherwise="give another work directory",
         )
-        self.notices.extend(self._file.notices)
-        others = self._file.foreign.values()
+        others = self.foreign.values()
         if foreign := sum("measured" in record for records in others for record in records):
             self.notices.append(
                 f"left out {foreign} measurements of '{path}' that were made under other "
                 "conditions (target, processor, threads, versions or protocol)"
             )
 
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Sync and close the file; other processes may use it from then on."""
-        if self._file is not None:
-            self._file.close()
-
     def add_sample(self, item: str, number: int, sample: Sample) -> None:
         """Record one measurement of `item`, in pass `number`."""
-        self._add(
+        self.append(
             {
                 "measured": item,
                 "pass": number,
@@ -111,13 +79,7 @@ class Journal:
 
     def add_failure(self, item: str, error: str) -> None:
         """Record that `item` could not be measured, and why."""
-        self._add({"failed": item, "error": error})
-
-    def _add(self, record: journal.Record) -> None:
-        # Checked as when it is read: what would be left out then must not be trusted now.
-        self._remember(record)
-        if self._file is not None:
-            self._file.append(record)
+        self.append({"failed": item, "error": error})
 
     def _remember(self, record: journal.Record) -> None:
         what = "a record of a measurement"

@@ -1,9 +1,20 @@
-"""An append-only file of records that survives being killed, damaged and short of disk.
+"""Work with items, whose results are records of a file that survives kills, damage and full disks.
 
 One JSON object per line. The first line names the format. Every record carries a checksum of
 itself, and the id of the conditions under which it was made, which a line of their own spells out;
-so one file serves several conditions and never mixes them. What a record means is up to its
-reader, one of which is `pnag_fast.latency.journal`.
+so one file serves several conditions and never mixes them, unless it is to serve one alone. What a
+record means is up to `accept`; a class of its own, such as `pnag_fast.supernet.judged`, is worth it
+where records turn into something that others read.
+
+Examples
+--------
+>>> asked = {}
+>>> def accept(record):
+...     asked[record["arch"]] = record["value"]
+>>> with Journal(None, "pnag-asked", 1, shapes=[{"arch", "value"}], accept=accept) as journal:
+...     journal.append({"arch": "2:3,5", "value": 0.7})
+>>> asked
+{'2:3,5': 0.7}
 """
 
 from __future__ import annotations
@@ -14,10 +25,11 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 from .. import disk, files, strict_json
-from ..errors import FileAccessError, FileFormatError
+from ..errors import FileAccessError, FileFormatError, OtherRunError
+from .identity import differences
 
 Record = dict[str, Any]
 
@@ -31,22 +43,28 @@ _CONDITIONS = frozenset({"conditions", "are"})
 _LISTED = 5
 
 
+_Self = TypeVar("_Self", bound="Journal")
+
+
 class Journal:
     """The records of a file that were made under given conditions; new ones are added at its end.
 
     Parameters
     ----------
-    path : path
-        File to read and extend; made if absent.
+    path : path, optional
+        File to read and extend; made if absent. None keeps nothing.
     format_name, version
         As in the first line.
-    shapes : collection of frozenset of str
+    shapes : collection of sets of str
         The fields of each kind of record. A record with others is damaged.
     accept : callable
-        Given each record that was made under `conditions`, in order; raises `ValueError` where it
-        cannot be, and the record counts as damaged.
+        Given each record that was made under `conditions`, in order, those of the file and those
+        that are appended; raises `ValueError` where it cannot be. In the file it then counts as
+        damaged.
     conditions : dict, optional
-        JSON values. Without them records carry no id.
+        JSON values, by the names that an error should use. Without them records carry no id.
+    alone : bool
+        Whether a file of other conditions is refused. Else it serves these as well.
     otherwise : str
         What to do with a file that is something else: ``"give another work directory"``.
     sync : bool
@@ -59,55 +77,61 @@ class Journal:
         What a user should know about the file: lines that were damaged or torn.
     foreign : dict
         For each id of other conditions the records made under it; not accepted, only whole.
-    others : dict
-        What other conditions are, by id, where the file says so.
-    named : bool
-        Whether something was made under `conditions` already.
 
     Raises
     ------
     FileFormatError
         If the file is another format or from a newer version.
+    OtherRunError
+        If it is of other conditions, and should be of these alone; it is left alone.
     FileAccessError
         If it cannot be read or written, is no regular file, or another process holds it.
     """
 
     def __init__(
         self,
-        path: files.StrPath,
+        path: files.StrPath | None,
         format_name: str,
         version: int,
         *,
-        shapes: Collection[frozenset[str]],
+        shapes: Iterable[Collection[str]],
         accept: Callable[[Record], None],
         conditions: Mapping[str, Any] | None = None,
+        alone: bool = False,
         otherwise: str = "give another path",
         sync: bool = False,
         limit: int = LIMIT,
     ) -> None:
         self.notices: list[str] = []
         self.foreign: dict[str, list[Record]] = {}
-        self.others: dict[str, Any] = {}
-        self._path = Path(path)
+        self._others: dict[str, Any] = {}
+        self._path = None if path is None else Path(path)
         self._format, self._version = format_name, version
         self._conditions = None if conditions is None else dict(conditions)
         self._id = None if conditions is None else identify(conditions)
-        self._shapes = {shape if self._id is None else shape | {_UNDER} for shape in shapes}
+        stamp = () if self._id is None else (_UNDER,)
+        self._shapes = {frozenset((*shape, *stamp)) for shape in shapes}
         self._accept, self._otherwise, self._sync = accept, otherwise, sync
-        self.named = self._id is None
+        self._named = self._id is None
         self._torn = False
-        self._handle: int | None = self._open()
+        self._handle: int | None = None
+        if self._path is None:
+            return
+        self._handle = self._open(self._path)
         try:
             if disk.lock(self._handle) is False:
                 raise FileAccessError(
                     f"journal '{path}' is in use by another process; wait for it, or {otherwise}"
                 )
-            self._load(self._handle, limit)
+            self._load(self._handle, self._path, limit)
+            if alone and not self._named and (self._others or self.foreign):
+                other = next(iter(self._others.values()), None)
+                refuse(self._path, other, conditions or {}, otherwise)
         except BaseException:
             self.close()
             raise
 
-    def __enter__(self) -> Journal:
+    def __enter__(self: _Self) -> _Self:
         return self
 
     def __exit__(
@@ -130,38 +154,45 @@ class Journal:
                 os.close(handle)
 
     def append(self, *records: Mapping[str, Any]) -> None:
-        """Add records; when this returns they are with the operating system, whole.
+        """Accept records, and add them; when this returns they are with the system, whole.
 
         Raises
         ------
+        ValueError
+            What `accept` raises: what would be left out when it is read must not be trusted now.
         FileAccessError
             If the disk is full or refuses otherwise; the file is as it was before.
         """
+        for record in records:
+            self._accept(dict(record))
+        if self._path is None:
+            return
         stamp = {} if self._id is None else {_UNDER: self._id}
         lines = [encode({**record, **stamp}) for record in records]
-        if not self.named:
+        if not self._named:
             lines.insert(0, encode({"conditions": self._id, "are": self._conditions}))
         self._write(b"".join(lines))
-        self.named = True
+        self._named = True
 
-    def _open(self) -> int:
+    @staticmethod
+    def _open(path: Path) -> int:
         try:
-            if self._path.exists():
-                disk.require_regular(self._path, os.stat(self._path))
+            if path.exists():
+                disk.require_regular(path, os.stat(path))
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
             for name in ("O_BINARY", "O_NOCTTY", "O_NONBLOCK"):
                 flags |= getattr(os, name, 0)
-            handle = os.open(self._path, flags, 0o666)
+            handle = os.open(path, flags, 0o666)
         except OSError as error:
             if isinstance(error, FileAccessError):
                 raise
             raise FileAccessError(
-                f"cannot open journal '{self._path}': {error.strerror or error}"
+                f"cannot open journal '{path}': {error.strerror or error}"
             ) from error
         except ValueError as error:
-            raise FileAccessError(f"cannot open journal {str(self._path)!r}: {error}") from error
+            raise FileAccessError(f"cannot open journal {str(path)!r}: {error}") from error
         try:
-            disk.require_regular(self._path, os.fstat(handle))
+            disk.require_regular(path, os.fstat(handle))
         except BaseException:
             os.close(handle)
             raise
@@ -190,23 +221,23 @@ class Journal:
                 ) from error
             raise
 
-    def _load(self, handle: int, limit: int) -> None:
+    def _load(self, handle: int, path: Path, limit: int) -> None:
         try:
-            data = disk.read_handle(handle, self._path, limit)
+            data = disk.read_handle(handle, path, limit)
         except OSError as error:
             raise FileAccessError(
-                f"cannot read journal '{self._path}': {error.strerror or error}"
+                f"cannot read journal '{path}': {error.strerror or error}"
             ) from error
         first = header(self._format, self._version)
         # Before anything is cut off or appended: is this a journal at all?
         if b"\n" not in data:
             if not first.startswith(data):
-                self._refuse(data)
+                self._refuse(data, path)
             os.ftruncate(handle, 0)
             self._write(first)
             return
         top, _, rest = data.partition(b"\n")
-        self._check_header(top, rest)
+        self._check_header(top, rest, path)
         whole, newline, torn = rest.rpartition(b"\n")
         if torn:
             os.ftruncate(handle, len(data) - len(torn))
@@ -237,9 +268,9 @@ class Journal:
         if record.keys() == _CONDITIONS:
             if self._id is None or record["conditions"] != identify(record["are"]):
                 raise ValueError("conditions that are not those of their id")
-            self.named = self.named or record["conditions"] == self._id
+            self._named = self._named or record["conditions"] == self._id
             if record["conditions"] != self._id:
-                self.others[record["conditions"]] = record["are"]
+                self._others[record["conditions"]] = record["are"]
             return
         if frozenset(record) not in self._shapes:
             raise ValueError(f"fields {strict_json.shorten(sorted(record))}")
@@ -251,30 +282,39 @@ class Journal:
         else:
             self.foreign.setdefault(under, []).append(record)
 
-    def _check_header(self, top: bytes, rest: bytes) -> None:
+    def _check_header(self, top: bytes, rest: bytes, path: Path) -> None:
         try:
             found = strict_json.parse(top)
         except ValueError:
             found = None
         if isinstance(found, dict) and found.get("format") == self._format:
-            files.check_header(found, self._path, self._format, self._version)
+            files.check_header(found, path, self._format, self._version)
             return
         if any(map(_is_checked, rest.split(b"\n")[:100])):
             first = header(self._format, self._version).decode().strip()
             raise FileFormatError(
-                f"the first line of '{self._path}' is damaged; if it is a {self._format} file, "
+                f"the first line of '{path}' is damaged; if it is a {self._format} file, "
                 f"make its first line {first}, or {self._otherwise}"
             )
-        self._refuse(top)
+        self._refuse(top, path)
 
-    def _refuse(self, top: bytes) -> None:
+    def _refuse(self, top: bytes, path: Path) -> None:
         try:
             found = strict_json.parse(top)
         except ValueError:
             found = None
         if isinstance(found, dict):
-            files.check_header(found, self._path, self._format, self._version)
-        raise FileFormatError(f"'{self._path}' is not a {self._format} file; {self._otherwise}")
+            files.check_header(found, path, self._format, self._version)
+        raise FileFormatError(f"'{path}' is not a {self._format} file; {self._otherwise}")
+
+
+def refuse(
+    path: files.StrPath, found: object, conditions: Mapping[str, Any], otherwise: str
+) -> NoReturn:
+    """Raise what says that a journal is of other conditions, and in what they differ."""
+    now = json.loads(json.dumps(dict(conditions)))
+    other = differences(found, now) if isinstance(found, dict) else "conditions"
+    raise OtherRunError(f"journal '{path}' is of other {other}; {otherwise}")
 
 
 def identify(conditions: Mapping[str, Any]) -> str:

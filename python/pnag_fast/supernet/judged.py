@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 from pnag_fast import files, strict_json
@@ -15,11 +14,11 @@ FORMAT = "pnag-judged"
 # 1 was one JSON document, written anew each time; it is read, and becomes a journal.
 VERSION = 2
 
-_JUDGED = frozenset({"arch", "correct"})
+_JUDGED = ("arch", "correct")
 _OTHERWISE = "judge what it was made for, give another path, or delete the file"
 
 
-class JudgedJournal:
+class JudgedJournal(journal.Journal):
     """Counts of right answers, each on disk before the next are made.
 
     Parameters
@@ -35,15 +34,6 @@ class JudgedJournal:
     ----------
     correct : dict
         Images that each architecture got right.
-    notices : list of str
-        What a user should know about the file: lines that were dropped, being torn or damaged.
-
-    Raises
-    ------
-    FileFormatError
-        If the file is no such journal, or one of another identity; it is left alone.
-    FileAccessError
-        If it cannot be read or written, or another process holds it.
     """
 
     def __init__(self, path: files.StrPath, identity: Mapping[str, Any], n_images: int) -> None:
@@ -51,40 +41,21 @@ class JudgedJournal:
         self._n_images = n_images
         if _is_version_1(path):
             self._convert(path, identity)
-        self._file = journal.Journal(
+        super().__init__(
             path,
             FORMAT,
             VERSION,
-            shapes=(_JUDGED,),
+            shapes=[_JUDGED],
             accept=self._remember,
             conditions=identity,
+            alone=True,
             otherwise=_OTHERWISE,
             sync=True,
         )
-        self.notices = self._file.notices
-        if not self._file.named and (self._file.others or self._file.foreign):
-            self.close()
-            _refuse(path, next(iter(self._file.others.values()), {}), identity)
-
-    def __enter__(self) -> JudgedJournal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; other processes may use it from then on."""
-        self._file.close()
 
     def add(self, correct: Mapping[str, int]) -> None:
         """Add the counts of architectures, by their notation."""
-        self.correct.update(correct)
-        self._file.append(*({"arch": arch, "correct": n} for arch, n in correct.items()))
+        self.append(*({"arch": arch, "correct": n} for arch, n in correct.items()))
 
     def _remember(self, record: journal.Record) -> None:
         arch = files.require(record, "arch", str, "a record")
@@ -95,7 +66,7 @@ class JudgedJournal:
         document = files.read_json(path, FORMAT, 1, limit=journal.LIMIT)
         found = files.require(document, "of", dict, path)
         if found != identity:
-            _refuse(path, found, identity)
+            journal.refuse(path, found, identity, _OTHERWISE)
         counts = files.require(document, "correct", dict, path)
         for arch, n in counts.items():
             files.integer(
@@ -122,9 +93,3 @@ def _is_version_1(path: files.StrPath) -> bool:
             found = strict_json.parse(first)
             return isinstance(found, dict) and found.get("version") == 1
     return False
-
-
-def _refuse(path: files.StrPath, found: object, identity: Mapping[str, Any]) -> None:
-    known = found if isinstance(found, dict) else {}
-    other = next((key for key in identity if known.get(key) != identity[key]), "inputs")
-    raise FileFormatError(f"journal '{path}' is of other {other.replace('_', ' ')}; {_OTHERWISE}")
