@@ -56,8 +56,9 @@ def main() -> None:
         ),
         axis=0,
     )
-    journal = given.supernet.with_suffix(".judged")
-    top1 = pf.supernet.evaluate(net, archs, data, split="test", journal=journal)
+    top1 = pf.supernet.evaluate(
+        net, archs, data, split="test", checkpoint=given.supernet.with_suffix(".judged")
+    )
     # Without the training images that it carries.
     pf.supernet.save(net, given.out / f"{name}.safetensors", calibration=False)
     pf.accuracy.save_table(given.out / f"{name}.csv", net.space, archs, top1)

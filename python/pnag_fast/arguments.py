@@ -11,6 +11,7 @@ import itertools
 import math
 import operator
 import sys
+import warnings
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -171,6 +172,22 @@ def _no_number(
 
 
 # --- names ----------------------------------------------------------------------------------------
+
+
+def renamed(value: Any, name: str, former: Any, former_name: str) -> Any:
+    """Return what a function's caller gave under a name or, with a warning, under its former one.
+
+    Raises
+    ------
+    InvalidTypeError
+        If both were given.
+    """
+    if former is None:
+        return value
+    if value is not None:
+        raise InvalidTypeError(f"{former_name} is the former name of {name}; give {name} alone")
+    warnings.warn(f"{former_name}= is now {name}=", DeprecationWarning, stacklevel=3)
+    return former
 
 
 def shown(value: object) -> str:

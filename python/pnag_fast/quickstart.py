@@ -465,7 +465,7 @@ def _judge(
     net = supernet.load(folder / "supernet.safetensors")
     archs = _table_architectures(space, settings)
     top1 = supernet.evaluate(
-        net, archs, dataset, split="validation", journal=journal, progress=progress
+        net, archs, dataset, split="validation", checkpoint=journal, progress=progress
     )
     accuracy.save_table(path, space, archs, top1)
     return {

@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 
 import pnag_fast as pf
-from pnag_fast.errors import FileFormatError, InvalidInputError, MemoryShortageError
+from pnag_fast.errors import (
+    FileFormatError,
+    InvalidInputError,
+    InvalidTypeError,
+    MemoryShortageError,
+)
 
 torch = pytest.importorskip("torch")
 
@@ -150,62 +155,73 @@ def test_a_journal_goes_on_after_an_interruption(net, archs, data, alone, tmp_pa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pf.supernet.evaluate(net, archs, data, journal=path, progress=stop)
+        pf.supernet.evaluate(net, archs, data, checkpoint=path, progress=stop)
     kept = judged(path)
     assert 8 <= len(kept) < 24
     calls = []
     top1 = pf.supernet.evaluate(
-        net, archs, data, journal=path, progress=lambda *call: calls.append(call)
+        net, archs, data, checkpoint=path, progress=lambda *call: calls.append(call)
     )
     np.testing.assert_array_equal(top1, alone)
     assert calls[0][1] > 8
     # Once all is known nothing is judged.
     monkeypatch.setattr(evaluation, "Judge", None)
-    np.testing.assert_array_equal(pf.supernet.evaluate(net, archs, data, journal=path), alone)
+    np.testing.assert_array_equal(pf.supernet.evaluate(net, archs, data, checkpoint=path), alone)
 
 
 def test_a_journal_of_something_else_is_refused(net, archs, data, tmp_path):
     path = tmp_path / "journal.json"
-    pf.supernet.evaluate(net, archs[:2], data, journal=path)
+    pf.supernet.evaluate(net, archs[:2], data, checkpoint=path)
     before = path.read_bytes()
     for options, message in (
-        ({"split": "test"}, "other split"),
+        ({"split": "test"}, r"other split \('validation', now 'test'\); judge what"),
         ({"precision": "bfloat16"}, "other precision"),
-        ({"recalibration_images": 5}, "other recalibration images"),
+        ({"recalibration_images": 5}, r"other recalibration images \(256, now 5\)"),
     ):
         with pytest.raises(FileFormatError, match=message):
-            pf.supernet.evaluate(net, archs[:2], data, journal=path, **options)
+            pf.supernet.evaluate(net, archs[:2], data, checkpoint=path, **options)
     other = pf.supernet.build(net.space, seed=9)
     with pytest.raises(FileFormatError, match="other weights"):
-        pf.supernet.evaluate(other, archs[:2], data, journal=path)
+        pf.supernet.evaluate(other, archs[:2], data, checkpoint=path)
     assert path.read_bytes() == before
     path.write_text("{}")
     with pytest.raises(FileFormatError, match="pnag-judged"):
-        pf.supernet.evaluate(net, archs[:2], data, journal=path)
+        pf.supernet.evaluate(net, archs[:2], data, checkpoint=path)
+
+
+def test_the_former_name_of_checkpoint_warns(net, archs, data, alone, tmp_path):
+    path = tmp_path / "judged.jsonl"
+    with pytest.warns(DeprecationWarning, match="journal= is now checkpoint=") as warned:
+        top1 = pf.supernet.evaluate(net, archs[:2], data, journal=path)
+    assert warned[0].filename == __file__
+    np.testing.assert_array_equal(top1, alone[:2])
+    assert len(judged(path)) == 2
+    with pytest.raises(InvalidTypeError, match="former name of checkpoint; give checkpoint alone"):
+        pf.supernet.evaluate(net, archs[:2], data, journal=path, checkpoint=path)
 
 
 def test_a_judged_journal_loses_damaged_lines_alone(net, archs, data, tmp_path):
     path = tmp_path / "judged.jsonl"
-    expected = pf.supernet.evaluate(net, archs[:6], data, journal=path)
+    expected = pf.supernet.evaluate(net, archs[:6], data, checkpoint=path)
     lines = path.read_bytes().splitlines(keepends=True)
     lines[3] = lines[3].replace(b'"correct": ', b'"correct": 1')
     # Cut off in the middle of a line, as by a kill.
     path.write_bytes(b"".join(lines)[:-10])
     with pytest.warns(UserWarning, match="torn last line|1 damaged record"):
-        top1 = pf.supernet.evaluate(net, archs[:6], data, journal=path)
+        top1 = pf.supernet.evaluate(net, archs[:6], data, checkpoint=path)
     np.testing.assert_array_equal(top1, expected)
 
 
 def test_a_judged_journal_of_the_first_version_is_read(net, archs, data, tmp_path, monkeypatch):
     path = tmp_path / "judged.json"
-    expected = pf.supernet.evaluate(net, archs[:6], data, journal=path)
+    expected = pf.supernet.evaluate(net, archs[:6], data, checkpoint=path)
     correct = judged(path)
     identity = json.loads(path.read_text().splitlines()[1])["are"]
     document = {"format": "pnag-judged", "version": 1, "of": identity, "correct": correct}
     path.write_text(json.dumps(document, indent=1))
     monkeypatch.setattr(evaluation, "Judge", None)
     np.testing.assert_array_equal(
-        pf.supernet.evaluate(net, archs[:6], data, journal=path), expected
+        pf.supernet.evaluate(net, archs[:6], data, checkpoint=path), expected
     )
     assert judged(path) == correct
     for bad in (-1, True, 1.5, 10**9, None):
@@ -213,7 +229,7 @@ def test_a_judged_journal_of_the_first_version_is_read(net, archs, data, tmp_pat
         path.write_text(json.dumps(document, indent=1))
         before = path.read_bytes()
         with pytest.raises(FileFormatError, match="count"):
-            pf.supernet.evaluate(net, archs[:6], data, journal=path)
+            pf.supernet.evaluate(net, archs[:6], data, checkpoint=path)
         assert path.read_bytes() == before
 
 
@@ -236,7 +252,7 @@ dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=
 net = pf.supernet.load(f"{folder}/net.safetensors")
 with open(f"{folder}/data.pickle", "rb") as stream:
     archs, data = pickle.load(stream)
-top1 = pf.supernet.evaluate(net, archs, data, journal=f"{folder}/journal.json")
+top1 = pf.supernet.evaluate(net, archs, data, checkpoint=f"{folder}/journal.json")
 np.save(f"{folder}/top1.{rank}.npy", top1)
 dist.barrier()  # who leaves first may pull the connection from under the other
 dist.destroy_process_group()

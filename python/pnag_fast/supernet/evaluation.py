@@ -47,10 +47,11 @@ def evaluate(
     recalibration_images: int = 256,
     batch_size: int = 256,
     precision: Precision = "float32",
-    journal: files.StrPath | None = None,
+    checkpoint: files.StrPath | None = None,
     other_data: bool = False,
     threads: int | None = None,
     progress: ProgressCallback = ignore_progress,
+    journal: files.StrPath | None = None,
 ) -> npt.NDArray[np.float64]:
     """Judge architectures with the weights of a supernet.
 
@@ -78,16 +79,18 @@ def evaluate(
         Images per forward pass.
     precision : {"float32", "bfloat16"}
         In which the judged images are computed. Statistics are measured in float32 either way.
-    journal : path, optional
-        What is judged is kept here as it becomes known. Where the file exists, what it holds is not
-        judged again; it must come from the same weights, images and options. Every process after
-        the first adds its number to the name.
+    checkpoint : path, optional
+        A journal: what is judged is kept here as it becomes known. Where the file exists, what it
+        holds is not judged again; it must come from the same weights, images and options. Every
+        process after the first adds its number to the name.
     other_data : bool
         Judge on images that the supernet was not trained on, or in another split.
     threads : int, optional
         Of torch, meanwhile. Default: as for `train`.
     progress : callable
         Told how many architectures are done.
+    journal : path, optional
+        Former name of `checkpoint`.
 
     Returns
     -------
@@ -102,10 +105,13 @@ def evaluate(
         If images and supernet do not fit together, or it was trained on others; the message says in
         what they differ.
     FileFormatError
-        If `journal` is no journal, or one of other weights, images or options.
+        If `checkpoint` is no journal.
+    OtherRunError
+        If it is one of other weights, images or options; says which, from what to what.
     MemoryShortageError
-        If memory runs out; what is in the journal is kept.
+        If memory runs out; what was judged is kept.
     """
+    checkpoint = arguments.renamed(checkpoint, "checkpoint", journal, "journal")
     check_data(net, data)
     if net.trained_on is not None and not other_data:
         net.trained_on.require_same(data)
@@ -126,7 +132,7 @@ def evaluate(
     rank, n_ranks = _rank()
     own = np.array_split(order, n_ranks)[rank]
     kept = None
-    if journal is not None:
+    if checkpoint is not None:
         identity = {
             "space": net.space.definition,
             "weights": _fingerprint(net),
@@ -136,8 +142,8 @@ def evaluate(
             "batch_size": batch_size,
             "precision": precision,
         }
-        own_journal = f"{os.fspath(journal)}.{rank}" if rank else journal
-        kept = JudgedJournal(own_journal, identity, len(labels))
+        path = f"{os.fspath(checkpoint)}.{rank}" if rank else checkpoint
+        kept = JudgedJournal(path, identity, len(labels))
         for notice in kept.notices:
             warnings.warn(notice, stacklevel=2)
     names = net.space.to_strings(archs)

@@ -104,7 +104,7 @@ def evaluate(
             dataset,
             split=cast(Any, split),
             precision=cast(Any, precision),
-            journal=None if state is None else state.path,
+            checkpoint=None if state is None else state.path,
             other_data=other_data,
             threads=threads,
             progress=progress,
