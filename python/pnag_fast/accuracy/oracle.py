@@ -7,8 +7,9 @@ search asks nothing twice. A question that fails is an answer too.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from typing import Any
 
@@ -74,8 +75,8 @@ class Oracle:
         self._retry = retry_failed
         self._answers: dict[str, Answer] = {}
         self._journal: journal.Journal | None = None
-        if checkpoint is not None:
-            self._open()
+        with self._remembering():
+            pass
 
     @property
     def n_known(self) -> int:
@@ -85,21 +86,9 @@ class Oracle:
     def __repr__(self) -> str:
         return f"<Oracle of space '{self.space.name}': {self.source}; {self.n_known} known>"
 
-    def __enter__(self) -> Oracle:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the journal; it is opened again when something is asked."""
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-
     def __getstate__(self) -> dict[str, Any]:
-        # An open file and a pool of processes stay where they are.
-        return {**self.__dict__, "_journal": None, "_executor": None}
+        # A pool of processes stays where it is.
+        return {**self.__dict__, "_executor": None}
 
     def for_space(self, space: SearchSpace) -> Oracle:
         """Return this oracle, if it is for that space.
@@ -160,14 +149,13 @@ class Oracle:
         """
         self.space.validate(archs)
         names = self.space.to_strings(archs)
-        unknown: dict[str, int] = {}
-        for row, name in enumerate(names):
-            if name not in self._answers:
-                unknown.setdefault(name, row)
-        if unknown:
-            if self._path is not None and self._journal is None:
-                self._open()
-            self._ask(archs, unknown, until, progress or _ignore)
+        if not all(name in self._answers for name in names):
+            with self._remembering():
+                unknown: dict[str, int] = {}
+                for row, name in enumerate(names):
+                    if name not in self._answers:
+                        unknown.setdefault(name, row)
+                self._ask(archs, unknown, until, progress or _ignore)
         known = next((i for i, name in enumerate(names) if name not in self._answers), len(names))
         answers = [self._answers[name] for name in names[:known]]
         return np.array([value for value, _ in answers]), [error for _, error in answers]
@@ -268,20 +256,28 @@ class Oracle:
                 )
             )
 
-    def _open(self) -> None:
-        assert self._path is not None  # noqa: S101 - for the type checker
-        conditions = {"space": self.space.definition, **self.identity()}
-        self._journal = journal.Journal(
+    @contextlib.contextmanager
+    def _remembering(self) -> Iterator[None]:
+        """Hold the journal, if there is one; what others have added to it meanwhile is read."""
+        if self._path is None:
+            yield
+            return
+        with journal.Journal(
             self._path,
             ASKED_FORMAT,
             ASKED_VERSION,
             shapes=(_ASKED,),
             accept=self._accept,
-            conditions=conditions,
+            conditions={"space": self.space.definition, **self.identity()},
             otherwise=_OTHERWISE,
             sync=True,
-        )
-        self.notices = self._journal.notices
+        ) as held:
+            self._journal = held
+            self.notices += held.notices
+            try:
+                yield
+            finally:
+                self._journal = None
 
     def _accept(self, record: journal.Record) -> None:
         name = files.require(record, "arch", str, "a record")
@@ -347,7 +343,7 @@ def oracle(
         Searches do not depend on the order in which answers come. It stays open.
     checkpoint : path, optional
         Journal of everything asked, each answer on disk before the next question: what it holds is
-        not asked again, by this process or a later one.
+        not asked again, by this process or a later one. Held while something is asked.
     retry_failed : bool
         Whether questions that the journal knows as failed are asked again.
 

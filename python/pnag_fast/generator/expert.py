@@ -117,6 +117,7 @@ def _search(
             checkpoint=checkpoint,
             progress=progress,
         )
+        checkpoint.forget("front")
         took = np.array([found.evaluations, found.seconds])
         checkpoint.keep(
             "search", 1, lambda: {"archs": found.archs, "top1": found.top1, "took": took}, last=True

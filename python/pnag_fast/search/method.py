@@ -22,7 +22,7 @@ from ..accuracy import AccuracyModel
 from ..accuracy.oracle import Oracle
 from ..arguments import known_keys
 from ..costs import CostTable
-from ..errors import InvalidInputError, InvalidTypeError
+from ..errors import FileFormatError, InvalidInputError, InvalidTypeError
 from ..progress import ProgressCallback, ignore_progress
 from ..runs import Arrays, Checkpoint, Run, State
 from ..runs.checkpoint import random_arrays, restore_random
@@ -155,7 +155,13 @@ class Method(abc.ABC):
             array = saved.take(f"{_OWN}{name}", dtype, shape)
             if len(array) and array.dtype == np.uint8 and shape[-1] == problem.space.n_slots:
                 flat = np.ascontiguousarray(array.reshape(-1, problem.space.n_slots))
-                problem.space.validate(flat)
+                try:
+                    problem.space.validate(flat)
+                except InvalidInputError as error:
+                    raise FileFormatError(
+                        f"{saved.where}: array '{name}' holds what is no architecture ({error}); "
+                        "delete the file"
+                    ) from error
             state[name] = np.array(array)
         return state
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from ... import arguments
 from ...runs import Arrays
 from ...spaces import Archs, SearchSpace
-from ...typing import FloatArray, IntArray
+from ...spaces.decisions import Decisions
+from ...typing import BoolArray, FloatArray, IntArray
 from ..method import Draws, Layout, Method
 from ..problem import Problem, given_budgets
 
@@ -123,21 +123,12 @@ class Independent(Reinforce):
 
 
 class _IndependentDecisions:
-    """Logits of the depth (or row) of every stage and of the choice of every slot, per budget."""
+    """Logits of every decision on a stage (depth, row) or a slot (choice), per budget."""
 
     def __init__(self, space: SearchSpace, n_budgets: int) -> None:
-        self.space = space
-        options: list[int] = []
-        # Columns of the decisions on each stage: depth or row first, then its slots.
-        self.columns: list[int] = []
-        for stage in space.stages:
-            self.columns.append(len(options))
-            if stage.rows is not None:
-                options.append(len(stage.rows))
-            else:
-                options.append(len(stage.slots) - stage.min_depth + 1)
-                options.extend(slot.n_choices for slot in stage.slots)
-        exists = np.arange(max(options)) < np.array(options)[:, None]
+        self.decisions = Decisions(space, by="slot")
+        n_options = np.diff(self.decisions.starts)
+        exists = np.arange(n_options.max(initial=1)) < n_options[:, None]
         self.mask = np.where(exists, 0.0, -np.inf)
         # The last block is what all budgets share; without sharing it stays 0.
         self.weights = np.zeros((n_budgets + 1, *exists.shape))
@@ -170,28 +161,16 @@ class _IndependentDecisions:
         noise = rng.gumbel(size=(len(log_p), n, *log_p.shape[2:]))
         return np.asarray((log_p + noise).argmax(axis=3))
 
-    def decode(self, choices: IntArray) -> tuple[Archs, npt.NDArray[np.bool_]]:
+    def decode(self, choices: IntArray) -> tuple[Archs, BoolArray]:
         """Rows (budgets * n, n_slots), and which decisions count, shaped as `choices`."""
         flat = choices.reshape(-1, choices.shape[2])
-        archs = np.zeros((len(flat), self.space.n_slots), dtype=np.uint8)
-        present = np.ones(flat.shape, dtype=bool)
-        first = 0
-        for stage, column in zip(self.space.stages, self.columns, strict=True):
-            slots = slice(first, first + len(stage.slots))
-            first = slots.stop
-            if stage.rows is not None:
-                archs[:, slots] = np.array(stage.rows, dtype=np.uint8)[flat[:, column]]
-                continue
-            decided = slice(column + 1, column + 1 + len(stage.slots))
-            depth = flat[:, column, None] + stage.min_depth
-            present[:, decided] = np.arange(len(stage.slots)) < depth
-            archs[:, slots] = (flat[:, decided] + 1) * present[:, decided]
-        return archs, present.reshape(choices.shape)
+        present = self.decisions.present(flat).reshape(choices.shape)
+        return self.decisions.decode(flat), present
 
     def step(
         self,
         choices: IntArray,
-        present: npt.NDArray[np.bool_],
+        present: BoolArray,
         advantage: FloatArray,
         learning_rate: float,
         entropy: float,

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pnag_fast as pf
+from pnag_fast.errors import FileFormatError, InvalidInputError
+from pnag_fast.runs import Checkpoint, Run
+from pnag_fast.search import Draws, Problem
+
+# A whole method: everything that a new one has to say.
+CLIMB = '''
+"""Climbing from the cheapest architecture."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from pnag_fast import arguments
+from pnag_fast.search.method import Method
+from pnag_fast.search.result import extremes
+
+
+@dataclass(frozen=True, eq=False)
+class Climb(Method):
+    """Ask about mutations of what is known.
+
+    Parameters
+    ----------
+    children : int
+    """
+
+    children: int = 16
+
+    name: ClassVar[str] = "climb"
+    title: ClassVar[str] = "climbing"
+
+    def checked(self):
+        return {"children": arguments.integer(self.children, "children", 1, 10_000)}
+
+    def begin(self, problem, draws):
+        problem.evaluate(extremes(problem.tables))
+        return {}
+
+    def step(self, problem, state, draws):
+        parents = problem.archs[draws.rng.integers(len(problem.archs), size=self.children)]
+        problem.evaluate(problem.space.mutate(parents, rate=0.2, seed=draws.next_seed()))
+        return state
+'''
+
+
+@pytest.mark.slow
+def test_a_new_method_is_one_file(tmp_path):
+    """A file in a copy of the package: called, signed, resumed, and held to what others are."""
+    package = Path(pf.__file__).parent
+    shutil.copytree(package, tmp_path / "pnag_fast", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "pnag_fast" / "search" / "methods" / "climb.py").write_text(CLIMB)
+    done = subprocess.run(
+        [
+            sys.executable,
+            *("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"),
+            *("--benchmark-disable", "-k", "climb"),
+            Path(__file__).with_name("test_conformance.py"),
+        ],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    n_tests = int(done.stdout.rsplit(" passed", 1)[0].split()[-1])
+    assert n_tests >= 17
+
+
+def test_a_users_own_method_is_called_like_the_others(tiny, tiny_model, tiny_table):
+    @dataclass(frozen=True, eq=False)
+    class Twice(pf.search.Method):
+        """Ask about the same twice."""
+
+        n: int = 3
+        name = "twice"
+        title = "asking twice"
+        evaluations = 10
+
+        def begin(self, problem, draws):
+            return {"archs": problem.space.sample(self.n, seed=draws.seed)}
+
+        def step(self, problem, state, draws):
+            problem.evaluate(np.concatenate([state["archs"], state["archs"]]))
+            return state
+
+    assert "twice" in pf.search.names()
+    found = pf.search.twice(tiny, tiny_model, [tiny_table], n=2)
+    assert found.evaluations == 10
+    expected = np.unique(tiny.sample(2, seed=0), axis=0)
+    assert {row.tobytes() for row in found.archs} <= {row.tobytes() for row in expected}
+    # An oracle is asked once: then there is nothing new, and the search ends.
+    oracle = pf.accuracy.oracle(tiny, lambda archs: archs.mean(axis=1) / 10)
+    assert pf.search.twice(tiny, oracle, [tiny_table]).evaluations == 3 == oracle.n_known
+
+
+def test_a_problem_by_hand(tiny, tiny_model, tiny_table):
+    """What a method sees: merits, costs, what is left, and the archive as points."""
+    problem = Problem(tiny, tiny_model, [tiny_table], evaluations=50)
+    archs = tiny.sample(40, seed=0)
+    asked, merit, costs = problem.evaluate(archs)
+    np.testing.assert_array_equal(asked, archs)
+    np.testing.assert_array_equal(merit, tiny_model.predict(archs))
+    np.testing.assert_array_equal(costs[:, 0], tiny_table(archs))
+    assert (problem.count, problem.left, problem.spent) == (40, 10, 0.8)
+    assert len(problem.evaluate(archs)[0]) == 10
+    assert problem.left == 0
+    everything = np.column_stack([-merit, costs])
+    best = everything[pf.pareto.is_non_dominated(everything)]
+    np.testing.assert_array_equal(np.unique(problem.points, axis=0), np.unique(best, axis=0))
+    within = problem.front_at(np.array([[costs.min()], [costs.max()], [0.0]]))
+    assert within[0] == merit[costs[:, 0] == costs.min()].max()
+    assert within[1] == merit.max()
+    assert within[2] == problem.floor == 0.0
+
+
+def test_seeds_of_streams_are_apart():
+    draws = Draws(3)
+    assert len({draws.seed_of(i) for i in range(100)}) == 100
+    assert Draws(3).seed_of(5) == draws.seed_of(5) != Draws(4).seed_of(5)
+    first = draws.rng.random()
+    assert Draws(3).rng.random() == first
+    draws.restart(1)
+    assert draws.rng.random() != first
+
+
+def test_files_of_other_runs_and_damaged_ones_are_refused(tiny, tiny_model, tiny_table, tmp_path):
+    path = tmp_path / "checkpoint"
+
+    def search(model=tiny_model, tables=(tiny_table,), **options):
+        options = {"evaluations": 300, "population": 20, "checkpoint": path} | options
+        return pf.search.nsga2(tiny, model, list(tables), **options)
+
+    search()
+    for other, what in (
+        ({"seed": 1}, "seed"),
+        ({"evaluations": 301}, "evaluations"),
+        ({"population": 21}, "settings"),
+        ({"model": tiny_model.cautious(1)}, "accuracy model"),
+        ({"tables": [pf.costs.macs(tiny)]}, "cost tables"),
+    ):
+        with pytest.raises(InvalidInputError, match=what):
+            search(**other)
+    good = Checkpoint(path, run_identity(path)).restore("nsga2")
+    for name, wrong in (
+        ("method.archs", np.full_like(good.arrays["method.archs"], 250)),
+        ("method.points", good.arrays["method.points"][:, :1]),
+        ("method.rank", good.arrays["method.rank"].astype(np.int64)),
+        ("costs", good.arrays["costs"] + 1),
+        ("spent", good.arrays["spent"] * 1000),
+        ("merit", good.arrays["merit"][:-1]),
+        ("random", good.arrays["random"][:-1]),
+    ):
+        kept = Checkpoint(tmp_path / "new", {})
+        arrays = good.arrays | {name: wrong}
+        kept.keep("nsga2", good.step, lambda arrays=arrays: arrays, last=True)
+        problem = Problem(tiny, tiny_model, [tiny_table], evaluations=300)
+        with pytest.raises((FileFormatError, InvalidInputError), match=name.partition(".")[2]):
+            type_of("nsga2")(population=20).run(problem, Run(checkpoint=kept))
+        (tmp_path / "new").unlink()
+
+
+def run_identity(path):
+    """The identity that a checkpoint's file names."""
+    from pnag_fast import files
+    from pnag_fast.runs import checkpoint
+
+    for name in dir(checkpoint):
+        if name.endswith("_FORMAT"):
+            prefix = name.removesuffix("_FORMAT")
+            try:
+                version = getattr(checkpoint, f"{prefix}_VERSION")
+                return files.read_safetensors(path, getattr(checkpoint, name), version)[1][
+                    "identity"
+                ]
+            except FileFormatError:
+                continue
+    raise AssertionError
+
+
+def type_of(name):
+    return next(m for m in pf.search.Method.__subclasses__() if m.name == name)
