@@ -163,7 +163,8 @@ class _IndependentDecisions:
 
     def decode(self, choices: IntArray) -> tuple[Archs, BoolArray]:
         """Rows (budgets * n, n_slots), and which decisions count, shaped as `choices`."""
-        flat = choices.reshape(-1, choices.shape[2])
+        budgets, n, decisions = choices.shape
+        flat = choices.reshape(budgets * n, decisions)
         present = self.decisions.present(flat).reshape(choices.shape)
         return self.decisions.decode(flat), present
 
