@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Tune and measure a latency table on this processor, and say how good it and the code are.
 
-python bench/targets/cpu.py --space mbv3-tiny --work-dir work --out cpu.json
-python bench/targets/cpu.py --space ofa-mbv3 --resolution 224 --work-dir work
+python bench/targets/cpu.py --space mbv3-tiny --checkpoint work --out cpu.json
+python bench/targets/cpu.py --space ofa-mbv3 --resolution 224 --checkpoint work
 
 Prints the machine, how well the table predicts whole networks that were not used to correct it, and
 each block in TVM, torch eager and onnxruntime, called in turn in one process with the same weights,

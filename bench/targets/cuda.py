@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Tune and measure a latency table on a CUDA device, and say how good it and the code are.
 
-python bench/targets/cuda.py --space mbv3-tiny --work-dir work --out cuda.json
-python bench/targets/cuda.py --space ofa-mbv3 --resolution 224 --work-dir work
+python bench/targets/cuda.py --space mbv3-tiny --checkpoint work --out cuda.json
+python bench/targets/cuda.py --space ofa-mbv3 --resolution 224 --checkpoint work
 
 Prints the device, how well the table predicts whole networks that were not used to correct it, and
 each block in TVM and in torch eager on the same device, in turn and after their results were

@@ -2,11 +2,11 @@
 """Measure a latency table on the devices behind a TVM tracker, and what several of them gain.
 
 On this machine, with two servers of its own on loopback:
-    python bench/targets/rpc.py --loopback 2 --work-dir work
+    python bench/targets/rpc.py --loopback 2 --checkpoint work
 
 On real devices (each runs `python -m tvm.exec.rpc_server --tracker HOST:9190 --key pi5`):
     python bench/targets/rpc.py --target "llvm -mtriple=aarch64-linux-gnu -mcpu=cortex-a76 \
--mattr=+neon" --runner rpc://HOST:9190/pi5 --space ofa-mbv3 --resolution 224 --work-dir work
+-mattr=+neon" --runner rpc://HOST:9190/pi5 --space ofa-mbv3 --resolution 224 --checkpoint work
 
 With --loopback the same measurements are also made with one server alone, in turn, and the ratio of
 throughputs is printed: measurements a second, compiling and uploading left out.

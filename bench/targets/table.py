@@ -22,7 +22,12 @@ def add_options(parser: argparse.ArgumentParser, *, target: str | None, runner: 
     add("--networks", type=int, default=20, help="whole networks; default: 20")
     add("--passes", type=int, default=10, help="default: 10")
     add("--seed", type=int, default=0)
-    add("--work-dir", required=True, help="folder of the tuning database and the journal")
+    add(
+        "--checkpoint",
+        "--work-dir",
+        required=True,
+        help="folder of the tuning database and the journal",
+    )
     add("--out", help="file for the table")
 
 
@@ -40,7 +45,7 @@ def measured_table(arguments: argparse.Namespace) -> tuple[pf.SearchSpace, pf.Co
         n_networks=arguments.networks,
         passes=arguments.passes,
         seed=arguments.seed,
-        work_dir=arguments.work_dir,
+        checkpoint=arguments.checkpoint,
         progress=show_progress,
     )
     print(f"space       {space.name}, {space.resolutions} px, {space.n_architectures:.3g} networks")

@@ -524,7 +524,7 @@ def _measure(
         # The rules' schedules of so small a space are close to tuned ones, and tuning takes longer
         # than everything else here together.
         tuning_trials=0,
-        work_dir=folder / "work" / "latency",
+        checkpoint=folder / "work" / "latency",
         seed=settings.seed,
         progress=progress,
     )
@@ -591,7 +591,7 @@ def _prove(
         target=settings.target,
         weights=weights,
         # Not that of the table: some of these networks may be among those it was fitted to.
-        work_dir=folder / "work" / "proof",
+        checkpoint=folder / "work" / "proof",
         progress=progress,
     )
     # A machine that has changed its clock since the table was measured says nothing about the

@@ -17,7 +17,7 @@ from pnag_fast.latency.networks import INPUT, Program, Step
 from pnag_fast.latency.protocol import Protocol
 from pnag_fast.latency.tuning import DATABASE_FILE
 from pnag_fast.latency.worker import DeviceSpec, WorkerDevice
-from pnag_fast.progress import ignore_progress
+from pnag_fast.runs import Run
 from pnag_fast.spaces import Stem
 
 ITEMS = {name: Item((Stem(size, 3, 8, 1),)) for name, size in (("a", 4), ("b", 5), ("killer", 6))}
@@ -44,7 +44,7 @@ def fleet_of(monkeypatch):
 
 def measure(fleet, work_dir):
     protocol = Protocol(passes=PASSES, extra_passes=0)
-    measurer = Measurer(fleet, protocol, work_dir, tiles={}, progress=ignore_progress)
+    measurer = Measurer(fleet, protocol, Run(checkpoint=work_dir), tiles={})
     return measurer.measure(ITEMS)
 
 
@@ -136,7 +136,7 @@ def test_a_tile_that_kills_the_device_is_one_failure(fleet_of, tmp_path):
     kernel = Mean(4, 64)
     program = Program((4, 4, 64), (Step(kernel, (INPUT,), "value0"),))
     fleet = fleet_of({"faults": {"1x1x2x16p": "SIGILL"}})
-    tuned = tune([program], fleet, trials=50, work_dir=tmp_path, progress=ignore_progress)
+    tuned = tune([program], fleet, Run(checkpoint=tmp_path), trials=50)
     assert (tuned.trials, tuned.failed) == (3, 1)
     records = [json.loads(line) for line in (tmp_path / DATABASE_FILE).read_text().splitlines()]
     (failed,) = [r for r in records if "failed" in r]

@@ -24,6 +24,7 @@ from pnag_fast.latency.protocol import Protocol
 from pnag_fast.latency.tuning import DATABASE_FILE
 from pnag_fast.latency.worker import DeviceSpec, WorkerDevice
 from pnag_fast.progress import ignore_progress
+from pnag_fast.runs import Run
 from pnag_fast.spaces import Stem
 
 # Generous: it takes some tenths of a second on a machine that is not busy.
@@ -187,7 +188,7 @@ def test_an_interrupted_run_starts_nothing_again(interrupt_after, options, devic
     fleet = Fleet([WorkerDevice(spec, timeout_s=30.0) for _ in range(devices)], measure_alone=False)
     items = {name: Item((Stem(size, 3, 8, 1),)) for name, size in (("a", 4), ("b", 5), ("c", 6))}
     protocol = Protocol(passes=3, extra_passes=0)
-    measurer = Measurer(fleet, protocol, None, tiles={}, progress=ignore_progress)
+    measurer = Measurer(fleet, protocol, Run(), tiles={})
     threads = threading.active_count()
     interrupt_after(1.0)
     start = time.monotonic()

@@ -16,6 +16,7 @@ from pnag_fast.latency.measuring import (
     space_blocks,
 )
 from pnag_fast.latency.protocol import Protocol
+from pnag_fast.runs import Run
 
 PROTOCOL = Protocol(passes=3, extra_passes=1)
 # 7 blocks, 6 networks and the empty program, 3 times each.
@@ -38,11 +39,9 @@ def measure(space, device, work_dir, progress=None, protocol=PROTOCOL, n_network
         space,
         Fleet([device], patience_s=0.5),
         protocol,
-        work_dir=work_dir,
+        Run(progress=progress or Notes(), checkpoint=work_dir),
         trials=trials,
         n_networks=n_networks,
-        seed=0,
-        progress=progress or Notes(),
     )
 
 
@@ -52,10 +51,9 @@ def networks(space, archs, device):
         archs,
         Fleet([device]),
         PROTOCOL,
+        Run(progress=Notes()),
         weights=None,
         tiles=None,
-        work_dir=None,
-        progress=Notes(),
     )
 
 

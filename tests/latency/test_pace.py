@@ -11,6 +11,7 @@ from pnag_fast.latency.fleet import Fleet
 from pnag_fast.latency.measuring import Item, Measurer, _CompilerWatch
 from pnag_fast.latency.pace import Pace
 from pnag_fast.latency.protocol import Protocol
+from pnag_fast.runs import Run
 from pnag_fast.spaces import Stem
 
 
@@ -82,6 +83,6 @@ def test_a_measurement_tells_how_long_it_takes(told, fake_device, monkeypatch):
     )
     items = {f"item {n}": Item((Stem(4 + n, 3, 8, 1),)) for n in range(8)}
     protocol = Protocol(passes=3, extra_passes=0)
-    Measurer(Fleet([fake_device()]), protocol, None, tiles={}, progress=told).measure(items)
+    Measurer(Fleet([fake_device()]), protocol, Run(progress=told), tiles={}).measure(items)
     notices = [note[0] for note in told.notes if note[2] == 0]
     assert len([n for n in notices if n.startswith("measuring 9 items: about 3 min")]) == 1

@@ -12,10 +12,11 @@ import pnag_fast as pf
 from pnag_fast import latency
 from pnag_fast.errors import InvalidInputError, InvalidTypeError, PnagError
 from pnag_fast.latency import CompiledNetwork, NetworkTimes, random_weights, runners
+from pnag_fast.latency.fleet import Fleet
 from pnag_fast.latency.measuring import measure_table
 from pnag_fast.latency.networks import network_program
 from pnag_fast.latency.protocol import Protocol
-from pnag_fast.progress import ignore_progress
+from pnag_fast.runs import Run
 from pnag_fast.spaces import MBConv, Stem
 
 
@@ -200,16 +201,44 @@ def fleet_of(device):
     return Fleet([device])
 
 
+def test_the_folder_has_two_names(mini, tmp_path, fake_device, monkeypatch):
+    devices = []
+
+    def opened(*_, **__):
+        devices.append(fake_device())
+        return Fleet([devices[-1]])
+
+    monkeypatch.setattr(latency, "open_fleet", opened)
+    folder = tmp_path / "kept"
+    options = {"tuning_trials": 4, "passes": 3, "n_networks": 6}
+    table = latency.measure(mini, checkpoint=folder, **options)
+    again = latency.measure(mini, work_dir=folder, **options)
+    np.testing.assert_array_equal(again.entries, table.entries)
+    archs = mini.enumerate()[:2]
+    for name in ("checkpoint", "work_dir"):
+        latency.measure_networks(mini, archs, passes=3, **{name: folder})
+        latency.measure_network(mini, archs[0], **{name: folder})
+    # What is there is not measured again; a network alone takes ten passes.
+    assert [device.runs > 0 for device in devices] == [True, False, True, True, False, False]
+    for call in (
+        lambda **names: latency.measure(mini, **names),
+        lambda **names: latency.measure_networks(mini, archs, **names),
+        lambda **names: latency.measure_network(mini, archs[0], **names),
+    ):
+        with pytest.raises(InvalidTypeError, match="two names of one folder; give one"):
+            call(checkpoint=folder, work_dir=folder)
+    with pytest.raises(InvalidTypeError, match="needs checkpoint=, the folder"):
+        latency.measure(mini)
+
+
 def measured(space, device, work_dir):
     return measure_table(
         space,
         fleet_of(device),
         Protocol(passes=3, extra_passes=0),
-        work_dir=work_dir,
+        Run(checkpoint=work_dir),
         trials=0,
         n_networks=8,
-        seed=0,
-        progress=ignore_progress,
     )
 
 

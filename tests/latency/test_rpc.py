@@ -21,6 +21,7 @@ from pnag_fast.errors import InvalidInputError, MeasurementError
 from pnag_fast.latency.measuring import measure_table
 from pnag_fast.latency.protocol import Protocol
 from pnag_fast.latency.runners import open_fleet
+from pnag_fast.runs import Run
 
 tvm = pytest.importorskip("tvm")
 pytest.importorskip("tornado", reason="TVM's tracker needs it")
@@ -147,11 +148,9 @@ def measure(space, farm, work_dir, notes, *, timeout_s=10.0, patience_s=60.0, pa
             space,
             fleet,
             Protocol(passes=passes, extra_passes=0),
-            work_dir=work_dir,
+            Run(progress=notes, checkpoint=work_dir),
             trials=0,
             n_networks=8,  # enough that noise of a busy machine does not turn their order
-            seed=0,
-            progress=notes,
         )
     return table, fleet
 

@@ -16,7 +16,7 @@ from pnag_fast.latency.networks import network_program
 from pnag_fast.latency.protocol import Protocol
 from pnag_fast.latency.tiles import CpuTile, Machine, default_tile, family, nearest, parse_tile
 from pnag_fast.latency.tuning import DATABASE_FILE
-from pnag_fast.progress import ignore_progress
+from pnag_fast.runs import Run
 
 AVX512 = Machine(lanes=16, accumulators=24, threads=1)
 MACHINES = [AVX512, Machine(8, 12, 1), Machine(4, 12, 2)]
@@ -68,9 +68,8 @@ def run(space, device, work_dir, trials):
     return tune(
         programs_of(space),
         Fleet([device]),
+        Run(checkpoint=work_dir),
         trials=trials,
-        work_dir=work_dir,
-        progress=ignore_progress,
     )
 
 
@@ -147,9 +146,8 @@ def test_kernels_that_spaces_share_are_tuned_once(mini, tmp_path, fake_device):
     tune(
         [network_program(mini.layers(mini.sample(1, seed=0)[0]))],
         Fleet([device]),
+        Run(checkpoint=tmp_path),
         trials=10_000,
-        work_dir=tmp_path,
-        progress=ignore_progress,
     )
     assert device.runs == 0
 
@@ -159,11 +157,9 @@ def table_of(space, device, work_dir, trials):
         space,
         Fleet([device]),
         Protocol(passes=3, extra_passes=0),
-        work_dir=work_dir,
+        Run(checkpoint=work_dir),
         trials=trials,
         n_networks=6,
-        seed=0,
-        progress=ignore_progress,
     )
 
 
@@ -188,15 +184,15 @@ def test_a_tuned_table_is_of_tuned_code_and_says_so(mini, tmp_path, fake_device)
     again = table_of(mini, device(), tmp_path / "w", 0)
     np.testing.assert_array_equal(again.entries, by_rule.entries)
     # Networks are measured with the code of the table.
-    for options in ({"tiles": tuned_tiles(tuned), "work_dir": None}, {"tiles": None}):
+    for tiles, kept in ((tuned_tiles(tuned), Run()), (None, Run(checkpoint=tmp_path / "w"))):
         times = measure_archs(
             mini,
             archs,
             Fleet([device()]),
             Protocol(passes=3, extra_passes=0),
+            kept,
             weights=None,
-            progress=ignore_progress,
-            **{"work_dir": tmp_path / "w", **options},
+            tiles=tiles,
         )
         np.testing.assert_allclose(times.ms, tuned(archs), rtol=0.05)
         assert (times.ms < by_rule(archs)).all()

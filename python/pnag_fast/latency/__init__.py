@@ -21,7 +21,8 @@ import numpy.typing as npt
 from .. import arguments, files
 from ..costs import CostTable
 from ..errors import FileFormatError, InvalidInputError, InvalidTypeError, MeasurementError
-from ..progress import ProgressCallback, ignore_progress, require_progress
+from ..progress import ProgressCallback, ignore_progress
+from ..runs import Run
 from ..spaces import Archs, Block, SearchSpace
 from ..spaces.space import require_space
 from .correction import MIN_NETWORKS, Correction, fit_correction
@@ -76,7 +77,8 @@ def measure(
     target: str = "llvm",
     runner: str = "local",
     tuning_trials: int = DEFAULT_TRIALS,
-    work_dir: files.StrPath,
+    checkpoint: files.StrPath | None = None,
+    work_dir: files.StrPath | None = None,
     threads: int = 1,
     n_networks: int = 20,
     passes: int = 10,
@@ -95,8 +97,8 @@ def measure(
     to the entries. The table's provenance has every block's time and spread, the conditions, the
     tiles that tuning chose, and how well the table predicts networks that were not in the fit.
 
-    Everything measured is written to `work_dir` at once: schedules to a tuning database, blocks and
-    networks to a journal. A run that was interrupted in any way goes on where it stopped; more
+    Everything measured is written to `checkpoint` at once: schedules to a tuning database, blocks
+    and networks to a journal. A run that was interrupted in any way goes on where it stopped; more
     trials add to those that are there. Measurements made under other conditions (target,
     processor, threads, versions) stay in the files and are not used.
 
@@ -117,9 +119,11 @@ def measure(
     tuning_trials : int
         Schedules to measure, for all kernels together; about 8 for each kernel are well spent. 0:
         schedules are chosen by rule alone, and tuning that was done before is not used.
-    work_dir : path
+    checkpoint : path
         Folder for the database and the journal; made if absent. It serves any number of spaces
-        and targets.
+        and targets: what it knows already is not measured again, what others need stays in it.
+    work_dir : path
+        Another name of `checkpoint`; one of them has to be given.
     threads : int
         Threads that a network runs on. With 1, time on this machine is CPU time of the thread.
     n_networks : int
@@ -156,10 +160,12 @@ def measure(
     space.require_network("measuring latency")
     tuning_trials = arguments.integer(tuning_trials, "tuning_trials", 0, _MAX_TRIALS)
     n_networks = arguments.integer(n_networks, "n_networks", MIN_NETWORKS)
-    seed = arguments.seed(seed)
     protocol = Protocol(passes=passes)
-    require_progress(progress)
-    files.make_folder(work_dir)  # before anything takes time
+    run = Run(seed=seed, progress=progress, checkpoint=_one_folder(checkpoint, work_dir))
+    if run.make_folder() is None:  # before anything takes time
+        raise InvalidTypeError(
+            "measure() needs checkpoint=, the folder where it keeps everything that it measures"
+        )
     with contextlib.closing(
         open_fleet(
             target,
@@ -171,14 +177,7 @@ def measure(
         )
     ) as fleet:
         return measure_table(
-            space,
-            fleet,
-            protocol,
-            work_dir=work_dir,
-            trials=tuning_trials,
-            n_networks=n_networks,
-            seed=seed,
-            progress=progress,
+            space, fleet, protocol, run, trials=tuning_trials, n_networks=n_networks
         )
 
 
@@ -191,6 +190,7 @@ def measure_networks(
     threads: int = 1,
     weights: Sequence[Sequence[Weights]] | None = None,
     table: CostTable | None = None,
+    checkpoint: files.StrPath | None = None,
     work_dir: files.StrPath | None = None,
     passes: int = 10,
     timeout_s: float = TIMEOUT_S,
@@ -208,9 +208,9 @@ def measure_networks(
         random by default, which does not change the latency.
     table : CostTable, optional
         Compile with the tiles that tuning chose for this table. Without it those in the database
-        of `work_dir` are taken.
-    work_dir : path, optional
-        Folder whose journal is reused and extended.
+        of `checkpoint` are taken.
+    checkpoint, work_dir : path, optional
+        Folder whose journal is reused and extended, by either name.
 
     The other parameters are those of `measure`.
 
@@ -225,9 +225,8 @@ def measure_networks(
     _check_network_weights(space, archs, weights)
     tiles = None if table is None else tuned_tiles(table)
     protocol = Protocol(passes=passes)
-    require_progress(progress)
-    if work_dir is not None:
-        files.make_folder(work_dir)
+    run = Run(progress=progress, checkpoint=_one_folder(checkpoint, work_dir))
+    run.make_folder()
     if len(archs) == 0:
         raise InvalidInputError("archs has no rows: there is nothing to measure")
     with contextlib.closing(
@@ -240,16 +239,7 @@ def measure_networks(
             max_devices=max_devices,
         )
     ) as fleet:
-        return measure_archs(
-            space,
-            archs,
-            fleet,
-            protocol,
-            weights=weights,
-            tiles=tiles,
-            work_dir=work_dir,
-            progress=progress,
-        )
+        return measure_archs(space, archs, fleet, protocol, run, weights=weights, tiles=tiles)
 
 
 def measure_network(
@@ -260,6 +250,7 @@ def measure_network(
     runner: str = "local",
     threads: int = 1,
     table: CostTable | None = None,
+    checkpoint: files.StrPath | None = None,
     work_dir: files.StrPath | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> float:
@@ -271,6 +262,7 @@ def measure_network(
         runner=runner,
         threads=threads,
         table=table,
+        checkpoint=checkpoint,
         work_dir=work_dir,
         progress=progress,
     )
@@ -463,6 +455,19 @@ def _beside(work: Callable[[], Loaded]) -> Loaded:
     for error in errors:
         raise error
     return results[0]
+
+
+def _one_folder(
+    checkpoint: files.StrPath | None, work_dir: files.StrPath | None
+) -> files.StrPath | None:
+    """Return the folder that was given by either of its names.
+
+    `checkpoint` is the word for what work goes on from everywhere. That folder is more as well: a
+    database that any number of spaces and targets share. So the name of old stays as good.
+    """
+    if checkpoint is not None and work_dir is not None:
+        raise InvalidTypeError("checkpoint and work_dir are two names of one folder; give one")
+    return work_dir if checkpoint is None else checkpoint
 
 
 def _one_row(arch: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from .. import arguments, costs, files
 from ..costs import CostTable
 from ..errors import InvalidInputError, MeasurementError
 from ..progress import ProgressCallback, duration
+from ..runs import Run
 from ..spaces import Archs, Block, SearchSpace
 from .correction import MIN_NETWORKS, fit_correction
 from .device import Device, DeviceClosedError, DeviceLostError, DeviceUnusableError, Loaded
@@ -115,19 +115,16 @@ class Measurer:
         self,
         fleet: Fleet,
         protocol: Protocol,
-        work_dir: files.StrPath | None,
+        run: Run,
         *,
         tiles: Mapping[str, Tile],
-        seed: int = 0,
-        progress: ProgressCallback,
     ) -> None:
         self._fleet = fleet
         self._device = fleet.devices[0]
         self._protocol = protocol
-        self._work_dir = None if work_dir is None else files.make_folder(work_dir)
+        self._run = run
+        self._folder = run.make_folder()
         self._tiles = tiles
-        self._seed = seed
-        self._progress = progress
         self.conditions = {**self._device.conditions, **protocol.conditions}
 
     def measure(self, items: Mapping[str, Item]) -> Measured:
@@ -138,7 +135,7 @@ class Measurer:
         MeasurementError
             Names the items that could not be measured, once all others are.
         """
-        path = None if self._work_dir is None else self._work_dir / JOURNAL_FILE
+        path = None if self._folder is None else self._folder / JOURNAL_FILE
         programs = {_CALL: Program((1, 1, 8), ())}
         programs |= {
             name: network_program(item.blocks).tiled(self._tiles) for name, item in items.items()
@@ -147,7 +144,7 @@ class Measurer:
         entries = {name: _entry(name, program) for name, program in programs.items()}
         with Journal(path, self.conditions) as journal:
             for notice in journal.notices:
-                self._progress(notice, 0, 0)
+                self._run.progress(notice, 0, 0)
             # What failed before is tried again: the cause may have been passing.
             journal.failures.clear()
             session = _Session(
@@ -157,13 +154,12 @@ class Measurer:
                 self._fleet,
                 journal,
                 self._protocol,
-                seed=self._seed,
-                progress=self._progress,
+                self._run,
             )
             wanted = len(programs) * self._protocol.passes
             reused = wanted - len(session.missing())
             if reused:
-                self._progress(f"reusing {reused} of {wanted} measurements", reused, wanted)
+                self._run.progress(f"reusing {reused} of {wanted} measurements", reused, wanted)
             session.run()
             self._check_complete(journal, entries)
             # Of everything in the journal, so that a table and networks measured later agree.
@@ -205,9 +201,7 @@ class _Session:
         fleet: Fleet,
         journal: Journal,
         protocol: Protocol,
-        *,
-        seed: int,
-        progress: ProgressCallback,
+        run: Run,
     ) -> None:
         self._items = items
         self._programs = programs
@@ -215,9 +209,8 @@ class _Session:
         self._fleet = fleet
         self._journal = journal
         self._protocol = protocol
-        self._seed = seed
-        self._progress = progress
-        self._parameters = RandomParameters(seed)
+        self._run = run
+        self._parameters = RandomParameters(run.seed)
         self._plans: dict[str, Plan] = {}
         self._groups: list[list[str]] = []
         self._failures: dict[str, str] = {}
@@ -257,17 +250,18 @@ class _Session:
         if not pending:
             return
         jobs = []
-        rng = np.random.default_rng(self._seed)
+        rng = np.random.default_rng(self._run.seed)
         for number in sorted({number for number, _ in pending}):
             # Another order in each pass: what runs before an item leaves its traces in the caches.
             names = sorted(name for n, name in pending if n == number)
             jobs += [(number, names[index]) for index in rng.permutation(len(names))]
         self._prepare({name for _, name in jobs})
-        run = self._fleet.run(
-            jobs, self._measure_one, devices=self._fleet.alone, progress=self._progress
+        progress = self._run.progress
+        measured = self._fleet.run(
+            jobs, self._measure_one, devices=self._fleet.alone, progress=progress
         )
-        pace = Pace(f"{description} {len({name for _, name in jobs})} items", self._progress)
-        with contextlib.closing(run) as results:
+        pace = Pace(f"{description} {len({name for _, name in jobs})} items", progress)
+        with contextlib.closing(measured) as results:
             for done, ((number, name), result) in enumerate(results):
                 if done == 0:
                     pace.begin(1)  # before it there was the compiler
@@ -276,7 +270,7 @@ class _Session:
                     self._journal.add_failure(self._entries[name], result.error)
                 elif result is not None:
                     self._journal.add_sample(self._entries[name], number, result)
-                self._progress(description, done + 1, len(jobs))
+                progress(description, done + 1, len(jobs))
 
     def _measure_one(self, slot: Slot, job: tuple[int, str]) -> Sample | Failed | None:
         """Time one item in one pass; None if it has failed in an earlier one."""
@@ -450,26 +444,25 @@ def _entry(name: str, program: Program) -> str:
 def tune(
     programs: Sequence[Program],
     fleet: Fleet,
+    run: Run,
     *,
     trials: int,
-    work_dir: files.StrPath | None,
-    progress: ProgressCallback,
 ) -> Tuned:
-    """Look up the tiles of all kernels in the database of `work_dir`, after up to `trials` trials.
+    """Look up the tiles of all kernels in the run's database, after up to `trials` trials.
 
     With 0 trials, what was tuned before is used and nothing is measured.
     """
     device = fleet.devices[0]
-    if work_dir is None or (trials == 0 and not (Path(work_dir) / DATABASE_FILE).exists()):
+    folder = run.make_folder()
+    if folder is None or (trials == 0 and not (folder / DATABASE_FILE).exists()):
         return Tuned()
     kernels = {step.kernel.name: step.kernel for p in programs for step in p.steps}
-    path = files.make_folder(work_dir) / DATABASE_FILE
-    with Journal(path, tuning_conditions(device.conditions)) as journal:
+    with Journal(folder / DATABASE_FILE, tuning_conditions(device.conditions)) as journal:
         for notice in journal.notices:
-            progress(notice, 0, 0)
+            run.progress(notice, 0, 0)
         tuner = Tuner(fleet, journal, kernels.values(), device.machine)
         if trials > 0:
-            tuner.tune(trials, progress)
+            tuner.tune(trials, run.progress)
         return tuner.tuned()
 
 
@@ -527,18 +520,16 @@ def measure_table(
     space: SearchSpace,
     fleet: Fleet,
     protocol: Protocol,
+    run: Run,
     *,
-    work_dir: files.StrPath,
     trials: int,
     n_networks: int,
-    seed: int,
-    progress: ProgressCallback,
 ) -> CostTable:
     """Measure blocks and networks of `space`; see `pnag_fast.latency.measure`."""
     # The sum of blocks is corrected by whole networks.
     n_networks = arguments.integer(n_networks, "n_networks", MIN_NETWORKS)
     blocks = space_blocks(space)
-    archs = choose_networks(space, n_networks, seed)
+    archs = choose_networks(space, n_networks, run.seed)
     if len(archs) < MIN_NETWORKS:
         raise InvalidInputError(
             f"space '{space.name}' has {len(archs)} networks, and correcting the sum of blocks "
@@ -552,12 +543,12 @@ def measure_table(
     programs = [network_program([block]) for block in blocks.values()]
     tuned = Tuned()
     if trials:
-        tuned = tune(programs, fleet, trials=trials, work_dir=work_dir, progress=progress)
-    measurer = Measurer(fleet, protocol, work_dir, tiles=tuned.tiles, seed=seed, progress=progress)
+        tuned = tune(programs, fleet, run, trials=trials)
+    measurer = Measurer(fleet, protocol, run, tiles=tuned.tiles)
     measured = measurer.measure(items)
     device = fleet.devices[0]
     if fleet.shares.total:
-        progress(f"time of the devices: {fleet.shares}", 0, 0)
+        run.progress(f"time of the devices: {fleet.shares}", 0, 0)
     summaries = measured.items
     call_ms = summaries[_CALL].ms
     block_ms = _block_times(blocks, summaries, call_ms)
@@ -656,15 +647,14 @@ def measure_archs(
     archs: Archs,
     fleet: Fleet,
     protocol: Protocol,
+    run: Run,
     *,
     weights: Sequence[Sequence[Weights]] | None,
     tiles: Mapping[str, Tile] | None,
-    work_dir: files.StrPath | None,
-    progress: ProgressCallback,
 ) -> NetworkTimes:
     """Measure whole networks; see `pnag_fast.latency.measure_networks`.
 
-    Without `tiles`, those of the tuning database in `work_dir` are taken.
+    Without `tiles`, those of the run's tuning database are taken.
     """
     space.require_network("measuring whole networks")
     items: dict[str, Item] = {}
@@ -676,8 +666,8 @@ def measure_archs(
         items[keys[-1]] = Item(layers, None if weights is None else tuple(weights[index]))
     if tiles is None:
         programs = [network_program(item.blocks) for item in items.values()]
-        tiles = tune(programs, fleet, trials=0, work_dir=work_dir, progress=progress).tiles
-    measurer = Measurer(fleet, protocol, work_dir, tiles=tiles, progress=progress)
+        tiles = tune(programs, fleet, run, trials=0).tiles
+    measurer = Measurer(fleet, protocol, run, tiles=tiles)
     measured = measurer.measure(items)
     times = [measured.items[key].ms for key in keys]
     return NetworkTimes(np.array(times, dtype=np.float64), measured.reference_ms)

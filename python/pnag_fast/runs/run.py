@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .. import arguments, disk, files
+from ..errors import InvalidTypeError
 from ..progress import ProgressCallback, ignore_progress, require_progress
 from ..threads import resolve_threads
 from .checkpoint import Checkpoint
@@ -47,6 +49,12 @@ class Run:
         require_progress(self.progress)
         if self.checkpoint is not None and not isinstance(self.checkpoint, Checkpoint):
             disk.require_path(self.checkpoint)
+
+    def make_folder(self) -> Path | None:
+        """Return `checkpoint`, made if absent, as the folder of a work that keeps several files."""
+        if isinstance(self.checkpoint, Checkpoint):
+            raise InvalidTypeError("checkpoint should be a folder, found an open Checkpoint")
+        return None if self.checkpoint is None else files.make_folder(self.checkpoint)
 
     def open(self, identity: Callable[[], Mapping[str, Any]]) -> Checkpoint:
         """Return the checkpoint of a work.
