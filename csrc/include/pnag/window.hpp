@@ -76,8 +76,8 @@ class WindowSampler {
                 const Execution& execution) const;
 
   private:
-    struct Tables;
-    std::unique_ptr<Tables> tables_;
+    struct State;
+    std::unique_ptr<State> state_;
 };
 
 }  // namespace pnag
