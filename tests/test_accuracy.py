@@ -568,7 +568,6 @@ def measured_cells(cell, n=300):
 
 
 def test_cells_become_a_table(cell, tmp_path):
-    pytest.importorskip("sklearn")
     archs, top1 = measured_cells(cell)
     model = pf.accuracy.fit(cell, archs, top1, seed=3)
     assert isinstance(model, pf.accuracy.TableModel)
@@ -582,7 +581,8 @@ def test_cells_become_a_table(cell, tmp_path):
     assert (std[new] > 0).all()
     again = pf.accuracy.fit(cell, archs, top1, seed=3)
     np.testing.assert_array_equal(again.predict(every), mean)
-    assert (pf.accuracy.fit(cell, archs, top1, seed=4).predict(every) != mean).any()
+    # Other folds say something else of the same process.
+    assert pf.accuracy.fit(cell, archs, top1, seed=4).report != model.report
 
     cautious = model.cautious(2)
     np.testing.assert_allclose(cautious.predict(every), (mean - 2 * std).clip(0, 1))
@@ -626,7 +626,6 @@ def test_bad_accuracies_of_cells_are_refused(cell, rows, change, message):
 
 @pytest.mark.shared_data
 def test_cells_are_predicted_better_than_by_their_codes(shared_data, read_csv):
-    pytest.importorskip("sklearn")
     path = shared_data / "nasbench201" / "accuracy_12_epochs.csv"
     table = pf.accuracy.load_nasbench201(path, "cifar10-test")
     archs = table.space.sample(1250, seed=0)
@@ -710,7 +709,6 @@ def test_an_absent_layer_is_a_code(tiny, tiny_samples):
 
 
 def test_cells_with_an_operation_that_was_never_measured_are_refused(cell):
-    pytest.importorskip("sklearn")
     archs, top1 = measured_cells(cell)
     known = archs[:, 2] != 5
     model = pf.accuracy.fit(cell, archs[known], top1[known])
@@ -780,7 +778,6 @@ def test_repeats_do_not_leak_into_what_is_held_out(tiny, tiny_model, jitter):
 
 def test_cells_that_compute_the_same_are_held_out_together(cell):
     """Dead edges differ; accuracies are noise of the effective cell."""
-    pytest.importorskip("sklearn")
     from pnag_fast.spaces.nasbench201 import effective_cells
 
     every = cell.enumerate()
@@ -1188,7 +1185,6 @@ def test_damaged_models_with_a_fitting_digest_are_refused(
             compofa, again, 0.7 + 0.005 * np.random.default_rng(0).random(486)
         )
     else:
-        pytest.importorskip("sklearn")
         model, archs = pf.accuracy.fit(cell, *measured_cells(cell)), cell.sample(20, seed=1)
     tensors, body = model.to_tensors()
     path = tmp_path / "model.safetensors"

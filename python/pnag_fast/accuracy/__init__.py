@@ -10,6 +10,7 @@ searches a lower bound, `confirm` judges a finished front by another model.
 from __future__ import annotations
 
 from .. import files
+from ..agreement import kendall
 from ..objective import TOP1, Objective
 from ..spaces import SearchSpace
 from .calibration import CalibratedModel, calibrate
@@ -21,7 +22,7 @@ from .model import MODEL_FORMAT, MODEL_VERSION, AccuracyModel
 from .network import NetworkModel, load_once_for_all
 from .oracle import Oracle, oracle
 from .table import TableModel, table
-from .validation import Confirmation, confirm, cross_validate, kendall
+from .validation import Confirmation, confirm, cross_validate
 
 __all__ = [
     "MINIMUM_ROWS",

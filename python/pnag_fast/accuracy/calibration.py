@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import arguments, files
+from ..agreement import absolute as agreement
 from ..errors import FileFormatError, InvalidTypeError
 from ..spaces import Archs, SearchSpace
 from ..threads import one_thread
@@ -18,7 +19,6 @@ from .codes import feature_offsets, one_hot
 from .distance import distance_term, reach_term, widened_by_unseen
 from .measured import Measured
 from .model import AccuracyModel, Tensors, tensor
-from .validation import agreement
 
 # Ridge penalties of the codes' terms, for a target of unit variance; with the last there are none.
 _PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, np.inf)

@@ -1,38 +1,33 @@
-"""Fitting an accuracy model to measured architectures; needs torch, for cells scikit-learn."""
+"""Fitting an accuracy model to measured architectures; needs torch, but for cells."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import arguments
-from ..errors import InvalidInputError, MissingDependencyError
+from ..agreement import absolute as agreement
+from ..errors import InvalidInputError
 from ..optional_torch import require_torch
 from ..progress import ProgressCallback, ignore_progress
 from ..spaces import Archs, SearchSpace
 from ..threads import one_thread
 from ..typing import BoolArray, Float32Array, FloatArray, IntArray
+from .cells import fit_cells
 from .codes import one_hot
 from .distance import distance_term, reach_term
 from .measured import Measured
 from .model import AccuracyModel
 from .network import LINKS, Link, NetworkModel, from_link, to_link
-from .table import TableModel, arranged
-from .validation import agreement, kendall
 
 if TYPE_CHECKING:
     import torch
 
 # Ridge penalties to choose from, for a target of unit variance.
 _PENALTIES = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-
-# Trees of an ensemble over cells.
-_TREES = 100
 
 
 def fit(
@@ -55,8 +50,9 @@ def fit(
     better: near 1 accuracy saturates.
 
     Cells (``nasbench201``) are not sums of their codes: an edge may be dead, and what it adds
-    depends on its paths. There an ensemble of trees learns from `SearchSpace.features`, and the
-    model is a table of all cells: measured ones keep what was measured, the others are predicted.
+    depends on its paths. There a Gaussian process learns from `SearchSpace.features` which of them
+    matter, and the model is a table of all cells: measured ones keep what was measured, the others
+    are predicted.
 
     Parameters
     ----------
@@ -68,7 +64,7 @@ def fit(
     top1 : array of float, shape (n,)
         Measured accuracy as a fraction.
     seed : int
-        Splits and initial weights, or the trees.
+        Splits and initial weights.
     members : int
         Folds, and members of the ensemble.
     hidden, epochs : int
@@ -96,7 +92,7 @@ def fit(
     measured.require(members)
     with one_thread():
         if space.features is not None:
-            return _fit_cells(measured, space.features, seed, members, progress)
+            return fit_cells(measured, space.features, seed, members, progress)
         return _fit_codes(measured, seed, members, hidden, epochs, progress)
 
 
@@ -161,94 +157,6 @@ def _fit_codes(
         weights=((scale * weights).astype(np.float32),),
         link=link,
     )
-
-
-def _fit_cells(
-    measured: Measured,
-    features_of: Callable[[Archs], Float32Array],
-    seed: int,
-    folds: int,
-    progress: ProgressCallback,
-) -> TableModel:
-    """Tabulate extremely randomised trees (Geurts et al., 2006) over every cell of a small space.
-
-    A measured cell is what was measured, as in any table. The std of the others is the disagreement
-    of the trees, scaled to the errors on held-out rows: poor cells vary tens of points, good ones
-    less. Cells that compute the same are held out together.
-    """
-    space, top1 = measured.space, measured.top1
-    every = space.enumerate()
-    known, all_features = features_of(measured.archs), features_of(every)
-    fold = measured.folds(folds, seed)
-    steps = folds * len(LINKS) + 1
-    held_out: dict[Link, tuple[FloatArray, FloatArray]] = {}
-    weight = np.ones(len(top1))
-    for link in LINKS:
-        guess, apart = np.empty(len(top1)), np.empty(len(top1))
-        for k in range(folds):
-            progress("fitting the accuracy model", len(held_out) * folds + k, steps)
-            out = fold == k
-            guess[out], apart[out] = _trees(
-                known[~out], top1[~out], weight[~out], known[out], link, seed
-            )
-        held_out[link] = guess, apart
-        # From the first link on it is known what is noise and what the trees cannot express.
-        weight = measured.weights(float(np.sqrt(np.mean((guess - top1) ** 2))))
-    link = max(LINKS, key=lambda choice: kendall(held_out[choice][0], top1))
-    guess, apart = held_out[link]
-    noise = float(np.sqrt(np.mean((guess - top1) ** 2)))
-    # Trees may agree and be wrong.
-    least = max(0.1 * noise, 1e-9)
-    scale = float(np.sqrt(np.mean(((guess - top1) / np.maximum(apart, least)) ** 2)))
-    predicted, apart = _trees(known, top1, weight, all_features, link, seed)
-    fields = arranged(space, every, predicted, scale * np.maximum(apart, least))
-    model = TableModel(
-        space=space,
-        source=f"fitted on {len(top1)} measured architectures, which are looked up",
-        noise=noise,
-        seen=measured.codes,
-        **fields,
-    )
-    index = model.index(measured.archs)
-    fields["cells"][index] = top1
-    fields["deviations"][index] = (measured.noise or 0.0) / np.sqrt(measured.count)
-    progress("fitting the accuracy model", steps, steps)
-    found = agreement(guess, top1)
-    return dataclasses.replace(
-        model,
-        report={
-            **measured.facts(),
-            **found,
-            "link": link,
-            "trees": _TREES,
-            "warnings": measured.doubts(found["kendall"], noise) + measured.unseen(),
-        },
-    )
-
-
-def _trees(
-    features: Float32Array,
-    top1: FloatArray,
-    weight: FloatArray,
-    others: Float32Array,
-    link: Link,
-    seed: int,
-) -> tuple[FloatArray, FloatArray]:
-    """Fit an ensemble; return its prediction of other rows and the std of its trees."""
-    try:
-        from sklearn.ensemble import ExtraTreesRegressor
-    except ImportError as error:
-        raise MissingDependencyError(
-            "sklearn", "train", "fitting an accuracy model of cells"
-        ) from error
-    forest = ExtraTreesRegressor(n_estimators=_TREES, random_state=seed % 2**32, n_jobs=1)
-    forest.fit(features, to_link(top1, link), sample_weight=weight)
-    mean, squared = np.zeros((2, len(others)))
-    for tree in forest.estimators_:
-        guess = from_link(tree.predict(others), link)
-        mean += guess / _TREES
-        squared += guess**2 / _TREES
-    return mean.clip(0, 1), np.sqrt(np.maximum(squared - mean**2, 0))
 
 
 def _choose(features: Float32Array, top1: FloatArray, fold: IntArray) -> tuple[Link, float, float]:

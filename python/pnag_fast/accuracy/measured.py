@@ -18,7 +18,7 @@ from ..errors import InvalidInputError
 from ..spaces import Archs, SearchSpace
 from ..spaces.space import require_space
 from ..typing import BoolArray, FloatArray, Int64Array, IntArray
-from .codes import codes_in, codes_reached, describe_code, equal_rows
+from .codes import codes_in, codes_reached, describe_code, equal_rows, feature_keys
 
 # Below this a held-out fold holds a handful of rows and says nothing.
 MINIMUM_ROWS = 20
@@ -269,9 +269,8 @@ def _same_networks(space: SearchSpace, archs: Archs) -> Int64Array:
     if space.features is None or len(archs) == 0:
         return np.arange(len(archs), dtype=np.int64)
     # Cells may be written differently and compute the same: their features are equal.
-    _, first, same = np.unique(
-        space.features(archs), axis=0, return_index=True, return_inverse=True
-    )
+    keys = feature_keys(space.features(archs))
+    _, first, same = np.unique(keys, return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
     return np.asarray(rank[same.reshape(-1)])

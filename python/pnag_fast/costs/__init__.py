@@ -7,8 +7,10 @@ entries per resolution, since no cost of a network is additive over its layers a
 
 from __future__ import annotations
 
+from ..agreement import relative as agreement
+from ..agreement import spearman
 from .counts import from_blocks, macs, parameters
-from .fitting import agreement, fit, spearman
+from .fitting import fit
 from .once_for_all import from_ofa_yaml
 from .table import CostStack, CostTable, stack
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import arguments
+from ..agreement import relative as agreement
 from ..errors import InvalidInputError
 from ..spaces import Archs, SearchSpace, hull
 from ..threads import one_thread
@@ -473,33 +474,6 @@ def _fit_provenance(
     if warnings:
         provenance["warnings"] = warnings
     return provenance
-
-
-def agreement(predicted: FloatArray, measured: FloatArray) -> dict[str, float]:
-    """R², Spearman's rank correlation, and the mean and worst relative error of a prediction."""
-    residual = predicted - measured
-    spread = float(np.sum((measured - measured.mean()) ** 2))
-    relative = np.abs(residual) / measured
-    return {
-        "r2": 1.0 - float(np.sum(residual**2)) / spread if spread > 0 else 0.0,
-        "spearman": spearman(predicted, measured),
-        "mean_error": float(relative.mean()),
-        "worst_error": float(relative.max()),
-    }
-
-
-def spearman(a: FloatArray, b: FloatArray) -> float:
-    """Spearman's rank correlation, with mid-ranks for ties; 0 where one side is constant."""
-    ranks_a, ranks_b = _mid_ranks(a), _mid_ranks(b)
-    scale = float(np.sqrt((ranks_a @ ranks_a) * (ranks_b @ ranks_b)))
-    return float(ranks_a @ ranks_b) / scale if scale > 0 else 0.0
-
-
-def _mid_ranks(values: FloatArray) -> FloatArray:
-    """Ranks around zero; equal values share the mean of theirs."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return np.asarray(ranks - ranks.mean(), dtype=np.float64)
 
 
 def _indicators(space: SearchSpace, archs: Archs) -> FloatArray:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from .. import arguments
-from ..costs.fitting import LEAST_R2, agreement
+from ..agreement import relative as agreement
+from ..costs.fitting import LEAST_R2
 from ..errors import InvalidInputError, MeasurementError
 from ..typing import FloatArray
 
