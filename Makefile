@@ -4,6 +4,8 @@
 #   OUT=somewhere make quickstart   another output folder
 #   FUZZ_SECONDS=300 make fuzz      longer than 30 seconds a target
 #
+# `make core` builds the C++ core into the checkout: CONTRIBUTING.md says how to work without installing.
+#
 # pip's own variables work as always; for example PIP_EXTRA_INDEX_URL picks a CPU build of torch.
 
 OUT ?= quickstart
@@ -25,7 +27,7 @@ BASE := $(shell $(PYTHON) -c 'import sys; print(getattr(sys, "_base_executable",
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt README.md LICENSE \
-	$(shell find csrc python -type f ! -name '*.pyc' 2>/dev/null)
+	$(shell find csrc python -type f ! -name '*.pyc' ! -name '*.so' 2>/dev/null)
 CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
 
 # Continuous integration sets CI; there a compiler warning is an error.
@@ -34,7 +36,7 @@ BUILD_FLAGS := $(if $(CI),--config-settings=cmake.define.PNAG_WERROR=ON)
 # cmake looks for ninja on the PATH.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: quickstart test bench lint format sanitize fuzz mutants aarch64 nightly clean
+.PHONY: quickstart test core bench lint format sanitize fuzz mutants aarch64 nightly clean
 .DELETE_ON_ERROR:
 
 quickstart: $(VENV)/.run-$(VERSION)
@@ -46,6 +48,14 @@ test: $(VENV)/.dev-$(VERSION)
 	$(BIN)/ctest --preset ci -j $(JOBS) --output-on-failure
 	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile --benchmark-disable \
 		tests --pyargs pnag_fast
+
+# Installs nothing, so that it takes seconds after an edit; the tools are those of `make test`.
+core:
+	@test -x $(BIN)/pybind11-config || { echo "There are no tools in $(VENV): run 'make test' once." \
+	>&2; exit 1; }
+	$(BIN)/cmake --preset dev -DPython_EXECUTABLE=$(abspath $(BIN)/python) \
+		-Dpybind11_DIR=$$($(BIN)/pybind11-config --cmakedir) >/dev/null
+	$(BIN)/cmake --build --preset dev -j $(JOBS)
 
 bench: $(VENV)/.dev-$(VERSION)
 	$(BIN)/python -m pytest bench --benchmark-only

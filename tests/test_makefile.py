@@ -56,10 +56,10 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def make(folder, *arguments):
+def make(folder, *arguments, target="quickstart"):
     variables = {k: v for k, v in os.environ.items() if k not in ("PYTHON", "MAKEFLAGS", "OUT")}
     done = subprocess.run(
-        ["make", "quickstart", "CXX=true", *arguments],
+        ["make", target, "CXX=true", *arguments],
         cwd=folder,
         env=variables,
         capture_output=True,
@@ -108,3 +108,10 @@ def test_an_environment_of_another_python_is_made_anew(checkout):
     assert code == 0, err
     assert "venv by (3, 13, 0)" in out
     assert "pip of (3, 13, 0)" in out
+
+
+def test_the_core_is_built_with_the_tools_of_the_tests(checkout):
+    code, _, err = make(checkout, target="core")
+    assert code != 0
+    assert "run 'make test' once" in err
+    assert not (checkout / ".venv").exists()
