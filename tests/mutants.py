@@ -66,7 +66,10 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/generator/test_generator.py",
         "tests/generator",
     ),
-    "python/pnag_fast/generator/pnag.py": ("tests/generator/test_pnag.py", "tests/generator"),
+    "python/pnag_fast/generator/methods/pnag.py": (
+        "tests/generator/methods/test_pnag.py",
+        "tests/generator",
+    ),
     "python/pnag_fast/latency/journal.py": ("tests/latency/test_journal.py",),
     "python/pnag_fast/pareto.py": ("tests/test_pareto.py",),
     "python/pnag_fast/runs": ("tests/runs",),

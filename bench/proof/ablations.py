@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 
 import pnag_fast as pf
-from pnag_fast.generator import BudgetScale, PnagSettings, Policy
-from pnag_fast.generator.pnag import (
+from pnag_fast.generator import BudgetScale, LstmPolicy, PnagSettings
+from pnag_fast.generator.methods.pnag import (
     Reward,
     Samples,
     evaluator_reward,
@@ -16,8 +16,7 @@ from pnag_fast.generator.pnag import (
     train_evaluator,
     train_policy,
 )
-from pnag_fast.progress import ignore_progress
-from pnag_fast.runs import Checkpoint
+from pnag_fast.runs import Run
 from pnag_fast.typing import FloatArray
 
 from . import problems
@@ -72,21 +71,18 @@ def reward_of(
         ]
     )
     samples = Samples(archs, problem.model.predict(archs), stack(archs))
-    evaluator, _ = train_evaluator(
-        samples, scale, problem.space, chosen, seed, Checkpoint(None, {}), ignore_progress
-    )
+    evaluator, _ = train_evaluator(samples, scale, problem.space, chosen, Run(seed))
     return evaluator_reward(evaluator, problem.space), len(archs)
 
 
 def train(
     problem: Problem, chosen: PnagSettings, scale: BudgetScale, reward: Reward, seed: int
-) -> Policy:
-    nothing = Checkpoint(None, {})
-    return train_policy(reward, scale, problem.space, chosen, seed, nothing, ignore_progress)[0]
+) -> LstmPolicy:
+    return train_policy(reward, scale, problem.space, chosen, Run(seed))[0]
 
 
 def judge(
-    problem: Problem, policies: list[Policy], budgets: FloatArray, best: FloatArray, seed: int
+    problem: Problem, policies: list[LstmPolicy], budgets: FloatArray, best: FloatArray, seed: int
 ) -> Result:
     """Best of some samples within each budget, by the exact table; nothing but the policy helps.
 

@@ -20,30 +20,20 @@ from ..memory import require_memory
 from ..progress import ProgressCallback, ignore_progress
 from ..search import Front
 from ..spaces import Archs, SearchSpace, from_definition
-from ..spaces.decisions import Decisions
 from ..strict_json import shorten
 from ..threads import one_thread
 from ..typing import FloatArray
-from .independent import IndependentPolicy
-from .policy import BudgetScale, Policy
+from .policies import BudgetPolicy
 
 GENERATOR_FORMAT = "pnag-generator"
 # 2 names the kind of policy; version 1 knew only the LSTM.
 GENERATOR_VERSION = 2
 
-# Fields of the header, and arrays; of the policy and the model their own readers know.
-_KEYS = (
-    "space",
-    "tables",
-    "model",
-    "policy",
-    "n_budgets",
-    "interpolate",
-    "archive",
-    "record",
-)
-_TENSORS = ("archive.archs", "archive.top1", "scale.low", "scale.high")
-_PREFIXES = ("policy.", "model.")
+# Fields of the header, and arrays; those of the policy are what it would write itself, those of
+# the model its reader knows.
+_KEYS = ("space", "tables", "model", "archive", "record")
+_TENSORS = ("archive.archs", "archive.top1")
+_POLICY, _MODEL = "policy.", "model."
 
 # Candidates held at once, with a few hundred logits each.
 _CANDIDATES = 50_000
@@ -116,7 +106,7 @@ class Generator:
 
     Attributes
     ----------
-    policy : IndependentPolicy or Policy
+    policy : BudgetPolicy
     model : AccuracyModel
     tables : tuple of CostTable
     archive : Front
@@ -124,7 +114,7 @@ class Generator:
         How it was trained; JSON.
     """
 
-    policy: IndependentPolicy | Policy
+    policy: BudgetPolicy
     model: AccuracyModel
     tables: tuple[CostTable, ...]
     archive: Front
@@ -171,8 +161,8 @@ class Generator:
             Upper bounds in the units of the tables; a scalar or ``(b,)`` with one table only. Any
             bound above the dearest architecture leaves its cost open, as ``inf`` does.
         n_candidates : int, optional
-            Architectures that the policy proposes for each budget. Default: 5 where the policy
-            imitates a front, 32 where it is PNAG's.
+            Architectures that the policy proposes for each budget. Default: what the policy asks
+            for itself, 5 where it imitates a front, 32 where it is PNAG's.
         neighbour_steps : int
             Times the best candidate may move to a better architecture one decision away; each
             step predicts a few hundred architectures a budget.
@@ -412,8 +402,8 @@ class Generator:
 
     def save(self, path: files.StrPath) -> None:
         """Write everything into one safetensors file with a JSON header, atomically."""
-        model_tensors, model_body = self.model.to_tensors("model.")
-        policy_tensors, policy_body = self.policy.to_tensors("policy.")
+        model_tensors, model_body = self.model.to_tensors(_MODEL)
+        policy_tensors, policy_body = self.policy.to_tensors(_POLICY)
         tensors: dict[str, npt.NDArray[Any]] = {
             **model_tensors,
             **policy_tensors,
@@ -443,10 +433,6 @@ class Generator:
             If the file is truncated, foreign, inconsistent, or from a newer version.
         """
         tensors, body = files.read_safetensors(path, GENERATOR_FORMAT, GENERATOR_VERSION)
-        files.check_keys(body, _KEYS, path)
-        extra = [n for n in tensors if n not in _TENSORS and not n.startswith(_PREFIXES)]
-        if extra:
-            raise FileFormatError(f"'{path}' has the extra tensor {shorten(extra[0])}")
         space = from_definition(files.require(body, "space", dict, path), f"'{path}'")
         listed = files.require_each(body, "tables", dict, path)
         if not listed:
@@ -454,39 +440,21 @@ class Generator:
         try:
             tables = tuple(CostTable.from_json(entry, path).for_space(space) for entry in listed)
             model = AccuracyModel.from_tensors(
-                tensors, files.require(body, "model", dict, path), path, "model."
+                tensors, files.require(body, "model", dict, path), path, _MODEL
             ).for_space(space)
             archive = _load_archive(space, tables, model, tensors, body, path)
         except FileFormatError:
             raise
         except InvalidInputError as error:
             raise FileFormatError(f"'{path}' is inconsistent: {error}") from error
-        policy = _load_policy(space, len(tables), tensors, body, path)
+        policy = BudgetPolicy.from_tensors(space, len(tables), tensors, body, path, _POLICY)
+        policy_tensors, policy_body = policy.to_tensors(_POLICY)
+        files.check_keys(body, (*_KEYS, *policy_body), path)
+        known = {*_TENSORS, *policy_tensors}
+        extra = [name for name in tensors if name not in known and not name.startswith(_MODEL)]
+        if extra:
+            raise FileFormatError(f"'{path}' has the extra tensor {shorten(extra[0])}")
         return cls(policy, model, tables, archive, files.require(body, "record", dict, path))
-
-
-def _load_policy(
-    space: SearchSpace,
-    n_tables: int,
-    tensors: Mapping[str, npt.NDArray[Any]],
-    body: Mapping[str, Any],
-    path: files.StrPath,
-) -> IndependentPolicy | Policy:
-    kind = files.require({"policy": Policy.kind, **body}, "policy", str, path)
-    if kind == IndependentPolicy.kind:
-        return IndependentPolicy.from_tensors(space, n_tables, tensors, "policy.", path)
-    if kind != Policy.kind:
-        raise FileFormatError(f"'{path}' has a policy of unknown kind {shorten(kind)}")
-    n_budgets = files.integer(
-        body.get("n_budgets"), f"'{path}': field 'n_budgets'", low=1, high=100_000
-    )
-    scale = BudgetScale(
-        _bounds(tensors, "scale.low", n_tables, path),
-        _bounds(tensors, "scale.high", n_tables, path),
-        n_budgets,
-        files.require({"interpolate": True, **body}, "interpolate", bool, path),
-    )
-    return Policy.from_tensors(Decisions(space), scale, tensors, "policy.", path)
 
 
 def _unique(archs: Archs) -> tuple[Archs, npt.NDArray[np.intp]]:
@@ -542,12 +510,3 @@ def _load_archive(
         ),
         seconds=files.number(about.get("seconds"), f"'{path}': field 'archive.seconds'", low=0),
     )
-
-
-def _bounds(
-    tensors: Mapping[str, npt.NDArray[Any]], name: str, length: int, path: files.StrPath
-) -> FloatArray:
-    array = tensors.get(name)
-    if array is None or array.shape != (length,) or not np.isfinite(array).all():
-        raise FileFormatError(f"'{path}': '{name}' should be {length} finite numbers")
-    return np.asarray(array, dtype=np.float64)

@@ -1,17 +1,28 @@
 from __future__ import annotations
 
+import functools
 import json
 
 import numpy as np
+import pytest
 
 import pnag_fast as pf
+from pnag_fast.generator import ExpertSettings
 
 
-def test_train_from_tables(run, tmp_path, tiny, tiny_samples, tiny_table, monkeypatch):
-    import pnag_fast.generator as generator
+@pytest.fixture
+def quick(monkeypatch):
+    """Make training short by its defaults: the command takes no settings."""
 
-    quick = generator.ExpertSettings(evaluations=2000, steps=20)
-    monkeypatch.setitem(generator.METHODS, "expert", quick)
+    def shorten(**settings):
+        shorter = functools.partialmethod(ExpertSettings.__init__, **settings)
+        monkeypatch.setattr(ExpertSettings, "__init__", shorter)
+
+    return shorten
+
+
+def test_train_from_tables(run, tmp_path, tiny, tiny_samples, tiny_table, quick):
+    quick(evaluations=2000, steps=20)
     pf.accuracy.save_table(tmp_path / "accuracy.csv", tiny, *tiny_samples)
     tiny_table.save(tmp_path / "cost.json")
     code, out, err = run(
@@ -51,13 +62,11 @@ def test_a_cost_table_of_another_space_is_refused(run, tmp_path, tiny, tiny_samp
     assert not (tmp_path / "generator.safetensors").exists()
 
 
-def test_interrupted_training_of_a_generator_goes_on(run, interrupting, files, monkeypatch):
-    import pnag_fast.generator as generator
+def test_interrupted_training_of_a_generator_goes_on(run, interrupting, files, monkeypatch, quick):
     from pnag_fast.runs import Checkpoint
 
     monkeypatch.chdir(files)
-    quick = generator.ExpertSettings(evaluations=2000, steps=40)
-    monkeypatch.setitem(generator.METHODS, "expert", quick)
+    quick(evaluations=2000, steps=40)
     monkeypatch.setitem(Checkpoint.__init__.__kwdefaults__, "write_every_s", 0.0)
     fits = []
     fit = pf.accuracy.fit
@@ -80,12 +89,9 @@ def test_interrupted_training_of_a_generator_goes_on(run, interrupting, files, m
     np.testing.assert_array_equal(whole.archs, out.archs)
 
 
-def test_training_prints_what_can_be_reached(run, files, monkeypatch):
-    import pnag_fast.generator as generator
-
+def test_training_prints_what_can_be_reached(run, files, monkeypatch, quick):
     monkeypatch.chdir(files)
-    quick = generator.ExpertSettings(evaluations=1000, steps=5)
-    monkeypatch.setitem(generator.METHODS, "expert", quick)
+    quick(evaluations=1000, steps=5)
     code, text, err = run(
         "train", "--accuracy", "model.safetensors", "--cost", "cost.json", "--out", "g",
         "--cautious", "1",

@@ -11,7 +11,7 @@ import pytest
 import pnag_fast as pf
 from pnag_fast.errors import FileFormatError, InvalidInputError
 from pnag_fast.generator import ExpertSettings, PnagSettings
-from pnag_fast.generator.expert import draw_budgets
+from pnag_fast.generator.methods.expert import draw_budgets
 from pnag_fast.search import Front
 
 pytest.importorskip("torch")

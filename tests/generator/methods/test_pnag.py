@@ -8,7 +8,7 @@ import pytest
 import pnag_fast as pf
 from pnag_fast.errors import InvalidInputError
 from pnag_fast.generator import BudgetScale, PnagSettings, dominance
-from pnag_fast.generator.pnag import PRESETS, multi_objective_reward, sample_budgets
+from pnag_fast.generator.methods.pnag import multi_objective_reward, sample_budgets
 from pnag_fast.runs import Checkpoint
 from pnag_fast.spaces.decisions import Decisions
 
@@ -41,7 +41,7 @@ def test_interpolated_budgets():
 
 def test_numpy_and_torch_run_the_same_policy(tiny):
     torch = pytest.importorskip("torch")
-    from pnag_fast.generator.pnag import _PolicyNetwork
+    from pnag_fast.generator.methods.pnag import _PolicyNetwork
 
     scale = BudgetScale(np.array([1.0]), np.array([2.0]), 5)
     network = _PolicyNetwork(torch, Decisions(tiny), scale, 16, seed=3)
@@ -68,7 +68,7 @@ def test_numpy_and_torch_run_the_same_policy(tiny):
 
 def test_log_probabilities_of_absent_layers_do_not_count(tiny):
     torch = pytest.importorskip("torch")
-    from pnag_fast.generator.pnag import _PolicyNetwork
+    from pnag_fast.generator.methods.pnag import _PolicyNetwork
 
     scale = BudgetScale(np.array([1.0]), np.array([2.0]), 2)
     decisions = Decisions(tiny)
@@ -114,8 +114,8 @@ QUICK = PnagSettings(n_architectures=300, evaluator_steps=30, evaluator_batch=32
 
 
 def test_presets(tiny, tiny_model, tiny_table):
-    assert PRESETS["pnag"] == PnagSettings()
-    nag = PRESETS["nag"]
+    assert PnagSettings.presets["pnag"] == PnagSettings()
+    nag = PnagSettings.presets["nag"]
     assert (nag.n_budgets, nag.interpolate, nag.ranking_loss) == (5, False, "logistic")
     with pytest.raises(InvalidInputError, match="preset should be .* 'pnga'"):
         pf.train_generator(tiny, tiny_model, [tiny_table], method="pnag", preset="pnga")
@@ -215,7 +215,7 @@ def test_training_killed_at_any_moment_ends_the_same(
         pass
 
     # A state is written at every step.
-    monkeypatch.setattr(Checkpoint.__init__, "__kwdefaults__", {"write_every_s": 0.0})
+    monkeypatch.setitem(Checkpoint.__init__.__kwdefaults__, "write_every_s", 0.0)
     path = tmp_path / "training.safetensors"
     for phase, at in (("evaluator", 17), ("evaluator", 29), ("policy", 5)):
 

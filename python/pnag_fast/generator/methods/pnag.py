@@ -24,24 +24,25 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from .. import arguments
-from ..accuracy import AccuracyModel, one_hot
-from ..costs import CostStack
-from ..errors import InvalidInputError, TrainingError
-from ..optional_torch import require_torch
-from ..progress import ProgressCallback
-from ..runs.checkpoint import Checkpoint, State, optimiser_arrays, restore_optimiser
-from ..search import Front, extremes
-from ..spaces import Archs, SearchSpace
-from ..spaces.decisions import Decisions
-from ..typing import FloatArray
-from .generator import Generator
-from .policy import BudgetScale, Policy
+from ... import arguments
+from ...accuracy import AccuracyModel, one_hot
+from ...costs import CostStack
+from ...errors import InvalidInputError, TrainingError
+from ...optional_torch import require_torch
+from ...runs import Run
+from ...runs.checkpoint import State, optimiser_arrays, restore_optimiser
+from ...search import Front, Problem, extremes
+from ...spaces import Archs, SearchSpace
+from ...spaces.decisions import Decisions
+from ...typing import FloatArray
+from ..generator import Generator
+from ..policies.lstm import BudgetScale, LstmPolicy, unroll
+from .method import GeneratorMethod, Trained, model_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,15 +51,20 @@ RewardName = Literal["dominance", "dominance-without-accuracy", "mnasnet", "tuna
 _REWARDS = ("dominance", "dominance-without-accuracy", "mnasnet", "tunas")
 _LOSSES = ("hinge", "logistic")
 
+# After training the generator is asked for this many budgets over its range, and each answer may
+# move this often to a better neighbour.
+_ARCHIVE_BUDGETS = 64
+_ARCHIVE_STEPS = 10
+
 # Weight of the cost in the rewards of MnasNet and TuNAS, in their papers and in PNAG's code.
 _COST_WEIGHT = -0.07
 
 
 @dataclass(frozen=True)
-class PnagSettings:
+class PnagSettings(GeneratorMethod):
     """Settings of the method; the defaults suit spaces of 10 to 20 layers on two cores.
 
-    `PRESETS` has those of the paper, and those of its version of 2021.
+    `presets` has those of the paper, and those of its version of 2021.
 
     Attributes
     ----------
@@ -101,8 +107,15 @@ class PnagSettings:
     ranking_loss: Literal["hinge", "logistic"] = "hinge"
     reward: RewardName = "dominance"
 
+    name: ClassVar[str] = "pnag"
+
+    @property
+    def evaluations(self) -> int:
+        """Architectures that the evaluator learns from."""
+        return self.n_architectures
+
     def check(self) -> None:
-        """Refuse settings that cannot train."""
+        """Refuse settings that are out of range."""
         # Kept as plain numbers: the record of a run is JSON, which knows none of numpy.
         for name in (
             "n_budgets",
@@ -129,8 +142,58 @@ class PnagSettings:
         arguments.one_of(self.ranking_loss, "ranking_loss", _LOSSES)
         arguments.one_of(self.reward, "reward", _REWARDS)
 
+    def train(self, problem: Problem, run: Run) -> Trained:
+        """Train evaluator and policy; the archive is all that is met on the way."""
+        model, stack, space = model_of(problem), problem.stack, problem.space
+        bounds = stack.bounds
+        started = time.monotonic()
+        scale = BudgetScale(bounds[:, 0], bounds[:, 1], self.n_budgets, self.interpolate)
+        record: dict[str, Any] = {}
+        if self.reward in ("mnasnet", "tunas"):
+            archs = extremes(stack.tables)
+            reward = multi_objective_reward(self.reward, model, stack)
+        else:
+            half = -(-self.n_architectures // 2)
+            # Uniform over architectures favours deep networks, uniform decisions reach the shallow.
+            archs = np.concatenate(
+                [
+                    space.sample(half, seed=run.seed),
+                    space.sample(half, seed=run.seed, distribution="decisions"),
+                    extremes(stack.tables),
+                ]
+            )
+            archs = np.unique(archs, axis=0)
+            samples = Samples(archs, model.predict(archs), stack(archs))
+            evaluator, pair_accuracy = train_evaluator(samples, scale, space, self, run)
+            reward = evaluator_reward(evaluator, space)
+            record["evaluator_pair_accuracy"] = round(pair_accuracy, 4)
+        policy, drawn = train_policy(reward, scale, space, self, run)
 
-PRESETS: Mapping[str, PnagSettings] = {
+        def archive(*batches: Archs) -> Front:
+            known = np.unique(np.concatenate(batches), axis=0)
+            return Front.of(
+                known,
+                model.predict(known),
+                stack(known),
+                stack.tables,
+                accuracy_source=model.source,
+                evaluations=len(known),
+                seconds=time.monotonic() - started,
+            )
+
+        known = archive(archs, drawn)
+        # The generator's own answers over the whole range, each moved to its best neighbours, fill
+        # the gaps that sampling leaves in the archive.
+        first = Generator(policy, model, stack.tables, known)
+        grid = scale.low + (scale.high - scale.low) * np.linspace(0, 1, _ARCHIVE_BUDGETS)[:, None]
+        answers, top1, _ = first.search(
+            grid, n_candidates=32, neighbour_steps=_ARCHIVE_STEPS, seed=run.seed
+        )
+        known = archive(known.archs, answers[np.isfinite(top1)])
+        return policy, known, record
+
+
+PnagSettings.presets = {
     # Guo et al., "Pareto-aware Neural Architecture Generation for Diverse Computational Budgets",
     # 2022.
     "pnag": PnagSettings(),
@@ -236,9 +299,7 @@ def train_evaluator(
     scale: BudgetScale,
     space: SearchSpace,
     settings: PnagSettings,
-    seed: int,
-    checkpoint: Checkpoint,
-    progress: ProgressCallback,
+    run: Run,
 ) -> tuple[Evaluator, float]:
     """Learn to rank (PNAG, eq. 4).
 
@@ -250,6 +311,7 @@ def train_evaluator(
     """
     torch = require_torch("training a generator")
     features = torch.from_numpy(one_hot(space, samples.archs))
+    seed, checkpoint = run.seed, run.open(dict)
     evaluator = Evaluator(torch, features.shape[1], scale, settings.evaluator_hidden, seed)
     rate, steps = 3e-3, settings.evaluator_steps
     optimiser = torch.optim.AdamW(evaluator.weights.values(), lr=rate, weight_decay=1e-3)
@@ -292,7 +354,7 @@ def train_evaluator(
             lambda: _arrays(evaluator.weights, optimiser),
             last=step + 1 == steps,
         )
-        progress("training the evaluator", step + 1, steps)
+        run.progress("training the evaluator", step + 1, steps)
     with torch.no_grad():
         difference, label = ranked_pairs(held_out, np.random.default_rng([seed, 2]))
     return evaluator, float((difference * label > 0).float().mean())
@@ -373,39 +435,29 @@ class _PolicyNetwork:
             Sums over the decisions that are present.
         """
         torch, weights = self.torch, self.weights
-        kinds = {kind: i for i, kind in enumerate(self.decisions.kinds)}
-        step_input = torch.einsum("ntk,tkh->nh", interpolation, weights["budget"])
-        state = torch.zeros_like(step_input)
-        cell = torch.zeros_like(step_input)
-        options = np.zeros((len(step_input), len(self.decisions)), dtype=np.int64)
-        log_p_chosen: list[Tensor] = []
+        options = np.zeros((len(interpolation), len(self.decisions)), dtype=np.int64)
+        chosen: list[Tensor] = []
         entropies: list[Tensor] = []
-        for column, decision in enumerate(self.decisions.decisions):
-            gates = torch.addmm(
-                torch.addmm(weights["lstm.bias"], step_input, weights["lstm.input"]),
-                state,
-                weights["lstm.hidden"],
-            )
-            i, f, g, o = gates.chunk(4, dim=1)
-            cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
-            state = torch.sigmoid(o) * torch.tanh(cell)
-            kind = kinds[decision.kind]
-            logits = torch.addmm(weights[f"head_bias.{kind}"], state, weights[f"head.{kind}"])
+
+        def choose(column: int, logits: Tensor) -> Tensor:
             log_p = torch.log_softmax(logits, dim=1)
-            choice = torch.multinomial(log_p.detach().exp(), 1, generator=generator)
+            choice: Tensor = torch.multinomial(log_p.detach().exp(), 1, generator=generator)
             options[:, column] = choice[:, 0].numpy()
-            log_p_chosen.append(log_p.gather(1, choice)[:, 0])
+            chosen.append(log_p.gather(1, choice)[:, 0])
             entropies.append(-(log_p.exp() * log_p).sum(dim=1))
-            step_input = weights[f"embed.{kind}"][choice[:, 0]]
+            return choice[:, 0]
+
+        embedding = torch.einsum("ntk,tkh->nh", interpolation, weights["budget"])
+        unroll(torch, self.decisions, weights, embedding, choose)
         present = torch.from_numpy(self.decisions.present(options)).float()
-        log_probability = (present * torch.stack(log_p_chosen, dim=1)).sum(dim=1)
+        log_probability = (present * torch.stack(chosen, dim=1)).sum(dim=1)
         entropy = (present * torch.stack(entropies, dim=1)).sum(dim=1)
         return self.decisions.decode(options), log_probability, entropy
 
-    def export(self) -> Policy:
+    def export(self) -> LstmPolicy:
         """Return the weights for use without torch."""
         arrays = {name: w.detach().numpy().copy() for name, w in self.weights.items()}
-        return Policy(self.decisions, self.scale, arrays)
+        return LstmPolicy(self.decisions, self.scale, arrays)
 
 
 # Rewards (n,) of architectures (n, n_slots) under budgets (n, n_tables).
@@ -447,10 +499,8 @@ def train_policy(
     scale: BudgetScale,
     space: SearchSpace,
     settings: PnagSettings,
-    seed: int,
-    checkpoint: Checkpoint,
-    progress: ProgressCallback,
-) -> tuple[Policy, Archs]:
+    run: Run,
+) -> tuple[LstmPolicy, Archs]:
     """Train by policy gradient against a reward (PNAG, eq. 1 and algorithm 1).
 
     Returns
@@ -460,6 +510,7 @@ def train_policy(
         All architectures drawn on the way, each once.
     """
     torch = require_torch("training a generator")
+    seed, checkpoint = run.seed, run.open(dict)
     network = _PolicyNetwork(torch, Decisions(space), scale, settings.hidden, seed)
     weights = list(network.weights.values())
     rate, steps = settings.learning_rate, settings.steps
@@ -500,86 +551,5 @@ def train_policy(
             lambda: {**_arrays(network.weights, optimiser), "drawn": all_drawn()},
             last=step + 1 == steps,
         )
-        progress("training the policy", step + 1, steps)
+        run.progress("training the policy", step + 1, steps)
     return network.export(), all_drawn()
-
-
-# After training the generator is asked for this many budgets over its range, and each answer may
-# move this often to a better neighbour.
-_ARCHIVE_BUDGETS = 64
-_ARCHIVE_STEPS = 10
-
-
-def train(
-    model: AccuracyModel,
-    stack: CostStack,
-    settings: PnagSettings,
-    seed: int,
-    checkpoint: Checkpoint,
-    progress: ProgressCallback,
-) -> tuple[Policy, Front, dict[str, Any]]:
-    """Train evaluator and policy.
-
-    Parameters
-    ----------
-    model, stack
-        Of one space; every cost varies over it.
-    checkpoint : Checkpoint
-        Keeps the state of every phase.
-
-    Returns
-    -------
-    Policy
-    Front
-        All non-dominated architectures met on the way.
-    dict
-        What training saw of itself, JSON.
-    """
-    space, bounds = stack.space, stack.bounds
-    started = time.monotonic()
-    scale = BudgetScale(bounds[:, 0], bounds[:, 1], settings.n_budgets, settings.interpolate)
-    record: dict[str, Any] = {}
-    if settings.reward in ("mnasnet", "tunas"):
-        archs = extremes(stack.tables)
-        reward = multi_objective_reward(settings.reward, model, stack)
-    else:
-        half = -(-settings.n_architectures // 2)
-        # Uniform over architectures favours deep networks, uniform decisions reach the shallow.
-        archs = np.concatenate(
-            [
-                space.sample(half, seed=seed),
-                space.sample(half, seed=seed, distribution="decisions"),
-                extremes(stack.tables),
-            ]
-        )
-        archs = np.unique(archs, axis=0)
-        samples = Samples(archs, model.predict(archs), stack(archs))
-        evaluator, pair_accuracy = train_evaluator(
-            samples, scale, space, settings, seed, checkpoint, progress
-        )
-        reward = evaluator_reward(evaluator, space)
-        record["evaluator_pair_accuracy"] = round(pair_accuracy, 4)
-    policy, drawn = train_policy(reward, scale, space, settings, seed, checkpoint, progress)
-
-    def archive(*batches: Archs) -> Front:
-        known = np.unique(np.concatenate(batches), axis=0)
-        return Front.of(
-            known,
-            model.predict(known),
-            stack(known),
-            stack.tables,
-            accuracy_source=model.source,
-            evaluations=len(known),
-            seconds=time.monotonic() - started,
-        )
-
-    known = archive(archs, drawn)
-    # The generator's own answers over the whole range, each moved to its best neighbours, fill the
-    # gaps that sampling leaves in the archive.
-    first = Generator(policy, model, stack.tables, known)
-    grid = scale.low + (scale.high - scale.low) * np.linspace(0, 1, _ARCHIVE_BUDGETS)[:, None]
-    answers, top1, _ = first.search(
-        grid, n_candidates=32, neighbour_steps=_ARCHIVE_STEPS, seed=seed
-    )
-    known = archive(known.archs, answers[np.isfinite(top1)])
-    return policy, known, record
