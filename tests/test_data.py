@@ -897,3 +897,13 @@ def test_data_says_when_held_out_images_were_learned_from(digits):
     )
     few = pf.data.split(once[:40], np.arange(40) % 2, ["a", "b"], name="few")
     assert "'few' has 10 validation images: one of them is 10.0 points" in few.warnings[0]
+
+
+def test_images_are_found_by_name_or_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()  # a folder of that name is not meant
+    found, same = pf.data.find("digits", 8, seed=3), pf.data.load_digits(8, seed=3)
+    assert found.fingerprint == same.fingerprint
+    assert found.name == pf.data.DIGITS
+    with pytest.raises(FileAccessError, match="absent"):
+        pf.data.find(tmp_path / "absent", 8)

@@ -7,13 +7,16 @@ is checked here is what several parts have in common.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .accuracy.measured import LEAST_KENDALL
 from .costs.fitting import LEAST_R2
+
+if TYPE_CHECKING:
+    from .generator import Generator
 
 # So many standard deviations of guessing count as guessing.
 _CHANCE_DEVIATIONS = 3.0
@@ -85,6 +88,15 @@ def of_table(provenance: Mapping[str, Any], device: str) -> list[str]:
                 "alone, or more networks."
             )
     return doubts
+
+
+def of_generator(generator: Generator) -> list[str]:
+    """Doubt a generator by its model, its tables and its training."""
+    return distinct(
+        of_model(generator.model.report),
+        *(of_table(table.provenance, table.device) for table in generator.tables),
+        listed(generator.record),
+    )
 
 
 def listed(facts: object) -> list[str]:

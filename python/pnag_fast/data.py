@@ -38,6 +38,9 @@ Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 Fractions = tuple[float, float, float]
 
+# Scikit-learn's, wherever images are named.
+DIGITS = "digits"
+
 # Half to learn from; a quarter to judge architectures by, a quarter to judge the final ones.
 DEFAULT_FRACTIONS: Fractions = (0.5, 0.25, 0.25)
 
@@ -217,6 +220,15 @@ def normalize(images: Images) -> npt.NDArray[np.float32]:
     planes /= np.float32(127.5)
     planes -= np.float32(1)
     return planes
+
+
+def find(
+    source: files.StrPath, resolution: int, *, fractions: Fractions | None = None, seed: int = 0
+) -> ImageData:
+    """Load the images that a user names: ``"digits"``, or a path as for `load`."""
+    if source == DIGITS:
+        return load_digits(resolution, fractions=fractions or DEFAULT_FRACTIONS, seed=seed)
+    return load(source, resolution, fractions=fractions, seed=seed)
 
 
 def load_digits(

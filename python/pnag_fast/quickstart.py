@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from . import accuracy, costs, credibility, data, files, outputs, spaces
 from .costs import CostTable
-from .data import ImageData
+from .data import DIGITS, ImageData
 from .errors import (
     FileAccessError,
     InvalidInputError,
@@ -39,8 +39,6 @@ __all__ = ["QuickstartSettings", "run"]
 
 RUN_FORMAT = "pnag-run"
 RUN_VERSION = 1
-
-DIGITS = "digits"
 
 # The digits are few and easy. A small share to train on keeps networks apart, and leaves enough
 # images to tell them apart by.
@@ -413,12 +411,8 @@ def _load_images(images: str, settings: QuickstartSettings) -> tuple[ImageData, 
     space.require_network("the quickstart")
     if len(space.resolutions) != 1:
         raise InvalidInputError(f"the quickstart takes one resolution, found {space.resolutions}")
-    if images == DIGITS:
-        dataset = data.load_digits(
-            space.resolutions[0], fractions=DIGITS_FRACTIONS, seed=settings.seed
-        )
-    else:
-        dataset = data.load(images, space.resolutions[0], seed=settings.seed)
+    shares = DIGITS_FRACTIONS if images == DIGITS else None
+    dataset = data.find(images, space.resolutions[0], fractions=shares, seed=settings.seed)
     return dataset, space.with_classes(len(dataset.classes))
 
 
@@ -725,15 +719,13 @@ def _doubts(
     answered: Sequence[float],
 ) -> list[str]:
     """Say what makes the run worthless, worst first."""
-    classes, table = len(dataset.classes), generator.tables[0]
+    classes = len(dataset.classes)
     return credibility.distinct(
         credibility.of_judged(
             evaluated, classes, len(dataset.validation), what="evaluated architectures"
         ),
         credibility.of_judged(answered, classes, len(dataset.test), what="generated networks"),
-        credibility.of_model(generator.model.report),
-        credibility.of_table(table.provenance, table.device),
-        credibility.listed(generator.record),
+        credibility.of_generator(generator),
         dataset.warnings,
     )
 

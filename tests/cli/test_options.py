@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from pnag_fast.cli import options
 from pnag_fast.cli.keeping import State
-from pnag_fast.cli.options import CheckpointOptions
+from pnag_fast.cli.options import Checkpoint
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def asked():
     """What a command is handed, and what was said on standard error."""
 
     @click.command()
-    @options.checkpoint_options("the work", older="--journal", older_flag="--no-journal")
+    @options.checkpoint("the work", older="--journal", older_flag="--no-journal")
     def command(checkpoint):
         seen.append(checkpoint)
 
@@ -51,7 +51,7 @@ def test_older_names_work_and_say_what_they_are_called(asked):
 
 def test_where_the_state_is_kept(tmp_path):
     out = tmp_path / "out.csv"
-    default = CheckpointOptions(None, True, "work")
+    default = Checkpoint(None, True, "work")
     assert default.beside(out) == State(tmp_path / "out.csv.checkpoint", "work")
     assert default.beside(Path("/dev/null")) is None
     assert default._replace(wanted=False).beside(out) is None

@@ -16,7 +16,6 @@ from ..terminal import say
 from .keeping import State
 
 if TYPE_CHECKING:
-    from ..data import ImageData
     from ..spaces import SearchSpace
 
 Command = Callable[..., Any]
@@ -24,67 +23,56 @@ Command = Callable[..., Any]
 EXISTING = click.Path(exists=True, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-seed_option = click.option(
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+seed = click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all randomness."
 )
-cautious_option = click.option(
+cautious = click.option(
     "--cautious",
     type=click.FloatRange(0),
     default=0.0,
     show_default=True,
     help="Predict the mean less this many standard deviations, for searches.",
 )
-torch_threads_option = click.option(
+torch_threads = click.option(
     "--threads",
     type=click.IntRange(1),
     help="Threads of torch [default: torch's own choice]. Small networks are best with 1.",
 )
-force_option = click.option(
+force = click.option(
     "--force", is_flag=True, help="Let --out replace a file of another kind; never an input."
 )
 
 
-def out_option(help: str) -> Callable[[Command], Command]:  # noqa: A002 - as click calls it
+def out(help: str) -> Callable[[Command], Command]:  # noqa: A002 - as click calls it
     """Return the option that names what a command writes."""
     return click.option("--out", type=ANY_PATH, required=True, help=help)
 
 
 # --- images --------------------------------------------------------------------------------------
 
-DIGITS = "digits"
-
-data_option = click.option(
+data = click.option(
     "--data",
     "images",
-    default=DIGITS,
+    default="digits",
     show_default=True,
     help="'digits', a folder of images by class or of shards, or an .npz of images and labels.",
 )
-own_data_option = click.option(
+own_data = click.option(
     "--data",
     "images",
     help="The images that the supernet was trained on, as for 'supernet train'; the digits are "
     "found without it.",
 )
-other_data_option = click.option(
+other_data = click.option(
     "--other-data", is_flag=True, help="Take images that the supernet was not trained on."
 )
-
-
-def load_images(source: str, resolution: int, seed: int) -> ImageData:
-    """Load what `data_option` names."""
-    from .. import data
-
-    if source == DIGITS:
-        return data.load_digits(resolution, seed=seed)
-    return data.load(source, resolution, seed=seed)
 
 
 # --- search spaces -------------------------------------------------------------------------------
 
 
-class SpaceOptions(NamedTuple):
+class Space(NamedTuple):
     """A search space as the command line names it."""
 
     name: str
@@ -104,8 +92,8 @@ class SpaceOptions(NamedTuple):
         )
 
 
-def space_options(command: Command) -> Command:
-    """Hand the options of a search space to `command` as ``space``, a `SpaceOptions`."""
+def space(command: Command) -> Command:
+    """Hand the options of a search space to `command` as ``space``, a `Space`."""
 
     @functools.wraps(command)
     def collected(
@@ -116,7 +104,7 @@ def space_options(command: Command) -> Command:
         classes: int | None,
         **others: Any,
     ) -> Any:
-        return command(space=SpaceOptions(space_name, resolutions, width, classes), **others)
+        return command(space=Space(space_name, resolutions, width, classes), **others)
 
     for option in (
         click.option("--classes", type=click.IntRange(2), help="Number of classes."),
@@ -143,6 +131,7 @@ def space_options(command: Command) -> Command:
 def files(*names: str | None) -> list[Path]:
     """Those of `names` that are paths, not what is built in: a folder may be called 'digits'."""
     from .. import spaces
+    from ..data import DIGITS
 
     built_in = {DIGITS, *spaces.names()}
     return [Path(name) for name in names if name is not None and name not in built_in]
@@ -151,7 +140,7 @@ def files(*names: str | None) -> list[Path]:
 # --- going on after a kill -----------------------------------------------------------------------
 
 
-class CheckpointOptions(NamedTuple):
+class Checkpoint(NamedTuple):
     """Where a command keeps its unfinished work, as the command line says.
 
     Attributes
@@ -197,7 +186,7 @@ class CheckpointOptions(NamedTuple):
         return State(path, self.holds, head=head)
 
 
-def checkpoint_options(
+def checkpoint(
     holds: str,
     *,
     stays: str = "removed when done",
@@ -233,9 +222,7 @@ def checkpoint_options(
             ):
                 if given:
                     say(f"{name} is called {now} now, and will go", error=True)
-            chosen = CheckpointOptions(
-                checkpoint or older_path, not (no_checkpoint or older_none), holds
-            )
+            chosen = Checkpoint(checkpoint or older_path, not (no_checkpoint or older_none), holds)
             return command(checkpoint=chosen, **others)
 
         path_help = f"Where to keep {holds} [default: OUT.checkpoint, {stays}]."

@@ -12,19 +12,16 @@ import numpy.typing as npt
 
 from pnag_fast import files
 from pnag_fast.data import (
-    DEFAULT_FRACTIONS,
+    DIGITS,
     Fractions,
     ImageData,
     Images,
-    load,
-    load_digits,
+    find,
 )
 from pnag_fast.errors import DataError, FileFormatError, InvalidInputError
 
 if TYPE_CHECKING:
     from .model import Supernet
-
-DIGITS = "digits"
 
 # As many as `recalibrate` uses by default, so that it does the same with them as with the data.
 _CALIBRATION_IMAGES = 256
@@ -184,9 +181,7 @@ def images_of(net: Supernet, source: files.StrPath | None = None, *, seed: int =
     if known is not None and known.seed is not None:
         seed = known.seed
     resolution = max(net.space.resolutions)
-    if source is None or source == DIGITS:
-        return load_digits(resolution, fractions=shares or DEFAULT_FRACTIONS, seed=seed)
-    return load(source, resolution, fractions=shares, seed=seed)
+    return find(DIGITS if source is None else source, resolution, fractions=shares, seed=seed)
 
 
 def from_header(

@@ -27,10 +27,10 @@ def test_measuring_says_what_it_found(run, tiny, tiny_table, tmp_path, monkeypat
     assert text.startswith("WARNING: The cost table of 'test device' explains too little")
     assert "tuned with 10 trials" in text
     assert "1 of 2 blocks are unsteady" in text
-    assert asked[0]["work_dir"] == tmp_path / "cpu.json.checkpoint"
+    assert asked[0]["checkpoint"] == tmp_path / "cpu.json.checkpoint"
     code, text, err = run("measure", "--out", out, "--checkpoint", tmp_path / "mine", "--json")
     assert (code, err) == (0, "")
-    assert asked[1]["work_dir"] == tmp_path / "mine"
+    assert asked[1]["checkpoint"] == tmp_path / "mine"
     document = json.loads(text)
     assert document["unsteady_blocks"] == ["b"]
     assert len(document["warnings"]) == 1
@@ -56,9 +56,9 @@ def test_where_measurements_are_kept(run, tiny_table, tmp_path, monkeypatch):
     table = dataclasses.replace(tiny_table, provenance=provenance)
     asked = []
 
-    def measure(space, *, work_dir, **others):
-        asked.append(work_dir)
-        Path(work_dir).mkdir(exist_ok=True)
+    def measure(space, *, checkpoint, **others):
+        asked.append(checkpoint)
+        Path(checkpoint).mkdir(exist_ok=True)
         return table
 
     monkeypatch.setattr(pf.latency, "measure", measure)

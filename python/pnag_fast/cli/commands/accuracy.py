@@ -10,20 +10,8 @@ import click
 
 from ...errors import UnsupportedSpaceError
 from ...terminal import aligned
+from .. import options
 from ..keeping import kept_fits, working
-from ..options import (
-    EXISTING,
-    CheckpointOptions,
-    SpaceOptions,
-    cautious_option,
-    checkpoint_options,
-    files,
-    force_option,
-    json_option,
-    out_option,
-    seed_option,
-    space_options,
-)
 from ..output import answer
 
 if TYPE_CHECKING:
@@ -35,34 +23,34 @@ _FOLDS = 5
 
 
 @click.command()
-@click.argument("table", type=EXISTING)
-@space_options
-@out_option("Accuracy model to write (safetensors).")
+@click.argument("table", type=options.EXISTING)
+@options.space
+@options.out("Accuracy model to write (safetensors).")
 @click.option(
     "--calibrate",
     "base",
-    type=EXISTING,
+    type=options.EXISTING,
     help="Correct this model (.safetensors, .pth) by the table instead of fitting a new one.",
 )
-@cautious_option
+@options.cautious
 @click.option(
     "--check/--no-check",
     default=True,
     show_default=True,
     help="Nested cross-validation, by random folds and by ranges of multiply-adds.",
 )
-@checkpoint_options("the models that were fitted")
-@force_option
-@seed_option
-@json_option
+@options.checkpoint("the models that were fitted")
+@options.force
+@options.seed
+@options.as_json
 def accuracy(
     table: Path,
-    space: SpaceOptions,
+    space: options.Space,
     out: Path,
     base: Path | None,
     cautious: float,
     check: bool,
-    checkpoint: CheckpointOptions,
+    checkpoint: options.Checkpoint,
     force: bool,
     seed: int,
     as_json: bool,
@@ -83,7 +71,7 @@ def accuracy(
     from ...files import read_bytes
     from ...threads import torch_threads
 
-    inputs = [table, base, *files(space.name)]
+    inputs = [table, base, *options.files(space.name)]
     outputs.check(out, outputs.ACCURACY_MODEL, inputs=inputs, force=force)
     state = checkpoint.beside(out)
     if state is not None:

@@ -7,12 +7,12 @@ import sys
 
 import click
 
-from ..options import json_option
+from .. import options
 from ..output import answer
 
 
 @click.command()
-@json_option
+@options.as_json
 def doctor(as_json: bool) -> None:
     """Check that everything this package uses is there and works.
 

@@ -6,29 +6,19 @@ from pathlib import Path
 
 import click
 
-from ..options import (
-    DIGITS,
-    EXISTING,
-    files,
-    force_option,
-    json_option,
-    other_data_option,
-    out_option,
-    own_data_option,
-    seed_option,
-)
+from .. import options
 from ..output import answer
 
 
 @click.command()
-@click.option("--supernet", "supernet_path", type=EXISTING, required=True)
+@click.option("--supernet", "supernet_path", type=options.EXISTING, required=True)
 @click.option("--arch", required=True, help="Architecture in the notation of the space.")
-@own_data_option
-@other_data_option
-@out_option("ONNX file to write.")
-@force_option
-@seed_option
-@json_option
+@options.own_data
+@options.other_data
+@options.out("ONNX file to write.")
+@options.force
+@options.seed
+@options.as_json
 def export(
     supernet_path: Path,
     arch: str,
@@ -51,9 +41,10 @@ def export(
           --arch "2,1,2:3,5,0,5,0,0,7,3,0:2,4,0,4,0,0,1,4,0" --out net.onnx
     """  # noqa: D301
     from ... import credibility, outputs, supernet
+    from ...data import DIGITS
     from ...export import to_onnx
 
-    outputs.check(out, outputs.ONNX, inputs=[supernet_path, *files(images)], force=force)
+    outputs.check(out, outputs.ONNX, inputs=[supernet_path, *options.files(images)], force=force)
     net = supernet.load(supernet_path)
     row = net.space.from_strings([arch])[0]
     known = net.trained_on

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import click
 
 from ...terminal import aligned, say, say_json
-from ..options import ANY_PATH, json_option, seed_option
+from .. import options
 
 
 def _budget(text: str) -> tuple[float, bool]:
@@ -37,7 +38,7 @@ def _bound(value: float, share: bool, bounds: tuple[float, float]) -> float:
 
 
 @click.command()
-@click.argument("path", metavar="GENERATOR", type=ANY_PATH)
+@click.argument("path", metavar="GENERATOR", type=options.ANY_PATH)
 @click.option(
     "--budget",
     "budgets",
@@ -59,12 +60,12 @@ def _bound(value: float, share: bool, bounds: tuple[float, float]) -> float:
     type=click.IntRange(1),
     help="Proposals of the policy per budget; default: 5, for PNAG's policy 32.",
 )
-@seed_option
-@json_option
+@options.seed
+@options.as_json
 def generate(
     path: Path,
     budgets: tuple[str, ...],
-    on_infeasible: str,
+    on_infeasible: Literal["raise", "mark"],
     candidates: int | None,
     seed: int,
     as_json: bool,
@@ -90,20 +91,14 @@ def generate(
         [_bound(*part, table.bounds) for part, table in zip(row, tables, strict=True)]
         for row in parsed
     ]
-    warnings = credibility.distinct(
-        credibility.of_model(generator.model.report),
-        *(credibility.of_table(table.provenance, table.device) for table in tables),
-        credibility.listed(generator.record),
+    warnings = credibility.of_generator(generator)
+    ask = partial(
+        generator.generate, n_candidates=candidates, on_infeasible=on_infeasible, seed=seed
     )
-    options: dict[str, Any] = {
-        "n_candidates": candidates,
-        "on_infeasible": on_infeasible,
-        "seed": seed,
-    }
     # The C++ tables are built on first use; ask once so that the time shown is that of an answer.
-    generator.generate(wanted[:1], **options)
+    ask(wanted[:1])
     started = time.perf_counter()
-    answers = generator.generate(wanted, **options)
+    answers = ask(wanted)
     elapsed_ms = 1000 * (time.perf_counter() - started)
     feasible = answers.feasible
     notations = iter(generator.space.to_strings(answers.archs[feasible]))

@@ -9,18 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import options
 from ..keeping import working
-from ..options import (
-    CheckpointOptions,
-    SpaceOptions,
-    checkpoint_options,
-    files,
-    force_option,
-    json_option,
-    out_option,
-    seed_option,
-    space_options,
-)
 from ..output import answer, numbers
 
 if TYPE_CHECKING:
@@ -28,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@space_options
-@out_option("Cost table to write (JSON).")
+@options.space
+@options.out("Cost table to write (JSON).")
 @click.option("--target", default="llvm", show_default=True, help="TVM target.")
 @click.option(
     "--runner",
@@ -45,22 +35,22 @@ if TYPE_CHECKING:
     help="Schedules to measure in all; 0 measures the code that fixed rules give. What is already "
     "tuned is kept, and more trials add to it.",
 )
-@checkpoint_options(
+@options.checkpoint(
     "all measurements",
     stays="a folder that stays: later measurements start from it",
     older="--work-dir",
 )
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@force_option
-@seed_option
-@json_option
+@options.force
+@options.seed
+@options.as_json
 def measure(
-    space: SpaceOptions,
+    space: options.Space,
     out: Path,
     target: str,
     runner: str,
     trials: int,
-    checkpoint: CheckpointOptions,
+    checkpoint: options.Checkpoint,
     threads: int,
     force: bool,
     seed: int,
@@ -76,7 +66,7 @@ def measure(
 
     from ... import credibility, latency, outputs
 
-    inputs = files(space.name)
+    inputs = options.files(space.name)
     outputs.check(out, outputs.COST_TABLE, inputs=inputs, force=force)
     state = checkpoint.beside(out, older=".work")
     if state is not None:
@@ -101,7 +91,7 @@ def measure(
             target=target,
             runner=runner,
             tuning_trials=trials,
-            work_dir=folder,
+            checkpoint=folder,
             threads=threads,
             seed=seed,
             progress=progress,

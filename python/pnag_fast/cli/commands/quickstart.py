@@ -7,21 +7,21 @@ from pathlib import Path
 import click
 
 from ...terminal import say
+from .. import options
 from ..keeping import State, working
-from ..options import data_option, json_option, out_option, seed_option
 from ..output import answer_report
 
 
 @click.command()
-@out_option("Folder for everything that is made.")
-@data_option
+@options.out("Folder for everything that is made.")
+@options.data
 @click.option("--space", "space_name", default="mbv3-tiny", show_default=True)
 @click.option("--resolution", type=click.IntRange(8, 4096), help="Input size in pixels.")
 @click.option("--epochs", type=click.IntRange(1), default=None, help="Passes over the images.")
 @click.option("--architectures", type=click.IntRange(20), default=None, help="To judge.")
 @click.option("--budgets", type=click.IntRange(1), default=None, help="To ask for.")
-@seed_option
-@json_option
+@options.seed
+@options.as_json
 def quickstart(
     out: Path,
     images: str,

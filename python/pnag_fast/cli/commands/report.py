@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ...terminal import aligned
+from .. import options
 from ..keeping import working
-from ..options import ANY_PATH, EXISTING, force_option, json_option, seed_option
 from ..output import answer, answer_report
 
 if TYPE_CHECKING:
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("path", metavar="FOLDER|FRONT", type=EXISTING)
+@click.argument("path", metavar="FOLDER|FRONT", type=options.EXISTING)
 @click.option(
     "--judge",
-    type=EXISTING,
+    type=options.EXISTING,
     help="Accuracy model (.safetensors, .pth) or table (.csv) that was not searched: says which "
     "gains of a saved front it confirms.",
 )
-@click.option("--out", type=ANY_PATH, help="With --judge: every member's verdict (JSON).")
-@force_option
-@seed_option
-@json_option
+@click.option("--out", type=options.ANY_PATH, help="With --judge: every member's verdict (JSON).")
+@options.force
+@options.seed
+@options.as_json
 def report(
     path: Path, judge: Path | None, out: Path | None, force: bool, seed: int, as_json: bool
 ) -> None:

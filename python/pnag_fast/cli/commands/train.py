@@ -8,17 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .. import options
 from ..keeping import kept_fits, working
-from ..options import (
-    EXISTING,
-    CheckpointOptions,
-    cautious_option,
-    checkpoint_options,
-    force_option,
-    json_option,
-    out_option,
-    seed_option,
-)
 from ..output import answer, numbers
 
 if TYPE_CHECKING:
@@ -40,16 +31,21 @@ class _Methods(click.Choice[str]):
 
 @click.command()
 @click.option(
-    "--cost", "cost_paths", type=EXISTING, multiple=True, required=True, help="Cost table (JSON)."
+    "--cost",
+    "cost_paths",
+    type=options.EXISTING,
+    multiple=True,
+    required=True,
+    help="Cost table (JSON).",
 )
 @click.option(
     "--accuracy",
     "accuracy_path",
-    type=EXISTING,
+    type=options.EXISTING,
     required=True,
     help="Accuracy table (CSV), or an accuracy model (.safetensors, .pth).",
 )
-@out_option("Generator to write (safetensors).")
+@options.out("Generator to write (safetensors).")
 @click.option(
     "--method",
     type=_Methods(),
@@ -57,17 +53,17 @@ class _Methods(click.Choice[str]):
     show_default=True,
     help="Front search and imitation (expert), PNAG as published, or another.",
 )
-@checkpoint_options("the state of training")
-@cautious_option
-@force_option
-@seed_option
-@json_option
+@options.checkpoint("the state of training")
+@options.cautious
+@options.force
+@options.seed
+@options.as_json
 def train(
     cost_paths: tuple[Path, ...],
     accuracy_path: Path,
     out: Path,
     method: str,
-    checkpoint: CheckpointOptions,
+    checkpoint: options.Checkpoint,
     cautious: float,
     force: bool,
     seed: int,
@@ -119,11 +115,7 @@ def train(
             {"metric": t.metric, "unit": t.unit, "device": t.device, "range": list(t.bounds)}
             for t in generator.tables
         ],
-        "warnings": credibility.distinct(
-            credibility.of_model(model.report),
-            *(credibility.of_table(t.provenance, t.device) for t in generator.tables),
-            credibility.listed(generator.record),
-        ),
+        "warnings": credibility.of_generator(generator),
     }
     lines = [
         f"accuracy model: {model.source}; held out: {numbers(model.report)}",

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Literal
 
 import click
 
+from ... import options
 from ...keeping import working
-from ...options import (
-    EXISTING,
-    CheckpointOptions,
-    checkpoint_options,
-    files,
-    force_option,
-    json_option,
-    other_data_option,
-    out_option,
-    own_data_option,
-    seed_option,
-    torch_threads_option,
-)
 from ...output import answer
 
 
 @click.command()
-@click.argument("path", type=EXISTING)
-@own_data_option
-@other_data_option
-@out_option("Accuracy table to write (CSV).")
+@click.argument("path", type=options.EXISTING)
+@options.own_data
+@options.other_data
+@options.out("Accuracy table to write (CSV).")
 @click.option("--architectures", type=click.IntRange(1), default=300, show_default=True)
 @click.option(
     "--split",
@@ -50,21 +38,21 @@ from ...output import answer
     show_default=True,
     help="In which the images are computed.",
 )
-@checkpoint_options("what was judged", older="--journal", older_flag="--no-journal")
-@torch_threads_option
-@force_option
-@seed_option
-@json_option
+@options.checkpoint("what was judged", older="--journal", older_flag="--no-journal")
+@options.torch_threads
+@options.force
+@options.seed
+@options.as_json
 def evaluate(
     path: Path,
     images: str | None,
     other_data: bool,
     out: Path,
     architectures: int,
-    split: str,
+    split: Literal["validation", "test"],
     related: bool,
-    precision: str,
-    checkpoint: CheckpointOptions,
+    precision: Literal["float32", "bfloat16"],
+    checkpoint: options.Checkpoint,
     threads: int | None,
     force: bool,
     seed: int,
@@ -83,7 +71,7 @@ def evaluate(
 
     from .... import accuracy, credibility, outputs, supernet
 
-    outputs.check(out, outputs.ACCURACY_TABLE, inputs=[path, *files(images)], force=force)
+    outputs.check(out, outputs.ACCURACY_TABLE, inputs=[path, *options.files(images)], force=force)
     state = checkpoint.beside(out, older=".journal", head=1)
     net = supernet.load(path)
     dataset = supernet.images_of(net, images, seed=seed)
@@ -102,8 +90,8 @@ def evaluate(
             net,
             archs,
             dataset,
-            split=cast(Any, split),
-            precision=cast(Any, precision),
+            split=split,
+            precision=precision,
             checkpoint=None if state is None else state.path,
             other_data=other_data,
             threads=threads,

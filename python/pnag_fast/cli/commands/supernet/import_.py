@@ -6,25 +6,17 @@ from pathlib import Path
 
 import click
 
-from ...options import (
-    EXISTING,
-    SpaceOptions,
-    files,
-    force_option,
-    json_option,
-    out_option,
-    space_options,
-)
+from ... import options
 from ...output import answer
 
 
 @click.command("import")
-@click.argument("checkpoint", type=EXISTING)
-@space_options
-@out_option("Supernet to write (safetensors).")
-@force_option
-@json_option
-def import_(checkpoint: Path, space: SpaceOptions, out: Path, force: bool, as_json: bool) -> None:
+@click.argument("checkpoint", type=options.EXISTING)
+@options.space
+@options.out("Supernet to write (safetensors).")
+@options.force
+@options.as_json
+def import_(checkpoint: Path, space: options.Space, out: Path, force: bool, as_json: bool) -> None:
     """Turn a checkpoint published with Once-for-All into a supernet; no code in it is run.
 
     \b
@@ -34,7 +26,9 @@ def import_(checkpoint: Path, space: SpaceOptions, out: Path, force: bool, as_js
     """  # noqa: D301
     from .... import outputs, supernet
 
-    outputs.check(out, outputs.SUPERNET, inputs=[checkpoint, *files(space.name)], force=force)
+    outputs.check(
+        out, outputs.SUPERNET, inputs=[checkpoint, *options.files(space.name)], force=force
+    )
     net = supernet.load_ofa(checkpoint, space.find())
     supernet.save(net, out)
     parameters = sum(parameter.numel() for parameter in net.parameters())

@@ -10,28 +10,15 @@ import click
 
 from ....errors import InvalidInputError
 from ....terminal import say, say_json
+from ... import options
 from ...keeping import working
-from ...options import (
-    CheckpointOptions,
-    SpaceOptions,
-    checkpoint_options,
-    data_option,
-    files,
-    force_option,
-    json_option,
-    load_images,
-    out_option,
-    seed_option,
-    space_options,
-    torch_threads_option,
-)
 from ...output import answer
 
 
 @click.command()
-@space_options
-@data_option
-@out_option("Supernet to write (safetensors).")
+@options.space
+@options.data
+@options.out("Supernet to write (safetensors).")
 @click.option(
     "--recipe",
     type=click.Choice(["sandwich", "single-path", "progressive", "compound", "compound-elastic"]),
@@ -69,15 +56,15 @@ from ...output import answer
     help="Of the layers' arithmetic; float16 is for GPUs.",
 )
 @click.option("--device", help="For instance cuda:1 [default: a GPU where there is one].")
-@checkpoint_options("the state of training")
+@options.checkpoint("the state of training")
 @click.option("--checkpoint-every", type=click.IntRange(1), help="Steps; after each epoch anyway.")
 @click.option("--dry-run", is_flag=True, help="Print the phases and stop.")
-@torch_threads_option
-@force_option
-@seed_option
-@json_option
+@options.torch_threads
+@options.force
+@options.seed
+@options.as_json
 def train(
-    space: SpaceOptions,
+    space: options.Space,
     images: str,
     out: Path,
     recipe: str,
@@ -91,7 +78,7 @@ def train(
     ema: float,
     precision: str,
     device: str | None,
-    checkpoint: CheckpointOptions,
+    checkpoint: options.Checkpoint,
     checkpoint_every: int | None,
     dry_run: bool,
     threads: int | None,
@@ -109,7 +96,7 @@ def train(
     On several GPUs or machines (every process takes a part of every batch):
       torchrun --nproc-per-node 2 --no-python pnag supernet train --data photos/ ...
     """  # noqa: D301
-    from .... import credibility, outputs, supernet
+    from .... import credibility, data, outputs, supernet
 
     # How many classes there are, the images say.
     plain = space._replace(classes=None).find()
@@ -124,8 +111,8 @@ def train(
             for phase in phases:
                 say(phase.describe())
         return
-    outputs.check(out, outputs.SUPERNET, inputs=files(images, space.name), force=force)
-    dataset = load_images(images, max(plain.resolutions), seed)
+    outputs.check(out, outputs.SUPERNET, inputs=options.files(images, space.name), force=force)
+    dataset = data.find(images, max(plain.resolutions), seed=seed)
     n_classes = len(dataset.classes)
     if space.classes not in (None, n_classes):
         raise InvalidInputError(
