@@ -15,8 +15,12 @@ from ..output import answer, numbers
 if TYPE_CHECKING:
     from ...accuracy import AccuracyModel
 
+    Choice = click.Choice[str]
+else:
+    Choice = click.Choice  # before click 8.2 it takes no type
 
-class _Methods(click.Choice[str]):
+
+class _Methods(Choice):
     """The methods there are, looked up when they are asked for: it takes a quarter of a second."""
 
     def __init__(self) -> None:
