@@ -312,13 +312,14 @@ def test_journals_of_judging(variants, tmp_path):
 
 def test_records_of_runs(variants, tmp_path):
     from pnag_fast import quickstart
-    from pnag_fast.progress import ignore_progress
+    from pnag_fast.runs import Run
 
     settings = {"space": "mbv3-tiny", "architectures": 300, "budgets": 8, "seed": 0}
     identity = {"settings": settings, "images": "digits", "data": "x"}
 
     def run():
-        return quickstart._Run(tmp_path, identity, lambda _: None, ignore_progress)
+        run = Run(checkpoint=tmp_path / "work")
+        return quickstart._Record(tmp_path, identity, lambda _: None, run)
 
     first = run()
     for name, need in (("supernet", None), ("accuracy table", "supernet")):

@@ -17,6 +17,7 @@ from pnag_fast import quickstart
 from pnag_fast.errors import DataError, InvalidInputError, PnagError
 from pnag_fast.quickstart import QuickstartSettings
 from pnag_fast.report import FrontReport
+from pnag_fast.runs import Run
 
 pytest.importorskip("torch")
 pytest.importorskip("tvm")
@@ -198,10 +199,11 @@ def test_more_architectures_are_judged_besides_the_known(tmp_path):
 
     def judge(settings):
         heard = []
-        quickstart._judge(
-            tmp_path / "accuracy.csv", tmp_path / "judged.json", tmp_path, space, dataset, settings,
-            lambda text, done, total: heard.append(done),
-        )  # fmt: skip
+        run = Run(progress=lambda text, done, total: heard.append(done), checkpoint=tmp_path)
+        record = quickstart._Record(tmp_path / "new", {}, lambda _: None, run)
+        record.folder = tmp_path
+        on = quickstart._Work(record, space, dataset, settings)
+        quickstart._judge(on, tmp_path / "accuracy.csv", tmp_path / "judged.json")
         archs, top1 = pf.accuracy.load_table(tmp_path / "accuracy.csv", space)
         judged.append(heard[0])
         return dict(zip(space.to_strings(archs), top1.tolist(), strict=True))
@@ -245,16 +247,16 @@ def pieces(own, log):
 def log(path):
     return path.parents[0].with_name(path.parents[0].name + ".log")
 
-def stateful(path, own, *rest):
+def stateful(on, path, own):
     files.write_text(path, path.name + pieces(own, log(path)))
     return {"fact": 1}
 
-def stateless(path, *rest):
+def stateless(on, path):
     files.write_text(path, path.name)
     return {"fact": 2}
 
-def prove(path, record, *rest):
-    assert record.facts("supernet") == {"fact": 1}
+def prove(on, path):
+    assert on.record.facts("supernet") == {"fact": 1}
     FrontReport("s", "d", "m", (), ()).save(path)
 
 quickstart._train_supernet = quickstart._judge = quickstart._train_generator = stateful
@@ -282,14 +284,14 @@ def arm(wanted):
     for name in ("replace", "rename", "mkdir", "unlink", "fsync", "open", "write"):
         setattr(os, name, counted(getattr(os, name)))
 
-def call(target, wanted):
+def call(target, wanted, **options):
     child = os.fork()
     if child == 0:
         code = 3
         try:
             if wanted:
                 arm(wanted)
-            quickstart.run(target)
+            quickstart.run(target, **options)
             code = 0
         except KeyboardInterrupt:
             code = 4
@@ -309,6 +311,11 @@ def products(target):
 
 assert call(folder / "whole", 0) == 0
 expected = products(folder / "whole")
+# What unfinished steps go on from may be kept elsewhere: nothing of it is in the folder then.
+assert call(folder / "apart", 0, checkpoint=folder / "elsewhere") == 0
+assert not (folder / "apart" / "work").exists()
+(folder / "elsewhere").rename(folder / "apart" / "work")
+assert products(folder / "apart") == expected
 stopped = 0
 for wanted in range(1, 2000):
     target = folder / f"stopped-{wanted}"

@@ -30,6 +30,7 @@ from .errors import (
 from .generator import Generated, Generator, train_generator
 from .progress import ProgressCallback, duration, ignore_progress
 from .report import Answer, Evaluated, FrontReport
+from .runs import Run
 from .search import extremes
 from .spaces import Archs, SearchSpace
 from .strict_json import shorten
@@ -84,7 +85,7 @@ _RECORD = "run.json"
 _LONG_SECONDS = 5.0
 
 
-class _Run:
+class _Record:
     """The record of a run: which step made which file from which inputs, and how long it took.
 
     It is written before the first step, so that a folder is known as that of a run from then on.
@@ -95,9 +96,9 @@ class _Run:
         folder: Path,
         identity: Mapping[str, Any],
         notice: Callable[[str], None],
-        progress: ProgressCallback,
+        run: Run,
     ) -> None:
-        self.folder, self.notice, self.progress = folder, notice, progress
+        self.folder, self.notice, self.run = folder, notice, run
         self.path = folder / _RECORD
         self.identity = dict(identity)
         self.steps: dict[str, Any] = {}
@@ -151,8 +152,9 @@ class _Run:
         Parameters
         ----------
         work : callable
-            Called with the path of what it makes, and that of a file of its own in ``work/``, where
-            it keeps what it goes on from when it is stopped. Other inputs, another file.
+            Called with the path of what it makes, and that of a file of its own in the run's folder
+            of unfinished work, where it keeps what it goes on from when it is stopped. Other
+            inputs, another file.
         state : str
             Name of that file, with ``{}`` for what tells inputs apart.
         keeps_state : bool
@@ -169,15 +171,15 @@ class _Run:
             and target.exists()
         ):
             if state and not keeps_state:  # left by a run that was killed here
-                (self.folder / "work" / state.format(_joined(inputs))).unlink(missing_ok=True)
+                (self.unfinished / state.format(_joined(inputs))).unlink(missing_ok=True)
             self.notice(f"{name}: kept from the earlier run ({makes})")
             return
         before = done.get("seconds") if done else None
         known = isinstance(before, (int, float)) and before >= _LONG_SECONDS
         last_time = f"; took {duration(float(before or 0))} before" if known else ""
-        self.progress(f"{name}: making {makes}{last_time}", 0, 0)
+        self.run.progress(f"{name}: making {makes}{last_time}", 0, 0)
         files.make_folder(target.parent)
-        own = files.make_folder(self.folder / "work") / state.format(_joined(inputs))
+        own = self.unfinished / state.format(_joined(inputs))
         started = time.monotonic()
         try:
             facts = work(target, own)
@@ -199,6 +201,11 @@ class _Run:
         if state and not keeps_state:
             own.unlink(missing_ok=True)
         self.notice(f"{name}: {self.steps[name]['seconds']:.1f} s ({makes})")
+
+    @property
+    def unfinished(self) -> Path:
+        """The folder of what unfinished steps go on from."""
+        return self.run.make_folder() or self.folder
 
     def facts(self, name: str) -> dict[str, Any]:
         """Return what a step noted about its result."""
@@ -266,11 +273,30 @@ def _differences(found: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return differences
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What every step has before it, besides the files of the steps before."""
+
+    record: _Record
+    space: SearchSpace
+    dataset: ImageData
+    settings: QuickstartSettings
+
+    @property
+    def folder(self) -> Path:
+        return self.record.folder
+
+    @property
+    def run(self) -> Run:
+        return self.record.run
+
+
 def run(
     out: files.StrPath,
     *,
     images: str = DIGITS,
     settings: QuickstartSettings | None = None,
+    checkpoint: files.StrPath | None = None,
     progress: ProgressCallback = ignore_progress,
     notice: Callable[[str], None] = lambda _: None,
 ) -> FrontReport:
@@ -284,6 +310,8 @@ def run(
         ``"digits"`` (comes with scikit-learn), a folder of images by class, or an ``.npz`` file
         with ``images`` and ``labels``.
     settings : QuickstartSettings, optional
+    checkpoint : path, optional
+        Folder of what unfinished steps go on from; default: ``work`` in `out`.
     progress, notice : callable
         Told about progress inside a step, and one line per step.
 
@@ -321,64 +349,58 @@ def run(
         "data": dataset.fingerprint,
         "space": space.fingerprint,
     }
-    record = _Run(folder, identity, notice, progress)
+    unfinished = folder / "work" if checkpoint is None else checkpoint
+    run = Run(seed=settings.seed, progress=progress, checkpoint=unfinished)
+    record = _Record(folder, identity, notice, run)
     files.make_folder(folder)
     record.write()
     with torch_threads(1):
-        _run_steps(record, space, dataset, settings, progress)
+        _run_steps(_Work(record, space, dataset, settings))
     report = FrontReport.load(folder / "front.json")
     write_report(report, folder)
     return report
 
 
-def _run_steps(
-    record: _Run,
-    space: SearchSpace,
-    dataset: ImageData,
-    settings: QuickstartSettings,
-    progress: ProgressCallback,
-) -> None:
-    folder = record.folder
-
-    record.step(
+def _run_steps(on: _Work) -> None:
+    on.record.step(
         "supernet",
         needs=[],
         makes="supernet.safetensors",
         state="supernet_checkpoint.safetensors",
-        work=lambda path, own: _train_supernet(path, own, space, dataset, settings, progress),
+        work=lambda path, own: _train_supernet(on, path, own),
     )
-    record.step(
+    on.record.step(
         "accuracy table",
         needs=["supernet.safetensors"],
         makes="accuracy.csv",
         state="judged-{}.json",
         keeps_state=True,
-        work=lambda path, own: _judge(path, own, folder, space, dataset, settings, progress),
+        work=lambda path, own: _judge(on, path, own),
     )
-    record.step(
+    on.record.step(
         "accuracy model",
         needs=["accuracy.csv"],
         makes="accuracy_model.safetensors",
-        work=lambda path, _: _fit_accuracy(path, folder, space, settings, progress),
+        work=lambda path, _: _fit_accuracy(on, path),
     )
-    record.step(
+    on.record.step(
         "cost table",
         needs=[],
         makes="cost_table.json",
-        work=lambda path, _: _measure(path, folder, space, settings, progress),
+        work=lambda path, _: _measure(on, path),
     )
-    record.step(
+    on.record.step(
         "generator",
         needs=["accuracy_model.safetensors", "cost_table.json"],
         makes="generator.safetensors",
         state="generator-{}.safetensors",
-        work=lambda path, own: _train_generator(path, own, folder, space, settings, progress),
+        work=lambda path, own: _train_generator(on, path, own),
     )
-    record.step(
+    on.record.step(
         "proof",
         needs=["supernet.safetensors", "accuracy.csv", "generator.safetensors"],
         makes="front.json",
-        work=lambda path, _: _prove(path, record, space, dataset, settings, progress),
+        work=lambda path, _: _prove(on, path),
     )
 
 
@@ -416,55 +438,45 @@ def _load_images(images: str, settings: QuickstartSettings) -> tuple[ImageData, 
     return dataset, space.with_classes(len(dataset.classes))
 
 
-def _train_supernet(
-    path: Path,
-    checkpoint: Path,
-    space: SearchSpace,
-    dataset: ImageData,
-    settings: QuickstartSettings,
-    progress: ProgressCallback,
-) -> dict[str, Any]:
+def _train_supernet(on: _Work, path: Path, checkpoint: Path) -> dict[str, Any]:
     from . import supernet
 
-    net = supernet.build(space, seed=settings.seed)
+    net = supernet.build(on.space, seed=on.run.seed)
     log = supernet.train(
         net,
-        dataset,
-        epochs=settings.epochs,
-        seed=settings.seed,
+        on.dataset,
+        epochs=on.settings.epochs,
+        seed=on.run.seed,
         checkpoint=checkpoint,
-        progress=progress,
+        progress=on.run.progress,
     )
     supernet.save(net, path)
     last = log.epochs[-1]
     return {
         "epochs": len(log.epochs),
-        "training images": len(dataset.train),
+        "training images": len(on.dataset.train),
         "last loss": round(last.loss, 4),
         "last distillation loss": round(last.distillation_loss, 4),
     }
 
 
-def _judge(
-    path: Path,
-    journal: Path,
-    folder: Path,
-    space: SearchSpace,
-    dataset: ImageData,
-    settings: QuickstartSettings,
-    progress: ProgressCallback,
-) -> dict[str, Any]:
+def _judge(on: _Work, path: Path, checkpoint: Path) -> dict[str, Any]:
     from . import supernet
 
-    net = supernet.load(folder / "supernet.safetensors")
-    archs = _table_architectures(space, settings)
+    net = supernet.load(on.folder / "supernet.safetensors")
+    archs = _table_architectures(on.space, on.settings)
     top1 = supernet.evaluate(
-        net, archs, dataset, split="validation", checkpoint=journal, progress=progress
+        net,
+        archs,
+        on.dataset,
+        split="validation",
+        checkpoint=checkpoint,
+        progress=on.run.progress,
     )
-    accuracy.save_table(path, space, archs, top1)
+    accuracy.save_table(path, on.space, archs, top1)
     return {
         "architectures": len(archs),
-        "validation images": len(dataset.validation),
+        "validation images": len(on.dataset.validation),
         "lowest top-1": float(top1.min()),
         "highest top-1": float(top1.max()),
     }
@@ -490,37 +502,25 @@ def _table_architectures(space: SearchSpace, settings: QuickstartSettings) -> Ar
     return np.ascontiguousarray(archs[np.sort(first)][:wanted])
 
 
-def _fit_accuracy(
-    path: Path,
-    folder: Path,
-    space: SearchSpace,
-    settings: QuickstartSettings,
-    progress: ProgressCallback,
-) -> dict[str, Any]:
-    archs, top1 = accuracy.load_table(folder / "accuracy.csv", space)
-    model = accuracy.fit(space, archs, top1, seed=settings.seed, progress=progress)
+def _fit_accuracy(on: _Work, path: Path) -> dict[str, Any]:
+    archs, top1 = accuracy.load_table(on.folder / "accuracy.csv", on.space)
+    model = accuracy.fit(on.space, archs, top1, seed=on.run.seed, progress=on.run.progress)
     model.save(path)
     return dict(model.report)
 
 
-def _measure(
-    path: Path,
-    folder: Path,
-    space: SearchSpace,
-    settings: QuickstartSettings,
-    progress: ProgressCallback,
-) -> dict[str, Any]:
+def _measure(on: _Work, path: Path) -> dict[str, Any]:
     from . import latency
 
     table = latency.measure(
-        space,
-        target=settings.target,
+        on.space,
+        target=on.settings.target,
         # The rules' schedules of so small a space are close to tuned ones, and tuning takes longer
         # than everything else here together.
         tuning_trials=0,
-        checkpoint=folder / "work" / "latency",
-        seed=settings.seed,
-        progress=progress,
+        checkpoint=on.record.unfinished / "latency",
+        seed=on.run.seed,
+        progress=on.run.progress,
     )
     table.save(path)
     correction = table.provenance.get("correction", {})
@@ -535,18 +535,16 @@ def _plain(value: object) -> bool:
     return isinstance(value, (int, float, str)) and not isinstance(value, bool)
 
 
-def _train_generator(
-    path: Path,
-    checkpoint: Path,
-    folder: Path,
-    space: SearchSpace,
-    settings: QuickstartSettings,
-    progress: ProgressCallback,
-) -> dict[str, Any]:
-    model = accuracy.load(folder / "accuracy_model.safetensors", space)
-    table = CostTable.load(folder / "cost_table.json").for_space(space)
+def _train_generator(on: _Work, path: Path, checkpoint: Path) -> dict[str, Any]:
+    model = accuracy.load(on.folder / "accuracy_model.safetensors", on.space)
+    table = CostTable.load(on.folder / "cost_table.json").for_space(on.space)
     generator = train_generator(
-        space, model, [table], seed=settings.seed, checkpoint=checkpoint, progress=progress
+        on.space,
+        model,
+        [table],
+        seed=on.run.seed,
+        checkpoint=checkpoint,
+        progress=on.run.progress,
     )
     generator.save(path)
     return {key: value for key, value in generator.record.items() if _plain(value)}
@@ -558,22 +556,15 @@ def _budgets(table: CostTable, n: int) -> npt.NDArray[np.float64]:
     return low + (high - low) * (np.arange(n) + 0.5) / n
 
 
-def _prove(
-    path: Path,
-    record: _Run,
-    space: SearchSpace,
-    dataset: ImageData,
-    settings: QuickstartSettings,
-    progress: ProgressCallback,
-) -> dict[str, Any]:
+def _prove(on: _Work, path: Path) -> dict[str, Any]:
     """Ask for budgets, extract what comes back, measure it, and compare with what was predicted."""
     from . import export, latency, supernet
 
-    folder = record.folder
+    folder, space, dataset = on.folder, on.space, on.dataset
     generator = Generator.load(folder / "generator.safetensors")
     table = generator.tables[0]
     started = time.perf_counter()
-    answers = generator.generate(_budgets(table, settings.budgets), seed=settings.seed)
+    answers = generator.generate(_budgets(table, on.settings.budgets), seed=on.run.seed)
     generation_ms = 1000 * (time.perf_counter() - started) / len(answers)
 
     net = supernet.load(folder / "supernet.safetensors")
@@ -582,11 +573,11 @@ def _prove(
     times = latency.measure_networks(
         space,
         answers.archs,
-        target=settings.target,
+        target=on.settings.target,
         weights=weights,
         # Not that of the table: some of these networks may be among those it was fitted to.
-        checkpoint=folder / "work" / "proof",
-        progress=progress,
+        checkpoint=on.record.unfinished / "proof",
+        progress=on.run.progress,
     )
     # A machine that has changed its clock since the table was measured says nothing about the
     # table: the reference program, timed beside everything, takes that out.
@@ -594,14 +585,14 @@ def _prove(
     notations = space.to_strings(answers.archs)
     names = []
     for i, (network, notation) in enumerate(zip(networks, notations, strict=True)):
-        progress("exporting networks", i, len(networks))
+        on.run.progress("exporting networks", i, len(networks))
         name = f"networks/budget-{answers.budgets[i, 0]:.3f}ms.onnx"
         files.make_folder((folder / name).parent)
         export.to_onnx(
             network, folder / name, metadata={"architecture": notation, "space": space.name}
         )
         names.append(name)
-        progress("exporting networks", i + 1, len(networks))
+        on.run.progress("exporting networks", i + 1, len(networks))
     validation, test = (
         [supernet.accuracy(network, split.images, split.labels) for network in networks]
         for split in (dataset.validation, dataset.test)
@@ -610,9 +601,7 @@ def _prove(
         net, _best_evaluated(folder, table, answers.budgets[:, 0]), dataset, split="test"
     )
     _report(
-        record,
-        space,
-        dataset,
+        on,
         generator,
         answers,
         notations,
@@ -641,9 +630,7 @@ def _best_evaluated(folder: Path, table: CostTable, budgets: npt.NDArray[np.floa
 
 
 def _report(
-    record: _Run,
-    space: SearchSpace,
-    dataset: ImageData,
+    on: _Work,
     generator: Generator,
     answers: Generated,
     notations: Sequence[str],
@@ -655,7 +642,7 @@ def _report(
     names: Sequence[str],
     generation_ms: float,
 ) -> FrontReport:
-    table = generator.tables[0]
+    record, space, table = on.record, on.space, generator.tables[0]
     archs, top1 = accuracy.load_table(record.folder / "accuracy.csv", space)
     macs, parameters = costs.macs(space), costs.parameters(space)
     rows = zip(space.to_strings(archs), table(archs).tolist(), top1.tolist(), strict=True)
@@ -707,7 +694,7 @@ def _report(
                 **files.provenance(),
             },
         },
-        warnings=tuple(_doubts(generator, dataset, top1, test)),
+        warnings=tuple(_doubts(generator, on.dataset, top1, test)),
         definition=space.definition,
     )
 

@@ -57,7 +57,7 @@ class Journal(journal.Journal):
             shapes=(_MEASURED, _FAILED),
             accept=self._remember,
             conditions=conditions,
-            otherwise="give another work directory",
+            otherwise="give another checkpoint",
         )
         others = self.foreign.values()
         if foreign := sum("measured" in record for records in others for record in records):

@@ -186,7 +186,7 @@ class Measurer:
         raise MeasurementError(
             f"{len(incomplete)} of {len(entries)} items could not be measured on "
             f"{self._device.name}: {listed}{f'; and {more} more' if more > 0 else ''}; what was "
-            "measured is kept, and measuring again with the same work directory tries these again"
+            "measured is kept, and measuring again with the same checkpoint tries these again"
         )
 
 
@@ -628,7 +628,7 @@ def _block_times(
         raise MeasurementError(
             f"block {absurd[0]} took {summaries[absurd[0]].ms:.6f} ms and an empty program "
             f"{call_ms:.6f} ms, which cannot be; the machine was too busy: measure again with "
-            "another work directory"
+            "another checkpoint"
         )
     return times
 

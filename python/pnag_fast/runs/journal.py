@@ -66,7 +66,7 @@ class Journal:
     alone : bool
         Whether a file of other conditions is refused. Else it serves these as well.
     otherwise : str
-        What to do with a file that is something else: ``"give another work directory"``.
+        What to do with a file that is something else: ``"give another checkpoint"``.
     sync : bool
         Wait for the disk after every `append`; without it a record survives the end of the process,
         but may not survive that of the machine.
