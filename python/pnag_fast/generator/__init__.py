@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 from .generator import Generated, Generator
-from .methods import GeneratorMethod
+from .method import GeneratorMethod
 from .methods.expert import ExpertSettings
 from .methods.pnag import PnagSettings, dominance
 from .policies import BudgetPolicy

@@ -19,8 +19,8 @@ from ..search.problem import identity, require_problem
 from ..spaces import SearchSpace
 from ..threads import one_thread
 from .generator import Generator
-from .methods import GeneratorMethod, known
-from .methods.method import model_of
+from .method import GeneratorMethod, model_of
+from .methods import known
 
 
 def train_generator(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import pnag_fast as pf
+from pnag_fast.cli.commands import train
 from pnag_fast.generator import ExpertSettings
 
 
@@ -99,3 +100,10 @@ def test_training_prints_what_can_be_reached(run, files, monkeypatch, quick):
     assert code == 0, err
     assert "reachable: " in text
     assert "written to g" in text
+
+
+def test_all_methods_are_on_offer():
+    from pnag_fast.generator.methods import known
+
+    ours = [name for name, method in known().items() if method.__module__.startswith("pnag_fast.")]
+    assert ours == train._METHODS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,22 +16,11 @@ from ..output import answer, numbers
 if TYPE_CHECKING:
     from ...accuracy import AccuracyModel
 
-    Choice = click.Choice[str]
-else:
-    Choice = click.Choice  # before click 8.2 it takes no type
-
-
-class _Methods(Choice):
-    """The methods there are, looked up when they are asked for: it takes a quarter of a second."""
-
-    def __init__(self) -> None:
-        self.case_sensitive = True
-
-    @property
-    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
-        from ...generator.methods import known
-
-        return tuple(known())
+# By their files: importing them takes a fifth of a second.
+_METHODS = sorted(
+    found.name
+    for found in pkgutil.iter_modules([str(Path(__file__).parents[2] / "generator" / "methods")])
+)
 
 
 @click.command()
@@ -52,7 +42,7 @@ class _Methods(Choice):
 @options.out("Generator to write (safetensors).")
 @click.option(
     "--method",
-    type=_Methods(),
+    type=click.Choice(_METHODS),
     default="expert",
     show_default=True,
     help="Front search and imitation (expert), PNAG as published, or another.",

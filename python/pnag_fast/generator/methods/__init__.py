@@ -1,4 +1,4 @@
-"""The ways to train a generator, one file each; a new file is found by itself."""
+"""The ways to train a generator, one file of its name each; a new file is found by itself."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import importlib
 import inspect
 import pkgutil
 
-from .method import GeneratorMethod
-
-__all__ = ["GeneratorMethod", "known"]
+from ..method import GeneratorMethod
 
 for _found in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_found.name}")

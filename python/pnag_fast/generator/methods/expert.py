@@ -22,8 +22,8 @@ from ...search import Front, Problem
 from ...search.methods.front import FrontSearch
 from ...spaces.decisions import MASKED, Decisions
 from ...typing import Float32Array, FloatArray, IntArray
+from ..method import GeneratorMethod, Trained
 from ..policies.independent import N_LAYERS, IndependentPolicy, rank_nodes
-from .method import GeneratorMethod, Trained
 
 # Budgets that imitation learns from, drawn and answered once; a batch is drawn from them.
 _POOL = 65_536

@@ -41,8 +41,8 @@ from ...spaces import Archs, SearchSpace
 from ...spaces.decisions import Decisions
 from ...typing import FloatArray
 from ..generator import Generator
+from ..method import GeneratorMethod, Trained, model_of
 from ..policies.lstm import BudgetScale, LstmPolicy, unroll
-from .method import GeneratorMethod, Trained, model_of
 
 if TYPE_CHECKING:
     from torch import Tensor

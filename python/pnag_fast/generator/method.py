@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ... import arguments
-from ...accuracy import AccuracyModel
-from ...errors import InvalidTypeError
-from ...runs import Run
-from ...search import Front, Problem
-from ..policies import BudgetPolicy
+from .. import arguments
+from ..accuracy import AccuracyModel
+from ..errors import InvalidTypeError
+from ..runs import Run
+from ..search import Front, Problem
+from .policies import BudgetPolicy
 
 Trained = tuple[BudgetPolicy, Front, dict[str, Any]]
 
