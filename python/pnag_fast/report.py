@@ -6,7 +6,7 @@ import base64
 import csv
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from . import files, pareto
 from .errors import FileFormatError, InvalidInputError, MissingDependencyError
+from .objective import TOP1, Objective
 from .terminal import printable
 
 if TYPE_CHECKING:
@@ -37,7 +38,11 @@ _GREY, _BLUE, _ORANGE, _GREEN = "#b8b8b8", "#0072b2", "#d55e00", "#009e73"
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An architecture of the accuracy table: measured top-1, latency by the cost table."""
+    """An architecture of the accuracy table: its measured quality, its cost by the cost table.
+
+    Here and in `Answer` ``latency`` and ``top1`` stand for the cost and the objective of the
+    report, in their own units: milliseconds and top-1, unless it says others.
+    """
 
     arch: str
     latency_ms: float
@@ -83,6 +88,7 @@ class ReportedFront:
     top1: npt.NDArray[np.float64]
     costs: npt.NDArray[np.float64]
     accuracy_source: str
+    objective: Objective = TOP1
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,10 @@ class FrontReport:
 
     Attributes
     ----------
+    objective : Objective
+        What ``top1`` of the rows is.
+    metric, unit : str
+        What ``latency`` of the rows is.
     slowdown : float
         How many times slower the device was while the answers were measured than while the latency
         table was, by a reference program. Measured latencies are divided by it.
@@ -111,17 +121,29 @@ class FrontReport:
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     definition: Mapping[str, Any] | None = None
+    objective: Objective = TOP1
+    metric: str = "latency"
+    unit: str = "ms"
 
     # --- files -------------------------------------------------------------------------------
 
     def save(self, path: files.StrPath) -> None:
         """Write the report as versioned JSON."""
-        files.write_json(path, REPORT_FORMAT, REPORT_VERSION, asdict(self))
+        body = {**asdict(self), "objective": self.objective.to_json()}
+        files.write_json(path, REPORT_FORMAT, REPORT_VERSION, body)
 
     @classmethod
     def load(cls, path: files.StrPath) -> FrontReport:
         """Read a report; `FileFormatError` says what is wrong with the file."""
         document = files.read_json(path, REPORT_FORMAT, REPORT_VERSION)
+        # The first reports were of top-1 and milliseconds, and did not say so.
+        document = {
+            "objective": TOP1.to_json(),
+            "metric": "latency",
+            "unit": "ms",
+            "definition": None,
+            **document,
+        }
         try:
             return cls(
                 files.require(document, "space", str, path),
@@ -132,9 +154,10 @@ class FrontReport:
                 _slowdown(document, path),
                 _sections(document, path),
                 _warnings(document, path),
-                files.require(
-                    {"definition": None, **document}, "definition", (dict, type(None)), path
-                ),
+                files.require(document, "definition", (dict, type(None)), path),
+                Objective.from_json(files.require(document, "objective", dict, path), path),
+                files.require(document, "metric", str, path),
+                files.require(document, "unit", str, path),
             )
         except TypeError as error:
             raise FileFormatError(f"'{path}' is not a valid front report: {error}") from error
@@ -174,6 +197,7 @@ class FrontReport:
             np.array([answer.predicted_top1 for answer in answers]),
             np.array([[answer.predicted_latency_ms] for answer in answers]),
             self.accuracy_source,
+            self.objective,
         )
 
     def write_csv(self, path: files.StrPath) -> None:
@@ -181,10 +205,18 @@ class FrontReport:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         names = [f.name for f in fields(Answer)]
-        writer.writerow(names)
+        writer.writerow([self._column(name) for name in names])
         for answer in self.answers:
             writer.writerow([getattr(answer, name) for name in names])
         files.write_text(path, text.getvalue())
+
+    def _column(self, name: str) -> str:
+        """Return the name of a column for a field of `Answer`: its own cost and objective."""
+        named = name.replace("top1", self.objective.column)
+        for field_name in ("latency_ms", "budget_ms"):
+            kind = self.metric if field_name == "latency_ms" else "budget"
+            named = named.replace(field_name, f"{kind}_{self.unit}" if self.unit else kind)
+        return named
 
     # --- what it says ------------------------------------------------------------------------
 
@@ -192,7 +224,8 @@ class FrontReport:
         """Architectures of the accuracy table that no other of them dominates, cheapest first."""
         if not self.evaluated:
             return []
-        points = np.array([[row.latency_ms, 1 - row.top1] for row in self.evaluated])
+        merit = self.objective.merit(np.array([row.top1 for row in self.evaluated]))
+        points = np.column_stack([[row.latency_ms for row in self.evaluated], -merit])
         keep = pareto.is_non_dominated(points)
         rows = [row for row, on_front in zip(self.evaluated, keep, strict=True) if on_front]
         return sorted(rows, key=lambda row: row.latency_ms)
@@ -204,20 +237,23 @@ class FrontReport:
         latency = np.array([answer.latency_error for answer in self.answers])
         over = [a for a in self.answers if a.measured_latency_ms > a.budget_ms]
         accuracy = np.array([a.top1_test - a.predicted_top1 for a in self.answers])
+        shown = self.objective
         worst = self.answers[int(np.argmax(np.abs(latency)))]
         farthest = self.answers[int(np.argmax(np.abs(accuracy)))]
         lines = [
-            f"Latency: measured is {_signed(latency.mean())} of predicted on average, "
-            f"{_signed(worst.latency_error)} at worst (budget {worst.budget_ms:.3g} ms).",
-            f"Top-1: test images give {100 * accuracy.mean():+.1f} points against the prediction "
-            f"on average, {100 * (farthest.top1_test - farthest.predicted_top1):+.1f} at worst "
-            f"(budget {farthest.budget_ms:.3g} ms).",
+            f"{_capital(self.metric)}: measured is {_signed(latency.mean())} of predicted on "
+            f"average, {_signed(worst.latency_error)} at worst "
+            f"(budget {self._cost(worst.budget_ms)}).",
+            f"{_capital(shown.title)}: test images give {shown.difference(accuracy.mean(), 1)} "
+            "against the prediction on average, "
+            f"{shown.difference(farthest.top1_test - farthest.predicted_top1, 1)} at worst "
+            f"(budget {self._cost(farthest.budget_ms)}).",
         ]
         if abs(self.slowdown - 1) > _STEADY:
             lines.append(
                 f"While the answers were measured the device ran {_signed(self.slowdown - 1)} "
-                "slower than while the latency table was, by a reference program timed beside "
-                "everything; measured latencies are given at the table's speed."
+                f"slower than while the {self.metric} table was, by a reference program timed "
+                "beside everything; what was measured is given at the table's speed."
             )
         if over:
             worst_over = max(a.measured_latency_ms / a.budget_ms - 1 for a in over)
@@ -227,26 +263,33 @@ class FrontReport:
                 "smaller budget where the bound is hard."
             )
         else:
-            lines.append("Every measured latency is within its budget.")
-        behind = sum(self._best_known(a.budget_ms) > a.top1_validation for a in self.answers)
+            lines.append(f"Every measured {self.metric} is within its budget.")
+        validation = shown.merit(np.array([a.top1_validation for a in self.answers]))
+        known = [self._best_known(a.budget_ms) for a in self.answers]
+        behind = int(np.sum(known > validation))
         lines.append(
             f"On the validation images, {len(self.answers) - behind} of {len(self.answers)} "
-            f"answers are at least as accurate as the best of the {len(self.evaluated)} evaluated "
+            f"answers are at least as good as the best of the {len(self.evaluated)} evaluated "
             "architectures within the budget (which was chosen on these images, and so looks "
             "better on them than it is)."
         )
         gain = np.array([a.top1_test - a.evaluated_top1_test for a in self.answers])
+        ahead = int((shown.merit(gain) >= 0).sum())
         lines.append(
             f"On the test images, against the same best of the {len(self.evaluated)} evaluated "
-            f"architectures (random search), the answers are {100 * gain.mean():+.1f} points "
-            f"on average, and at least as accurate in {int((gain >= 0).sum())} of "
+            f"architectures (random search), the answers are "
+            f"{shown.difference(gain.mean(), 1)} on average, and at least as good in {ahead} of "
             f"{len(gain)} cases."
         )
         return lines
 
     def _best_known(self, budget_ms: float) -> float:
+        """Merit of the best evaluated architecture within a budget."""
         fitting = [row.top1 for row in self.evaluated if row.latency_ms <= budget_ms]
-        return max(fitting, default=0.0)
+        return float(self.objective.merit(np.array(fitting)).max(initial=-np.inf))
+
+    def _cost(self, value: float) -> str:
+        return f"{value:.3g} {self.unit}".rstrip()
 
     # --- picture -----------------------------------------------------------------------------
 
@@ -257,6 +300,11 @@ class FrontReport:
             from matplotlib.figure import Figure
         except ImportError as error:
             raise MissingDependencyError("matplotlib", "report", "drawing the front") from error
+        shown = self.objective
+
+        def quality(rows: Iterable[float]) -> npt.NDArray[np.float64]:
+            return shown.shown(np.array(list(rows), dtype=np.float64))
+
         figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
@@ -264,7 +312,7 @@ class FrontReport:
             axes.axvline(answer.budget_ms, color="#e8e8e8", linewidth=1, zorder=0)
         axes.scatter(
             [row.latency_ms for row in self.evaluated],
-            [100 * row.top1 for row in self.evaluated],
+            quality(row.top1 for row in self.evaluated),
             s=12,
             color=_GREY,
             label=f"{len(self.evaluated)} evaluated architectures",
@@ -272,14 +320,14 @@ class FrontReport:
         known = self.measured_front()
         axes.step(
             [row.latency_ms for row in known],
-            [100 * row.top1 for row in known],
+            quality(row.top1 for row in known),
             where="post",
             color=_BLUE,
             label="their front",
         )
         axes.scatter(
             [a.measured_latency_ms for a in self.answers],
-            [100 * a.top1_validation for a in self.answers],
+            quality(a.top1_validation for a in self.answers),
             s=60,
             marker="D",
             color=_ORANGE,
@@ -288,7 +336,7 @@ class FrontReport:
         )
         axes.scatter(
             [a.measured_latency_ms for a in self.answers],
-            [100 * a.top1_test for a in self.answers],
+            quality(a.top1_test for a in self.answers),
             s=45,
             marker="x",
             color=_GREEN,
@@ -297,13 +345,15 @@ class FrontReport:
         )
         # As they are: a dollar sign in a name starts no formula.
         axes.set_xlabel(
-            f"latency on {printable(self.device)} (ms); grey lines are the budgets asked",
+            f"{printable(self.metric)} on {printable(self.device)}"
+            + (f" ({printable(self.unit)})" if self.unit else "")
+            + "; grey lines are the budgets asked",
             parse_math=False,
         )
-        axes.set_ylabel("top-1 (%)")
+        axes.set_ylabel(printable(shown.label + shown.better), parse_math=False)
         axes.set_title(f"{printable(self.space)}: one generator, every budget", parse_math=False)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="lower right", frameon=False)
+        axes.legend(loc="lower right" if shown.direction == "max" else "upper right", frameon=False)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
         return buffer.getvalue()
@@ -324,14 +374,16 @@ class FrontReport:
         )
         warnings = "".join(f"<li>{_html(line)}</li>" for line in self.warnings)
         if warnings:
-            title = "<b>Before you believe any of this:</b>"
-            warnings = f"<div class=warnings>{title}<ul>{warnings}</ul></div>"
+            heading = "<b>Before you believe any of this:</b>"
+            warnings = f"<div class=warnings>{heading}<ul>{warnings}</ul></div>"
         findings = "".join(f"<li>{_html(line)}</li>" for line in self.findings())
-        head = "".join(f"<th>{_html(name)}</th>" for name in TABLE_HEAD)
+        head = "".join(f"<th>{_html(name)}</th>" for name in self.head)
         body = "".join(
             "<tr>" + "".join(f"<td>{_html(cell)}</td>" for cell in row) + "</tr>"
             for row in self.table()
         )
+        metric, quality = _html(self.metric), _html(self.objective.name)
+        title = _html(_capital(self.objective.title))
         return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -351,49 +403,46 @@ th, td {{ padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #dd
 </style></head><body>
 <h1>{_html(self.space)} on {_html(self.device)}</h1>
 {warnings}
-<p>One generator was trained on {len(self.evaluated)} measured architectures and a latency table of
+<p>One generator was trained on {len(self.evaluated)} measured architectures and a {metric} table of
 this device. It was then asked for {len(self.answers)} budgets that it had not been trained on;
-each network it answered with was extracted from the supernet, its accuracy measured on held-out
-images, and its latency measured whole.</p>
-<img alt="Top-1 against latency" src="data:image/png;base64,{image}">
+each network it answered with was extracted from the supernet, its {quality} measured on held-out
+images, and its {metric} measured whole.</p>
+<img alt="{title} against {metric}" src="data:image/png;base64,{image}">
 <h2>Asked and answered</h2>
 <div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
 <h2>Where predictions were off</h2>
 <ul>{findings}</ul>
-<p>Top-1 is predicted by: {_html(self.accuracy_source)}.</p>
+<p>{title} is predicted by: {_html(self.accuracy_source)}.</p>
 {sections}
 </body></html>
 """
 
+    @property
+    def head(self) -> list[str]:
+        """What the columns of `table` hold."""
+        cost, name = self.unit or self.metric, self.objective.name
+        unit = "%" if self.objective.is_fraction else self.objective.unit
+        costs = [f"budget {cost}", f"predicted {cost}", f"measured {cost}", "off by"]
+        values = [f"predicted {name} {unit}", f"validation {unit}", f"test {unit}"]
+        return [*costs, *map(str.rstrip, values), "MACs (M)", "architecture"]
+
     def table(self) -> list[list[str]]:
-        """Return the cells of the table of answers, in the order of `TABLE_HEAD`."""
+        """Return the cells of the table of answers, in the order of `head`."""
+        shown = self.objective
         return [
             [
                 f"{a.budget_ms:.3f}",
                 f"{a.predicted_latency_ms:.3f}",
                 f"{a.measured_latency_ms:.3f}",
                 f"{100 * a.latency_error:+.1f} %",
-                f"{100 * a.predicted_top1:.1f} ± {100 * a.predicted_top1_std:.1f}",
-                f"{100 * a.top1_validation:.1f}",
-                f"{100 * a.top1_test:.1f}",
+                shown.with_std(a.predicted_top1, a.predicted_top1_std),
+                shown.number(a.top1_validation),
+                shown.number(a.top1_test),
                 f"{a.macs / 1e6:.2f}",
                 a.arch,
             ]
             for a in self.answers
         ]
-
-
-TABLE_HEAD = (
-    "budget ms",
-    "predicted ms",
-    "measured ms",
-    "off by",
-    "predicted top-1 %",
-    "validation %",
-    "test %",
-    "MACs (M)",
-    "architecture",
-)
 
 
 _Row = TypeVar("_Row", Evaluated, Answer)
@@ -446,6 +495,10 @@ def _sections(document: Mapping[str, Any], path: files.StrPath) -> dict[str, Any
 def _html(text: object) -> str:
     """Escape what would be markup, and what a browser would obey or a reader not see."""
     return html.escape(printable(text))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _signed(fraction: float) -> str:

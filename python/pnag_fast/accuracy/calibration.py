@@ -12,6 +12,7 @@ import numpy.typing as npt
 from .. import arguments, files
 from ..agreement import absolute as agreement
 from ..errors import FileFormatError, InvalidTypeError
+from ..objective import Objective
 from ..spaces import Archs, SearchSpace
 from ..threads import one_thread
 from ..typing import BoolArray, Float32Array, FloatArray
@@ -112,6 +113,7 @@ def calibrate(
     *,
     seed: int = 0,
     members: int = 5,
+    objective: Objective | None = None,
 ) -> CalibratedModel:
     """Correct a model by measured architectures: offset, scale, and a small term per code.
 
@@ -128,11 +130,14 @@ def calibrate(
     archs : ndarray of uint8, shape (n, n_slots)
         An architecture that comes more than once is one row, as in `fit`.
     top1 : array of float, shape (n,)
-        Measured accuracy as a fraction.
+        Measured accuracy as a fraction, or what the objective says instead.
     seed : int
         Split into folds.
     members : int
         Folds, and members of the ensemble.
+    objective : Objective, optional
+        What was measured, where it is not what `model` predicts: a predictor of top-1 may well
+        order networks by another quality, or the other way round.
 
     Returns
     -------
@@ -148,7 +153,9 @@ def calibrate(
         )
     seed, members = arguments.seed(seed), arguments.integer(members, "members", 2)
     model = model.cautious(0)
-    measured = Measured.of(model.space, archs, top1)
+    measured = Measured.of(
+        model.space, archs, top1, model.objective if objective is None else objective
+    )
     measured.require(members)
     with one_thread():
         return _calibrate(model, measured, seed, members)
@@ -201,7 +208,7 @@ def _calibrate(
     found = agreement(level + unit * held_out, target)
     earlier = agreement(before, target)
     warnings = measured.doubts(found["kendall"], noise)
-    if found["kendall"] < earlier["kendall"] - 0.05:
+    if measured.objective == model.objective and found["kendall"] < earlier["kendall"] - 0.05:
         warnings.append(
             f"calibrating made the order worse: Kendall {found['kendall']:.2f} instead of "
             f"{earlier['kendall']:.2f}; use the model as it was, or measure more than {n} "
@@ -226,6 +233,7 @@ def _calibrate(
         distance=widened_by_unseen(measured, distance, noise, predict_without),
         reach=reach_term(measured, features, effects[1:-1], noise, predict_without),
         seen=model.seen,
+        objective=measured.objective,
         base=model,
         constant=(level + solved[:, -1] - scale * before.mean()).astype(np.float32),
         scale=scale.astype(np.float32),

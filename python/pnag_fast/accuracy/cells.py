@@ -82,7 +82,7 @@ def fit_cells(
         guess[out], variance[out] = halves[k % 2].predict(
             x[inside], y[inside], weight[inside], x[out]
         )
-    held_out = np.clip(mean + scale * guess, 0, 1)[measured.network]
+    held_out = measured.objective.clip(mean + scale * guess)[measured.network]
     std = scale * np.sqrt(variance)[measured.network]
     noise = float(np.sqrt(np.mean((held_out - top1) ** 2)))
     # A process that knows its error by construction has 1 here.
@@ -93,13 +93,15 @@ def fit_cells(
     predicted, variance = whole.predict(
         x[inside], y[inside], weight[inside], all_features[index][:, used].astype(np.float64)
     )
-    deviations = np.maximum(wider * scale * np.sqrt(variance), 1e-9)
-    fields = arranged(space, every, np.clip(mean + scale * predicted, 0, 1)[same], deviations[same])
+    deviations = np.maximum(wider * scale * np.sqrt(variance), 1e-9 * scale)
+    values = measured.objective.clip(mean + scale * predicted)
+    fields = arranged(space, every, values[same], deviations[same])
     model = TableModel(
         space=space,
         source=f"fitted on {len(top1)} measured architectures, which are looked up",
         noise=noise,
         seen=measured.codes,
+        objective=measured.objective,
         **fields,
     )
     known = model.index(measured.archs)

@@ -14,9 +14,11 @@ import numpy.typing as npt
 
 from .. import arguments, files
 from ..errors import FileFormatError, InvalidInputError
+from ..objective import TOP1, Objective
 from ..spaces import Archs, SearchSpace
 from ..spaces.space import require_space
 from ..typing import FloatArray
+from .measured import require_objective
 from .table import TableModel, table
 
 _SEPARATORS = (",", ";", "\t")
@@ -24,21 +26,37 @@ _SEPARATORS = (",", ";", "\t")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def save_table(path: files.StrPath, space: SearchSpace, archs: Archs, top1: npt.ArrayLike) -> None:
-    """Write measured accuracies as CSV: a column ``arch`` in the space's notation, and ``top1``."""
+def save_table(
+    path: files.StrPath,
+    space: SearchSpace,
+    archs: Archs,
+    top1: npt.ArrayLike,
+    *,
+    objective: Objective = TOP1,
+) -> None:
+    """Write what was measured as CSV: ``arch`` in the space's notation, and the objective's column.
+
+    That is ``top1``, unless the objective is another; see `Objective.column`.
+    """
     require_space(space)
+    require_objective(objective)
     names = space.to_strings(archs)
-    values = arguments.floats(top1, "top1", (len(names),), meaning="one number per architecture")
+    column = objective.column
+    values = arguments.floats(top1, column, (len(names),), meaning="one number per architecture")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["arch", "top1"])
+    writer.writerow(["arch", column])
     for arch, value in zip(names, values.tolist(), strict=True):
         writer.writerow([arch, repr(value)])
     files.write_text(path, text.getvalue())
 
 
-def load_table(path: files.StrPath, space: SearchSpace) -> tuple[Archs, FloatArray]:
-    """Read measured accuracies: architectures, shape (n, n_slots), and top-1, shape (n,).
+def load_table(
+    path: files.StrPath, space: SearchSpace, *, objective: Objective = TOP1
+) -> tuple[Archs, FloatArray]:
+    """Read what was measured: architectures, shape (n, n_slots), and top-1, shape (n,).
+
+    Of another objective its own column, see `Objective.column`.
 
     CSV in UTF-8, as programs write it and spreadsheets export it: separated by commas, semicolons
     or tabs, where the last two allow decimal commas; capital letters and blanks in the header, a
@@ -51,8 +69,9 @@ def load_table(path: files.StrPath, space: SearchSpace) -> tuple[Archs, FloatArr
         foreign: the message names the row.
     """
     require_space(space)
-    sheet = _read_csv(path, ("arch", "top1"))
-    return _archs(sheet, space), _column(sheet, "top1")
+    require_objective(objective)
+    sheet = _read_csv(path, ("arch", objective.column))
+    return _archs(sheet, space), _column(sheet, objective.column)
 
 
 def load_nasbench201(path: files.StrPath, dataset: str = "cifar10-test") -> TableModel:

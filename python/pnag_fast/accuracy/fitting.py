@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from .. import arguments
 from ..agreement import absolute as agreement
 from ..errors import InvalidInputError
+from ..objective import TOP1, Objective
 from ..optional_torch import require_torch
 from ..progress import ProgressCallback, ignore_progress
 from ..spaces import Archs, SearchSpace
@@ -39,6 +41,7 @@ def fit(
     members: int = 5,
     hidden: int = 32,
     epochs: int = 300,
+    objective: Objective = TOP1,
     progress: ProgressCallback = ignore_progress,
 ) -> AccuracyModel:
     """Fit an accuracy model to measured architectures.
@@ -62,13 +65,16 @@ def fit(
         unknown: the model refuses them, and searches of spaces that reach them (`covering` names
         what to measure as well).
     top1 : array of float, shape (n,)
-        Measured accuracy as a fraction.
+        Measured accuracy as a fraction, or what the objective says instead.
     seed : int
         Splits and initial weights.
     members : int
         Folds, and members of the ensemble.
     hidden, epochs : int
         Width of the network and the most full-batch steps it may take; not used for cells.
+    objective : Objective
+        What was measured: its unit, its limits, and whether smaller is better. The model predicts
+        it as it is.
 
     Returns
     -------
@@ -82,13 +88,14 @@ def fit(
     Raises
     ------
     InvalidInputError
-        For fewer than 20 architectures, a constant accuracy, values outside [0, 1] (percent?),
-        foreign rows, one architecture with accuracies that contradict each other.
+        For fewer than 20 architectures, a constant accuracy, values beyond the limits of the
+        objective (percent?), foreign rows, one architecture with accuracies that contradict each
+        other.
     """
     seed, members = arguments.seed(seed), arguments.integer(members, "members", 2)
     hidden = arguments.integer(hidden, "hidden", 1, 65536)
     epochs = arguments.integer(epochs, "epochs", 0)
-    measured = Measured.of(space, archs, top1)
+    measured = Measured.of(space, archs, top1, objective)
     measured.require(members)
     with one_thread():
         if space.features is not None:
@@ -109,7 +116,9 @@ def _fit_codes(
     n = len(target)
     features = one_hot(measured.space, measured.archs)
     fold = measured.folds(members, seed)
-    link, penalty, error = _choose(features, target, fold)
+    # A logit is of a fraction.
+    links = LINKS if measured.objective.is_fraction else LINKS[:1]
+    link, penalty, error = _choose(features, target, fold, links)
     weight = measured.weights(error)
     linked = to_link(target, link)
     mean, scale = float(linked.mean()), float(linked.std())
@@ -156,10 +165,13 @@ def _fit_codes(
         ),
         weights=((scale * weights).astype(np.float32),),
         link=link,
+        objective=measured.objective,
     )
 
 
-def _choose(features: Float32Array, top1: FloatArray, fold: IntArray) -> tuple[Link, float, float]:
+def _choose(
+    features: Float32Array, top1: FloatArray, fold: IntArray, allowed: Sequence[Link]
+) -> tuple[Link, float, float]:
     """Choose link and penalty by the error of ridge regression on held-out networks.
 
     Returns
@@ -168,7 +180,7 @@ def _choose(features: Float32Array, top1: FloatArray, fold: IntArray) -> tuple[L
     error : float
         Root mean square, in units of top-1.
     """
-    links = {link: to_link(top1, link) for link in LINKS}
+    links = {link: to_link(top1, link) for link in allowed}
     # Near 0 and 1 the logit is cut off, and what differs there may become equal.
     links = {link: linked for link, linked in links.items() if np.ptp(linked) > 0}
     centred = {link: (linked - linked.mean()) / linked.std() for link, linked in links.items()}

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import arguments
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, InvalidTypeError
+from ..objective import TOP1, Objective
 from ..spaces import Archs, SearchSpace
 from ..spaces.space import require_space
 from ..typing import BoolArray, FloatArray, Int64Array, IntArray
@@ -35,7 +36,7 @@ LEAST_KENDALL = 0.2
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Measured accuracies, one row per architecture.
+    """Measured values of an objective, one row per architecture.
 
     Attributes
     ----------
@@ -43,7 +44,8 @@ class Measured:
     archs : ndarray of uint8, shape (n, n_slots)
         Distinct, in the order in which they first came.
     top1, spread : ndarray of float64, shape (n,)
-        Mean of what was measured, and its standard deviation; spread is 0 where it was once.
+        Mean of what was measured, and its standard deviation; spread is 0 where it was once. Of the
+        objective, whatever it is.
     count : ndarray of int64, shape (n,)
         How often it was measured.
     noise : float, optional
@@ -60,32 +62,34 @@ class Measured:
     count: Int64Array
     noise: float | None
     repeats: int
+    objective: Objective = TOP1
 
     @classmethod
-    def of(cls, space: SearchSpace, archs: Archs, top1: npt.ArrayLike) -> Measured:
+    def of(
+        cls,
+        space: SearchSpace,
+        archs: Archs,
+        top1: npt.ArrayLike,
+        objective: Objective = TOP1,
+    ) -> Measured:
         """Check measurements, one clear message for each fault, and merge the repeated ones."""
         require_space(space)
+        require_objective(objective)
         space.validate(archs)
         values = arguments.floats(
             top1,
-            "top1",
+            objective.column,
             (len(archs),),
             meaning=f"of shape ({len(archs)},): one number per architecture",
         )
-        bad = np.flatnonzero(~((values >= 0) & (values <= 1)))
-        if len(bad):
-            value = values[bad[0]]
-            hint = "; divide percentages by 100" if 1 < value <= 100 else ""
-            raise InvalidInputError(
-                f"top1 of row {bad[0]} is {value}, which is not a fraction from 0 to 1{hint}"
-            )
+        objective.check(values, objective.column)
         first, index = equal_rows(space, archs)
         count = np.bincount(index, minlength=len(first))
         # A mean of equal values may differ from them in the last bit.
         offset = values - values[first][index]
         mean = values[first] + np.bincount(index, offset, len(first)) / np.maximum(count, 1)
         squared = np.bincount(index, (values - mean[index]) ** 2, len(first))
-        _refuse_contradictions(space, archs, values, index, count)
+        _refuse_contradictions(space, archs, values, index, count, objective)
         repeats = len(values) - len(first)
         variance = float(squared.sum()) / max(repeats, 1)
         return cls(
@@ -97,6 +101,7 @@ class Measured:
             # Equal values are one measurement, written down again.
             noise=float(np.sqrt(variance)) if repeats else None,
             repeats=repeats,
+            objective=objective,
         )
 
     def __len__(self) -> int:
@@ -148,8 +153,9 @@ class Measured:
             )
         if np.ptp(self.top1) == 0:
             raise InvalidInputError(
-                f"all {n} architectures have the same top-1 ({self.top1[0]}): there is nothing to "
-                "learn; check that the supernet is trained and that its sub-networks are set"
+                f"all {n} architectures have the same {self.objective.name} ({self.top1[0]}): "
+                "there is nothing to learn; check that the supernet is trained and that its "
+                "sub-networks are set"
             )
         n_networks = int(self.network.max()) + 1
         if not 2 <= members <= n_networks // 2:
@@ -182,6 +188,11 @@ class Measured:
             }
         return facts
 
+    @property
+    def _spread(self) -> str:
+        """How much architectures differ, for a text."""
+        return self.objective.number(float(self.top1.std()), 2)
+
     def doubts(self, kendall: float | None = None, error: float | None = None) -> list[str]:
         """Say what makes a model of these measurements worthless, each with its remedy.
 
@@ -200,12 +211,13 @@ class Measured:
             )
         if error is not None and error >= self.top1.std() > 0:
             doubts.append(
-                f"held-out predictions are {100 * error:.2f} points off, and the mean of all rows "
-                f"only {100 * self.top1.std():.2f}: the model knows less than the mean; measure "
-                f"more than {n} architectures"
+                f"held-out predictions are {self.objective.size(error)} off, and the mean of all "
+                f"rows only {self._spread}: the model knows less than the "
+                f"mean; measure more than {n} architectures"
             )
         classes = getattr(self.space.network, "classes", None)
-        if isinstance(classes, int) and n and _at_chance(self.top1, 1 / classes):
+        judged = self.objective == TOP1 and n > 0
+        if isinstance(classes, int) and judged and _at_chance(self.top1, 1 / classes):
             doubts.append(
                 f"the measured networks have {100 * float(np.median(self.top1)):.2f} %, and "
                 f"guessing one of {classes} classes gives {100 / classes:.2f} %: train the "
@@ -213,8 +225,8 @@ class Measured:
             )
         if self.noise is not None and n > 1 and self.noise >= self.top1.std():
             doubts.append(
-                f"one measurement is {100 * self.noise:.2f} points uncertain, and architectures "
-                f"differ by {100 * self.top1.std():.2f}: most of what is measured is noise; "
+                f"one measurement is {self.objective.size(self.noise)} uncertain, and "
+                f"architectures differ by {self._spread}: most of what is measured is noise; "
                 "measure with more images, or each architecture more often"
             )
         return doubts
@@ -232,6 +244,15 @@ class Measured:
         ]
 
 
+def require_objective(objective: object) -> None:
+    """Refuse what is no objective."""
+    if not isinstance(objective, Objective):
+        raise InvalidTypeError(
+            "objective should be a pnag_fast.accuracy.Objective, found "
+            f"{arguments.shown(objective)}"
+        )
+
+
 def _at_chance(top1: FloatArray, chance: float) -> bool:
     """Whether accuracies are those of guessing, but for the luck of some hundred images."""
     middle, best = float(np.median(top1)), float(top1.max())
@@ -239,16 +260,21 @@ def _at_chance(top1: FloatArray, chance: float) -> bool:
 
 
 def _refuse_contradictions(
-    space: SearchSpace, archs: Archs, values: FloatArray, index: Int64Array, count: Int64Array
+    space: SearchSpace,
+    archs: Archs,
+    values: FloatArray,
+    index: Int64Array,
+    count: Int64Array,
+    objective: Objective,
 ) -> None:
-    """Refuse one architecture with two accuracies that cannot both be right."""
+    """Refuse one architecture with two values that cannot both be right."""
     order = np.lexsort((values, index))
     ends = np.cumsum(count)
     low, high = order[ends - count], order[ends - 1]
     apart = values[high] - values[low]
-    if not (apart > _CONTRADICTION).any():
+    limit = _CONTRADICTION if objective.is_fraction else float(values.std())
+    if not (apart > limit).any():
         return
-    limit = _CONTRADICTION
     again = count > 1
     if again.sum() >= _USUAL_AT_LEAST:
         limit = max(limit, _USUAL_RANGES * float(np.median(apart[again])))
@@ -258,9 +284,10 @@ def _refuse_contradictions(
     a, b = sorted((int(low[worst]), int(high[worst])))
     raise InvalidInputError(
         f"rows {a} and {b} are the same architecture, "
-        f"{space.to_strings(np.ascontiguousarray(archs[a : a + 1]))[0]}, with top-1 "
-        f"{values[a]} and {values[b]}, {100 * apart[worst]:.2f} points apart, where repeated "
-        f"measurements may differ by {100 * limit:.2f}; keep the one that is right"
+        f"{space.to_strings(np.ascontiguousarray(archs[a : a + 1]))[0]}, with "
+        f"{objective.name} {values[a]} and {values[b]}, {objective.size(apart[worst])} apart, "
+        f"where repeated measurements may differ by {objective.number(limit, 2)}; keep the one "
+        "that is right"
     )
 
 

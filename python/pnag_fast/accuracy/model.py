@@ -1,4 +1,4 @@
-"""What every accuracy model is: top-1 of a batch, its uncertainty, its slope, and its file."""
+"""What every accuracy model is: a quality of a batch, its uncertainty, its slope, and its file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MODEL_VERSION = 2
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class AccuracyModel(abc.ABC):
-    """Maps a batch of architectures to top-1, with its uncertainty where it has one.
+    """Maps a batch of architectures to its objective, with its uncertainty where it has one.
 
     A model of your own is a subclass that defines `_moments`, and `_slopes` where it has them.
 
@@ -50,13 +50,13 @@ class AccuracyModel(abc.ABC):
     source : str
         Where the numbers come from. A front is only as true as its accuracy model.
     noise : float
-        Standard deviation of the error on held-out rows, as a fraction; 0 where it is unknown, or
-        where the model is exact.
+        Standard deviation of the error on held-out rows, in the unit of the objective; 0 where it
+        is unknown, or where the model is exact.
     report : dict
         What was seen on held-out rows, such as ``kendall``, ``spearman``, ``mean_error``, ``rows``;
         ``warnings``, a list of what makes the model worthless, each with its remedy.
     caution : float
-        `predict` returns the mean less this many standard deviations; see `cautious`.
+        `predict` returns the mean made worse by this many standard deviations; see `cautious`.
     distance : ndarray of float32, shape (features + 1, features), optional
         How the standard deviation grows away from the measured rows: by ``|(x, 1) @ distance|`` for
         the codes x; see `distance_term`.
@@ -65,6 +65,8 @@ class AccuracyModel(abc.ABC):
     seen : ndarray of bool, shape (number of all codes,), optional
         Codes that the measured rows have, those of the first slot first, each with code 0; None
         where nothing is known of the data, which counts as all.
+    objective : Objective
+        What is predicted, in its unit and direction: top-1, unless it was fitted to another.
     """
 
     space: SearchSpace
@@ -75,9 +77,7 @@ class AccuracyModel(abc.ABC):
     distance: Float32Array | None = None
     reach: Reach | None = None
     seen: BoolArray | None = None
-
-    # What is predicted.
-    objective: ClassVar[Objective] = TOP1
+    objective: Objective = TOP1
 
     # Name of the kind in files; a model of the user's own has none and cannot be saved.
     kind: ClassVar[str] = ""
@@ -91,7 +91,7 @@ class AccuracyModel(abc.ABC):
     def predict(
         self, archs: Archs, *, return_std: bool = False
     ) -> FloatArray | tuple[FloatArray, FloatArray]:
-        """Top-1 of each row, or its lower bound where the model is cautious.
+        """Value of the objective of each row, or its bound where the model is cautious.
 
         Parameters
         ----------
@@ -103,7 +103,8 @@ class AccuracyModel(abc.ABC):
 
         Returns
         -------
-        top1 : ndarray of float64, shape (n,), in [0, 1]
+        top1 : ndarray of float64, shape (n,)
+            Within the limits of the objective: for top-1 from 0 to 1.
         std : ndarray of float64, shape (n,)
             Only with `return_std`.
 
@@ -122,18 +123,18 @@ class AccuracyModel(abc.ABC):
         if not (np.isfinite(top1).all() and (std is None or np.isfinite(std).all())):
             raise InvalidInputError(_DAMAGED)
         if self.caution > 0 and std is not None:
-            top1 = top1 - self.caution * std
-        top1 = top1.clip(0.0, 1.0)
+            top1 = top1 - self.objective.merit(self.caution * std)
+        top1 = self.objective.clip(top1)
         return (top1, std) if return_std and std is not None else top1
 
     def sensitivity(self, archs: Archs) -> Float32Array | None:
-        """First-order effect on the predicted top-1 of choosing each code.
+        """First-order effect on the prediction of choosing each code.
 
         Returns
         -------
         ndarray of float32, shape (n, n_features), or None
-            Derivative of what `predict` returns (before it is cut to [0, 1]) with respect to every
-            column of `one_hot`, at each row. None where a model has no derivative: tables.
+            Derivative of what `predict` returns (before it is cut) with respect to every column of
+            `one_hot`, at each row. None where a model has no derivative: tables.
         """
         self._check(archs)
         # Weights of a damaged file may be huge, as in `predict`.
@@ -151,6 +152,7 @@ class AccuracyModel(abc.ABC):
                     of_variance = of_variance + self.reach.slopes(one_hot(self.space, archs))
                 # d sqrt(v) = dv / (2 sqrt(v)); where std is 0, the variance has its least value.
                 half = self.caution / (2 * np.where(std > 0, std, np.inf))
+                half = self.objective.merit(half)
                 slope = slope - half[:, None].astype(np.float32) * of_variance
         if not np.isfinite(slope).all():
             raise InvalidInputError(_DAMAGED)
@@ -228,15 +230,21 @@ class AccuracyModel(abc.ABC):
         return squared
 
     def cautious(self: Model, caution: float = 1.0) -> Model:
-        """Return the same model predicting a lower confidence bound: mean - `caution` x std.
+        """Return the same model predicting a confidence bound: mean - `caution` x std.
 
-        A search then gains nothing from architectures of which the model knows little. The bound
-        is one-sided: it says what a network should at least reach, not what it will, and `source`
-        says so.
+        Where smaller is better, mean + `caution` x std. A search then gains nothing from
+        architectures of which the model knows little. The bound is one-sided: it says what a
+        network should at least reach, not what it will, and `source` says so.
         """
         caution = arguments.number(caution, "caution", 0)
-        source = self.source.removesuffix(_bound(self.caution)) + _bound(caution)
+        source = self.source.removesuffix(self._bound(self.caution)) + self._bound(caution)
         return dataclasses.replace(self, caution=caution, source=source)
+
+    def _bound(self, caution: float) -> str:
+        if not caution:
+            return ""
+        side, sign = ("lower", "-") if self.objective.direction == "max" else ("upper", "+")
+        return f"; {side} bound, mean {sign} {caution:g} std"
 
     def for_space(self: Model, space: SearchSpace) -> Model:
         """Return the same model for all of a space over the same slots and network.
@@ -286,7 +294,8 @@ class AccuracyModel(abc.ABC):
         warnings = self.report.get("warnings") or ()
         if warnings:
             facts.append(f"{len(warnings)} warning{'s' if len(warnings) > 1 else ''}")
-        lines = [f"<{type(self).__name__} of space '{self.space.name}'", self.source, *facts]
+        name = "" if self.objective == TOP1 else f", {self.objective.title}"
+        lines = [f"<{type(self).__name__} of space '{self.space.name}'{name}", self.source, *facts]
         return one_line("; ".join(lines)) + ">"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -312,6 +321,7 @@ class AccuracyModel(abc.ABC):
             "noise": self.noise,
             "report": dict(self.report),
             "caution": self.caution,
+            **({} if self.objective == TOP1 else {"objective": self.objective.to_json()}),
             **body,
         }
 
@@ -328,8 +338,10 @@ class AccuracyModel(abc.ABC):
                 f"'{path}': unknown kind {kind!r} of an accuracy model; known are {sorted(kinds)}"
             )
         space = from_definition(files.require(body, "space", dict, path), f"'{path}'")
-        # An error of top-1 is at most 1.
-        noise = _non_negative(body, "noise", path, 1.0)
+        found = files.require({"objective": TOP1.to_json(), **body}, "objective", dict, path)
+        objective = Objective.from_json(found, path)
+        # An error is at most as large as the objective's range.
+        noise = _non_negative(body, "noise", path, objective.high - objective.low)
         caution = _non_negative({"caution": 0.0, **body}, "caution", path, math.inf)
         size = int(feature_offsets(space)[-1])
         # Files of older versions have none of these.
@@ -358,6 +370,7 @@ class AccuracyModel(abc.ABC):
                 "distance": distance,
                 "reach": reach,
                 "seen": seen,
+                "objective": objective,
             },
         )
 
@@ -413,10 +426,6 @@ def one_line(text: str) -> str:
     """Shorten a text to one line that a terminal shows as it is."""
     plain = "".join(c if c.isprintable() else " " for c in text)
     return textwrap.shorten(plain, 400, placeholder=" ...")
-
-
-def _bound(caution: float) -> str:
-    return f"; lower bound, mean - {caution:g} std" if caution else ""
 
 
 def tensor(

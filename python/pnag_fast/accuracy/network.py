@@ -177,7 +177,8 @@ class NetworkModel(AccuracyModel):
             weights.append(weight)
             biases.append(tensor(tensors, f"{prefix}bias{i + 1}", (members, width), path))
         link = files.require(body, "link", str, path)
-        if link not in ("identity", "logit"):
+        allowed = LINKS if common["objective"].is_fraction else LINKS[:1]
+        if link not in allowed:
             raise FileFormatError(f"'{path}': unknown link {link!r} of an accuracy model")
         if members < 1 or width != 1:
             raise FileFormatError(f"'{path}': an accuracy model ends in one value, found {width}")

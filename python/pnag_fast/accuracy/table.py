@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from .. import arguments, files
 from ..errors import FileFormatError, InvalidInputError
+from ..objective import TOP1, Objective
 from ..spaces import Archs, SearchSpace
 from ..typing import BoolArray, FloatArray, Int64Array
 from .codes import row_words
@@ -146,8 +147,12 @@ class TableModel(AccuracyModel):
             rows = _rows_of_file(tensors[f"{prefix}rows"], common["space"], path)
             size = len(rows)
         cells = _cells_of_file(tensors, f"{prefix}cells", size, path)
-        if not (np.isnan(cells) | ((cells >= 0) & (cells <= 1))).all():
-            raise FileFormatError(f"'{path}': array '{prefix}cells' has values outside 0 to 1")
+        objective = common["objective"]
+        if not (np.isnan(cells) | ((cells >= objective.low) & (cells <= objective.high))).all():
+            raise FileFormatError(
+                f"'{path}': array '{prefix}cells' has values outside {objective.low:g} to "
+                f"{objective.high:g}"
+            )
         deviations = None
         if f"{prefix}deviations" in tensors:
             deviations = _cells_of_file(tensors, f"{prefix}deviations", size, path)
@@ -167,7 +172,12 @@ def _find(values: Int64Array, wanted: Int64Array, known: BoolArray) -> Int64Arra
 
 
 def table(
-    space: SearchSpace, archs: Archs, top1: npt.ArrayLike, *, source: str = "measured"
+    space: SearchSpace,
+    archs: Archs,
+    top1: npt.ArrayLike,
+    *,
+    source: str = "measured",
+    objective: Objective = TOP1,
 ) -> TableModel:
     """Make an accuracy model of measured architectures that looks them up.
 
@@ -176,7 +186,8 @@ def table(
     archs : ndarray of uint8, shape (n, n_slots)
         Architectures that come more than once have the mean of what was measured.
     top1 : array of float, shape (n,)
-        Measured accuracy as a fraction.
+        Measured accuracy as a fraction, or what the objective says instead.
+    objective : Objective
 
     Returns
     -------
@@ -189,12 +200,12 @@ def table(
     Raises
     ------
     InvalidInputError
-        For values outside [0, 1] (percent?), or one architecture with accuracies that contradict
-        each other.
+        For values beyond the limits of the objective (percent?), or one architecture with
+        accuracies that contradict each other.
     """
     if not isinstance(source, str):
         raise InvalidInputError(f"source should be a text, found {arguments.shown(source)}")
-    measured = Measured.of(space, archs, top1)
+    measured = Measured.of(space, archs, top1, objective)
     deviations = None
     if measured.noise:
         deviations = measured.noise / np.sqrt(measured.count)
@@ -203,6 +214,7 @@ def table(
         space=space,
         source=f"{source}: {rows} of {space.n_architectures} architectures, looked up",
         report={**measured.facts(), "warnings": measured.doubts()},
+        objective=objective,
         **arranged(space, measured.archs, measured.top1, deviations),
     )
 

@@ -13,6 +13,7 @@ from .. import arguments, files
 from ..agreement import absolute as agreement
 from ..agreement import kendall
 from ..errors import FileFormatError, InvalidInputError, InvalidTypeError
+from ..objective import TOP1, Objective
 from ..spaces import Archs, SearchSpace
 from ..typing import BoolArray, FloatArray
 from .codes import equal_rows
@@ -35,6 +36,7 @@ def cross_validate(
     folds: int = 5,
     seed: int = 0,
     by: npt.ArrayLike | None = None,
+    objective: Objective = TOP1,
 ) -> dict[str, Any]:
     """Predict every row by a model that has not seen its fold, in any of its choices.
 
@@ -66,7 +68,7 @@ def cross_validate(
     written differently.
     """
     folds, seed = arguments.integer(folds, "folds", 2), arguments.seed(seed)
-    measured = Measured.of(space, archs, top1)
+    measured = Measured.of(space, archs, top1, objective)
     n = len(measured)
     n_networks = len(np.unique(measured.network))
     if folds > n_networks // 2:
@@ -132,7 +134,7 @@ class FrontLike(Protocol):
 
     @property
     def top1(self) -> FloatArray:
-        """Top-1 as the searched model predicts it, shape (n,)."""
+        """Value of the objective as the searched model predicts it, shape (n,)."""
 
     @property
     def costs(self) -> FloatArray:
@@ -142,20 +144,24 @@ class FrontLike(Protocol):
     def accuracy_source(self) -> str:
         """Which model was searched."""
 
+    @property
+    def objective(self) -> Objective:
+        """What it predicts."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Confirmation:
     """A front seen by a model that was not searched.
 
-    Every member claims to be more accurate than the members that cost no more; its gain is over the
-    best of those, once by the searched model and once by the judge.
+    Every member claims to be better than the members that cost no more; its gain is over the best
+    of those, once by the searched model and once by the judge, and positive where it is better.
 
     Attributes
     ----------
     predicted, judged : ndarray of float64, shape (n,)
-        Top-1 by the searched model and by the judge.
+        Value of the objective by the searched model and by the judge.
     predicted_gain, judged_gain : ndarray of float64, shape (n,)
-        Over the most accurate member that costs no more; NaN for a member without one.
+        Over the best member that costs no more; NaN for a member without one.
     verdicts : tuple of {"confirmed", "unclear", "refuted"}
         Whether the judge sees the gain; refuted where it sees a loss beyond its noise.
     """
@@ -175,12 +181,17 @@ class Confirmation:
 
     @property
     def predicted(self) -> FloatArray:
-        """Top-1 by the searched model."""
+        """Value of the objective by the searched model."""
         return self.front.top1
 
     @property
+    def objective(self) -> Objective:
+        """What both predict."""
+        return self.front.objective
+
+    @property
     def kept(self) -> BoolArray:
-        """Members that are still on the front when the judge's top-1 counts, shape (n,)."""
+        """Members that are still on the front when the judge counts, shape (n,)."""
         return ~(self.judged_gain <= 0)
 
     def summary(self) -> dict[str, Any]:
@@ -191,52 +202,66 @@ class Confirmation:
             **{v: self.verdicts.count(v) for v in ("confirmed", "unclear", "refuted")},
             "kendall": kendall(self.predicted, self.judged),
             "judged_minus_predicted": float(off.mean()) if len(off) else 0.0,
-            "most_overrated": float(-off.min()) if len(off) else 0.0,
+            "most_overrated": float(-self.objective.merit(off).min()) if len(off) else 0.0,
         }
 
     def findings(self) -> list[str]:
         """Say in words what the judge found."""
         facts = self.summary()
+        shown = self.objective
         lines = [
             f"Searched: {self.front.accuracy_source}.",
             f"Judged by: {self.judge_source}.",
             f"{facts['confirmed']} of {facts['members']} gains are confirmed, {facts['unclear']} "
             f"are within the judge's noise, {facts['refuted']} are refuted: there the judge finds "
-            "a cheaper member more accurate.",
-            f"The judge is {100 * facts['judged_minus_predicted']:+.2f} points from the "
+            f"a cheaper member better ({shown.title}).",
+            f"The judge is {shown.difference(facts['judged_minus_predicted'])} from the "
             f"prediction on average; the most overrated member loses "
-            f"{100 * facts['most_overrated']:.2f}. Order: Kendall {facts['kendall']:.2f}.",
+            f"{shown.number(facts['most_overrated'], 2)}. Order: Kendall {facts['kendall']:.2f}.",
         ]
         if self._best_cannot_be_trusted():
             lines.append(
-                "The member predicted most accurate is not the judge's choice: "
-                f"{100 * self.judged[self.predicted.argmax()]:.2f} % against "
-                f"{100 * self.judged.max():.2f} %."
+                "The member predicted best is not the judge's choice: "
+                f"{shown.text(self.judged[shown.merit(self.predicted).argmax()], 2)} against "
+                f"{shown.text(self.judged[shown.merit(self.judged).argmax()], 2)}."
             )
         return lines
 
     def _best_cannot_be_trusted(self) -> bool:
         if len(self.judged) == 0:
             return False
-        return bool(self.judged.max() - self.judged[self.predicted.argmax()] > self.judge_noise)
+        judged, predicted = map(self.objective.merit, (self.judged, self.predicted))
+        return bool(judged.max() - judged[predicted.argmax()] > self.judge_noise)
+
+    @property
+    def head(self) -> list[str]:
+        """What the columns of `table` hold."""
+        unit = "points" if self.objective.is_fraction else self.objective.unit
+        gain = f"gain, {unit}" if unit else "gain"
+        label = self.objective.label
+        predicted, judged = f"predicted {label}", f"judged {label}"
+        return ["cost", predicted, judged, gain, "judged gain", "verdict", "architecture"]
 
     def table(self, rows: int = 20) -> list[list[str]]:
-        """Return cells in the order of `CONFIRMATION_HEAD`, of at most `rows` members."""
+        """Return cells in the order of `head`, of at most `rows` members."""
         rows = arguments.integer(rows, "rows", 0)
         chosen = np.unique(np.linspace(0, len(self.judged) - 1, rows).round().astype(int))
         names = self.front.space.to_strings(np.ascontiguousarray(self.front.archs[chosen]))
         return [
             [
                 f"{self.front.costs[i, 0]:.4g}",
-                f"{100 * self.predicted[i]:.2f}",
-                f"{100 * self.judged[i]:.2f}",
-                _points(self.predicted_gain[i]),
-                _points(self.judged_gain[i]),
+                self.objective.number(self.predicted[i], 2),
+                self.objective.number(self.judged[i], 2),
+                self._gain(self.predicted_gain[i]),
+                self._gain(self.judged_gain[i]),
                 self.verdicts[i],
                 name,
             ]
             for i, name in zip(chosen.tolist(), names, strict=True)
         ]
+
+    def _gain(self, gain: float) -> str:
+        return "" if np.isnan(gain) else self.objective.difference(gain, 3).split()[0]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -245,6 +270,7 @@ class Confirmation:
             "searched": self.front.accuracy_source,
             "judge": self.judge_source,
             "judge_noise": self.judge_noise,
+            "objective": self.objective.to_json(),
             "summary": self.summary(),
             "findings": self.findings(),
             "members": [
@@ -266,17 +292,6 @@ class Confirmation:
         files.write_json(path, CONFIRMATION_FORMAT, CONFIRMATION_VERSION, self.to_dict())
 
 
-CONFIRMATION_HEAD = (
-    "cost",
-    "predicted %",
-    "judged %",
-    "gain, points",
-    "judged gain",
-    "verdict",
-    "architecture",
-)
-
-
 def confirm(front: FrontLike, judge: AccuracyModel) -> Confirmation:
     """Judge a finished front by a model that was not searched.
 
@@ -293,7 +308,7 @@ def confirm(front: FrontLike, judge: AccuracyModel) -> Confirmation:
     -------
     Confirmation
     """
-    if not all(hasattr(front, name) for name in ("space", "archs", "top1", "costs")):
+    if not all(hasattr(front, name) for name in ("space", "archs", "top1", "costs", "objective")):
         raise InvalidTypeError(f"confirm takes a front, found {arguments.shown(front)}")
     if not isinstance(judge, AccuracyModel):
         raise InvalidTypeError(
@@ -301,8 +316,16 @@ def confirm(front: FrontLike, judge: AccuracyModel) -> Confirmation:
         )
     # A lower bound ranks by what the judge knows little of; a judge says what it expects.
     judge = judge.over(front.space).cautious(0)
+    objective = front.objective
+    if judge.objective != objective:
+        raise InvalidInputError(
+            f"the front is of {objective.title}, and the judge predicts {judge.objective.title}: "
+            "judge it by a model of the same objective"
+        )
     judged = judge.predict(front.archs)
-    predicted_gain, judged_gain = (_gain(values, front.costs) for values in (front.top1, judged))
+    predicted_gain, judged_gain = (
+        _gain(objective.merit(values), front.costs) for values in (front.top1, judged)
+    )
     return Confirmation(
         front,
         judge.source,
@@ -314,14 +337,14 @@ def confirm(front: FrontLike, judge: AccuracyModel) -> Confirmation:
     )
 
 
-def _gain(top1: FloatArray, costs: FloatArray) -> FloatArray:
-    """Top-1 over the best other member that costs no more in every column; NaN without one."""
-    gain = np.full(len(top1), np.nan)
-    for i in range(len(top1)):
+def _gain(merit: FloatArray, costs: FloatArray) -> FloatArray:
+    """Merit over the best other member that costs no more in every column; NaN without one."""
+    gain = np.full(len(merit), np.nan)
+    for i in range(len(merit)):
         cheaper = np.all(costs <= costs[i], axis=1)
         cheaper[i] = False
         if cheaper.any():
-            gain[i] = top1[i] - top1[cheaper].max()
+            gain[i] = merit[i] - merit[cheaper].max()
     return gain
 
 
@@ -330,10 +353,6 @@ def _verdict(gain: float, noise: float) -> Verdict:
     if gain < -noise:
         return "refuted"
     return "unclear" if gain <= 0 else "confirmed"
-
-
-def _points(fraction: float) -> str:
-    return "" if np.isnan(fraction) else f"{100 * fraction:+.3f}"
 
 
 def _or_none(value: float) -> float | None:
@@ -347,9 +366,14 @@ def saved_front(path: files.StrPath) -> FrontLike:
     document = files.read_json(path, "pnag-front", 1)
     space = from_definition(files.require(document, "space", dict, path), f"'{path}'")
     archs, top1, costs = front_members(document, space, path)
-    return _SavedFront(
-        space, archs, top1, costs, files.require(document, "accuracy_source", str, path)
-    )
+    source = files.require(document, "accuracy_source", str, path)
+    return _SavedFront(space, archs, top1, costs, source, front_objective(document, path))
+
+
+def front_objective(document: Mapping[str, Any], path: files.StrPath) -> Objective:
+    """Return the objective of a front's file: top-1 in those that do not say."""
+    found = files.require({"objective": TOP1.to_json(), **document}, "objective", dict, path)
+    return Objective.from_json(found, path)
 
 
 def front_members(
@@ -393,7 +417,15 @@ def front_members(
 
 
 # What `pnag_fast.search.Front.save` writes.
-_FRONT_KEYS = ("space", "accuracy_source", "costs", "evaluations", "seconds", "members")
+_FRONT_KEYS = (
+    "space",
+    "accuracy_source",
+    "objective",
+    "costs",
+    "evaluations",
+    "seconds",
+    "members",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -403,3 +435,4 @@ class _SavedFront:
     top1: FloatArray
     costs: FloatArray
     accuracy_source: str
+    objective: Objective

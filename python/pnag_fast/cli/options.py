@@ -16,6 +16,7 @@ from ..terminal import say
 from .keeping import State
 
 if TYPE_CHECKING:
+    from ..objective import Objective
     from ..spaces import SearchSpace
 
 Command = Callable[..., Any]
@@ -32,7 +33,7 @@ cautious = click.option(
     type=click.FloatRange(0),
     default=0.0,
     show_default=True,
-    help="Predict the mean less this many standard deviations, for searches.",
+    help="Predict the mean made worse by this many standard deviations, for searches.",
 )
 torch_threads = click.option(
     "--threads",
@@ -41,6 +42,27 @@ torch_threads = click.option(
 )
 force = click.option(
     "--force", is_flag=True, help="Let --out replace a file of another kind; never an input."
+)
+
+
+def _objective(_context: click.Context, _option: click.Parameter, text: str) -> Objective:
+    from ..errors import InvalidInputError
+    from ..objective import Objective
+
+    try:
+        return Objective.parse(text)
+    except InvalidInputError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+objective = click.option(
+    "--objective",
+    default="top-1",
+    show_default=True,
+    metavar="NAME[,min][,unit=U][,low=L][,high=H]",
+    callback=_objective,
+    help="What the table measures, which names its column, such as perplexity,min,low=1; min: "
+    "smaller is better.",
 )
 
 

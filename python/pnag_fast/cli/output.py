@@ -46,20 +46,20 @@ def numbers(facts: Any) -> str:
 
 def answer_report(report: FrontReport, folder: Path, *, as_json: bool) -> None:
     """Print the report of a run in `folder`."""
-    from ..report import TABLE_HEAD
-
     findings = report.findings()
     facts = {
         "space": report.space,
         "device": report.device,
         "answers": [dataclasses.asdict(answer) for answer in report.answers],
+        "objective": report.objective.to_json(),
+        "cost": {"metric": report.metric, "unit": report.unit},
         "slowdown": report.slowdown,
         "warnings": list(report.warnings),
         "findings": findings,
         "report": str(folder / "report.html"),
     }
     lines = [
-        *aligned(TABLE_HEAD, report.table()),
+        *aligned(report.head, report.table()),
         "",
         *findings,
         "",

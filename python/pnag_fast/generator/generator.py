@@ -17,6 +17,7 @@ from ..budgets import Budgets, OnInfeasible, check_budgets, reach
 from ..costs import CostStack, CostTable
 from ..errors import BudgetInfeasibleError, FileFormatError, InvalidInputError
 from ..memory import require_memory
+from ..objective import TOP1, Objective
 from ..progress import ProgressCallback, ignore_progress
 from ..search import Front
 from ..spaces import Archs, SearchSpace, from_definition
@@ -54,18 +55,22 @@ class Generated:
     archs : ndarray of uint8, shape (b, n_slots)
         Zeros, which is no architecture, where no architecture meets the budget.
     top1, top1_std : ndarray of float64, shape (b,)
-        Predicted accuracy and its standard deviation; NaN without an answer.
+        Predicted value of the objective (top-1, unless the model is of another) and its standard
+        deviation; NaN without an answer.
     costs : ndarray of float64, shape (b, n_tables)
         By the generator's tables; never above the budget, NaN without an answer.
     source : tuple of str
         What answered: ``"policy"``, ``"policy+neighbours"`` or ``"archive"``; ``"infeasible"``
         where nothing did.
     gap : ndarray of float64, shape (b,)
-        Predicted top-1 of the best architecture of the archive within the budget, minus that of the
-        answer: 0 where the archive answered, negative where the policy found better. NaN where
-        the archive has nothing within the budget, and without an answer.
+        How much better, in the unit of the objective, the best architecture of the archive within
+        the budget is predicted than the answer: 0 where the archive answered, negative where the
+        policy found better. NaN where the archive has nothing within the budget, and without an
+        answer.
     notes : tuple of str
         What to know about a row, such as why it has no answer; usually empty.
+    objective : Objective
+        What ``top1`` is.
     """
 
     budgets: FloatArray
@@ -76,23 +81,25 @@ class Generated:
     source: tuple[str, ...]
     gap: FloatArray
     notes: tuple[str, ...]
+    objective: Objective = TOP1
 
     def __len__(self) -> int:
         return len(self.archs)
 
     def __repr__(self) -> str:
         answered = self.top1[self.feasible]
-        top1 = (
-            f"; top-1 {100 * answered.min():.1f} to {100 * answered.max():.1f} %"
-            if len(answered)
-            else ""
-        )
+        top1 = f"; {self.objective.span(answered)}" if len(answered) else ""
         return f"<Generated: {len(answered)} of {len(self)} budgets answered{top1}>"
 
     @property
     def feasible(self) -> npt.NDArray[np.bool_]:
         """Whether a row has an answer, shape (b,)."""
         return np.array([source != "infeasible" for source in self.source], dtype=np.bool_)
+
+    @property
+    def quality(self) -> FloatArray:
+        """The same as ``top1``, whatever the objective."""
+        return self.top1
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,13 +128,12 @@ class Generator:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        low, high = self.archive.top1.min(), self.archive.top1.max()
         costs = "; ".join(f"{table.metric} of {reach(table)}" for table in self.tables)
         return (
             f"<Generator of '{self.space.name}' for {', '.join({t.device: 0 for t in self.tables})}"
             f"\n  budgets: {costs}"
-            f"\n  archive: {len(self.archive)} architectures, top-1 {100 * low:.1f} to "
-            f"{100 * high:.1f} %, {self.model.source}>"
+            f"\n  archive: {len(self.archive)} architectures, "
+            f"{self.model.objective.span(self.archive.top1)}, {self.model.source}>"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -209,14 +215,14 @@ class Generator:
             problem or note for problem, note in zip(wanted.problems, wanted.notes, strict=True)
         ]
         asked = np.array([not problem for problem in wanted.problems], dtype=np.bool_)
-        found, found_top1, found_source = self.search(
+        found, found_merit, found_source = self.search(
             wanted.upper[asked],
             n_candidates=n_candidates,
             neighbour_steps=neighbour_steps,
             seed=seed,
         )
         answered = asked.copy()
-        answered[asked] = np.isfinite(found_top1)
+        answered[asked] = np.isfinite(found_merit)
         for row in np.flatnonzero(asked & ~answered).tolist():
             notes[row] = (
                 f"no architecture known to this generator meets budget "
@@ -239,16 +245,26 @@ class Generator:
         top1[answered], std[answered] = mean[inverse], spread[inverse]
         costs[answered] = self.stack(unique)[inverse]
         known = self.archive.best(wanted.upper)
-        gap[answered] = np.where(known >= 0, self.archive.top1[known] - top1, np.nan)[answered]
+        merit = self.model.objective.merit
+        ahead = merit(self.archive.top1[known]) - merit(top1)
+        gap[answered] = np.where(known >= 0, ahead, np.nan)[answered]
         gap[source == "archive"] = 0.0
         return Generated(
-            wanted.asked, archs, top1, std, costs, tuple(source.tolist()), gap, tuple(notes)
+            wanted.asked,
+            archs,
+            top1,
+            std,
+            costs,
+            tuple(source.tolist()),
+            gap,
+            tuple(notes),
+            self.model.objective,
         )
 
     def search(
         self, budgets: FloatArray, *, n_candidates: int, neighbour_steps: int, seed: int
     ) -> tuple[Archs, FloatArray, tuple[str, ...]]:
-        """Do what `generate` does without its checks; top-1 is -inf where nothing fits.
+        """Do what `generate` does without its checks; the merit is -inf where nothing fits.
 
         Parameters
         ----------
@@ -258,34 +274,39 @@ class Generator:
         Returns
         -------
         archs : ndarray of uint8, shape (b, n_slots)
-        top1 : ndarray of float64, shape (b,)
+        merit : ndarray of float64, shape (b,)
+            The objective, negated where smaller is better.
         source : tuple of str, length b
         """
-        archs, top1 = self._ask_policy(budgets, n_candidates, np.random.default_rng(seed))
+        archs, merit = self._ask_policy(budgets, n_candidates, np.random.default_rng(seed))
         source = np.full(len(budgets), "policy", dtype=object)
         for _ in range(neighbour_steps):
-            moved = self._step_to_neighbours(budgets, archs, top1)
+            moved = self._step_to_neighbours(budgets, archs, merit)
             if not moved.any():
                 break
             source[moved] = "policy+neighbours"
         known = self.archive.best(budgets)
-        better = np.flatnonzero((known >= 0) & (self.archive.top1[known] > top1))
+        of_known = self.model.objective.merit(self.archive.top1[known])
+        better = np.flatnonzero((known >= 0) & (of_known > merit))
         archs[better] = self.archive.archs[known[better]]
-        top1[better] = self.archive.top1[known[better]]
+        merit[better] = of_known[better]
         source[better] = "archive"
-        return archs, top1, tuple(source.tolist())
+        return archs, merit, tuple(source.tolist())
+
+    def _merit(self, archs: Archs) -> FloatArray:
+        return self.model.objective.merit(self.model.predict(archs))
 
     def _ask_policy(
         self, budgets: FloatArray, n_candidates: int, rng: np.random.Generator
     ) -> tuple[Archs, FloatArray]:
-        """Best candidate within each budget; top-1 is -inf where there is none."""
+        """Best candidate within each budget; its merit is -inf where there is none."""
         archs = np.empty((len(budgets), self.space.n_slots), dtype=np.uint8)
-        top1 = np.empty(len(budgets))
+        merit = np.empty(len(budgets))
         block = max(1, _CANDIDATES // n_candidates)
         for start in range(0, len(budgets), block):
             rows = slice(start, start + block)
-            archs[rows], top1[rows] = self._ask_block(budgets[rows], n_candidates, rng)
-        return archs, top1
+            archs[rows], merit[rows] = self._ask_block(budgets[rows], n_candidates, rng)
+        return archs, merit
 
     def _ask_block(
         self, budgets: FloatArray, n_candidates: int, rng: np.random.Generator
@@ -294,15 +315,15 @@ class Generator:
         flat = np.ascontiguousarray(candidates.reshape(-1, self.space.n_slots))
         unique, inverse = _unique(flat)
         shape = candidates.shape[:2]
-        top1 = self.model.predict(unique)[inverse.reshape(shape)]
+        merit = self._merit(unique)[inverse.reshape(shape)]
         costs = self.stack(unique)[inverse.reshape(shape)]
-        top1 = np.where(np.all(costs <= budgets[:, None], axis=2), top1, -np.inf)
-        best = top1.argmax(axis=1)
+        merit = np.where(np.all(costs <= budgets[:, None], axis=2), merit, -np.inf)
+        best = merit.argmax(axis=1)
         rows = np.arange(len(budgets))
-        return candidates[rows, best], top1[rows, best]
+        return candidates[rows, best], merit[rows, best]
 
     def _step_to_neighbours(
-        self, budgets: FloatArray, archs: Archs, top1: FloatArray
+        self, budgets: FloatArray, archs: Archs, merit: FloatArray
     ) -> npt.NDArray[np.bool_]:
         """Move each row to its best neighbour within the budget, where that is better."""
         if len(archs) == 0:
@@ -311,15 +332,15 @@ class Generator:
         owner = np.repeat(np.arange(len(archs)), [len(group) for group in groups])
         around = np.concatenate(groups)
         fits = (self.stack(around) <= budgets[owner]).all(axis=1)
-        scores = np.where(fits, self.model.predict(around), -np.inf)
+        scores = np.where(fits, self._merit(around), -np.inf)
         # Sorted by owner, then score: the last of each owner is its best neighbour.
         order = np.lexsort((scores, owner))
         last = order[np.flatnonzero(np.append(np.diff(owner[order]) > 0, True))]
         moved = np.zeros(len(archs), dtype=bool)
-        better = scores[last] > top1[owner[last]]
+        better = scores[last] > merit[owner[last]]
         moved[owner[last[better]]] = True
         archs[owner[last[better]]] = around[last[better]]
-        top1[owner[last[better]]] = scores[last[better]]
+        merit[owner[last[better]]] = scores[last[better]]
         return moved
 
     def retarget(
@@ -509,4 +530,5 @@ def _load_archive(
             about.get("evaluations"), f"'{path}': field 'archive.evaluations'", low=0
         ),
         seconds=files.number(about.get("seconds"), f"'{path}': field 'archive.seconds'", low=0),
+        objective=model.objective,
     )

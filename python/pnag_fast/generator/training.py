@@ -140,6 +140,6 @@ def _require_trade_off(problem: Problem, model: AccuracyModel, seed: int) -> Non
     probe = np.concatenate([extremes(stack.tables), space.sample(256, seed=seed)])
     if np.ptp(model.predict(probe)) == 0:
         raise InvalidInputError(
-            f"the accuracy model ({model.source}) predicts the same top-1 for every "
-            "architecture: there is no trade-off to learn; check what it was fitted on"
+            f"the accuracy model ({model.source}) predicts the same {model.objective.name} for "
+            "every architecture: there is no trade-off to learn; check what it was fitted on"
         )

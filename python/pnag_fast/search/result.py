@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .. import arguments, files, pareto
 from .. import costs as cost_tables
-from ..accuracy.validation import front_members
+from ..accuracy.validation import front_members, front_objective
 from ..costs import CostTable
 from ..errors import FileFormatError
 from ..objective import TOP1, Objective
@@ -58,13 +58,18 @@ class Front:
     def __repr__(self) -> str:
         lines = [f"<Front of '{self.space.name}': {len(self)} architectures"]
         if len(self):
-            low, high = 100 * self.top1.min(), 100 * self.top1.max()
-            lines[0] += f", top-1 {low:.1f} to {high:.1f} %"
+            lines[0] += f", {self.objective.span(self.top1)}"
             lines += [
                 f"  {table.describe()}: {column.min():.4g} to {column.max():.4g}"
                 for table, column in zip(self.tables, self.costs.T, strict=True)
             ]
-        return "\n".join([*lines[:4], f"  accuracy: {self.accuracy_source}>"])
+        name = "accuracy" if self.objective == TOP1 else self.objective.name
+        return "\n".join([*lines[:4], f"  {name}{self.objective.better}: {self.accuracy_source}>"])
+
+    @property
+    def quality(self) -> FloatArray:
+        """The same as ``top1``, whatever the objective."""
+        return self.top1
 
     @classmethod
     def of(
@@ -98,7 +103,7 @@ class Front:
         )
 
     def best(self, budgets: FloatArray) -> npt.NDArray[np.intp]:
-        """Row of the most accurate member within each budget, or -1 where none is.
+        """Row of the best member within each budget, or -1 where none is.
 
         Parameters
         ----------
@@ -117,11 +122,11 @@ class Front:
         return best_within(self.costs, self.objective.merit(self.top1), wanted)
 
     def to_csv(self) -> str:
-        """Return one line per member: architecture, top-1, and every cost."""
+        """Return one line per member: architecture, the objective, and every cost."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         names = [f"{table.metric}_{table.unit}" for table in self.tables]
-        writer.writerow(["arch", "top1", *names])
+        writer.writerow(["arch", self.objective.column, *names])
         for arch, top1, row in zip(
             self.space.to_strings(self.archs), self.top1.tolist(), self.costs.tolist(), strict=True
         ):
@@ -133,6 +138,7 @@ class Front:
         body = {
             "space": self.space.definition,
             "accuracy_source": self.accuracy_source,
+            **({} if self.objective == TOP1 else {"objective": self.objective.to_json()}),
             "costs": [
                 {"metric": t.metric, "unit": t.unit, "device": t.device} for t in self.tables
             ],
@@ -172,6 +178,7 @@ class Front:
                 document.get("evaluations"), f"'{path}': field 'evaluations'", low=0
             ),
             seconds=files.number(document.get("seconds"), f"'{path}': field 'seconds'", low=0),
+            objective=front_objective(document, path),
         )
 
 

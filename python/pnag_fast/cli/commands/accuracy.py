@@ -16,6 +16,7 @@ from ..output import answer
 
 if TYPE_CHECKING:
     from ...accuracy import AccuracyModel
+    from ...objective import Objective
     from ...spaces import Archs, SearchSpace
 
 # Of each nested cross-validation.
@@ -32,6 +33,7 @@ _FOLDS = 5
     type=options.EXISTING,
     help="Correct this model (.safetensors, .pth) by the table instead of fitting a new one.",
 )
+@options.objective
 @options.cautious
 @click.option(
     "--check/--no-check",
@@ -48,6 +50,7 @@ def accuracy(
     space: options.Space,
     out: Path,
     base: Path | None,
+    objective: Objective,
     cautious: float,
     check: bool,
     checkpoint: options.Checkpoint,
@@ -59,7 +62,7 @@ def accuracy(
 
     \b
     TABLE is CSV with columns 'arch', in the notation of the space, and 'top1', a
-    fraction.
+    fraction, or the column of another objective.
 
     \b
     Example:
@@ -69,6 +72,7 @@ def accuracy(
     """  # noqa: D301
     from ... import accuracy, costs, credibility, outputs
     from ...files import read_bytes
+    from ...objective import TOP1
     from ...threads import torch_threads
 
     inputs = [table, base, *options.files(space.name)]
@@ -77,15 +81,16 @@ def accuracy(
     if state is not None:
         outputs.check_folder(state.path, inputs=inputs, what="--checkpoint")
     searched = space.find()
-    archs, top1 = accuracy.load_table(table, searched)
+    archs, top1 = accuracy.load_table(table, searched, objective=objective)
     published = None if base is None else accuracy.load(base, searched)
 
     def fit(space: SearchSpace, archs: Archs, top1: Any) -> AccuracyModel:
         if published is not None:
-            return accuracy.calibrate(published, archs, top1, seed=seed)
-        return accuracy.fit(space, archs, top1, seed=seed)
+            return accuracy.calibrate(published, archs, top1, seed=seed, objective=objective)
+        return accuracy.fit(space, archs, top1, seed=seed, objective=objective)
 
-    fit = kept_fits(state, fit, [seed, None if base is None else read_bytes(base)])
+    kept = [seed, None if base is None else read_bytes(base)]
+    fit = kept_fits(state, fit, kept if objective == TOP1 else [*kept, objective])
 
     splits: dict[str, Any] = {"random folds": None} if check else {}
     if check:
@@ -109,11 +114,12 @@ def accuracy(
         model.cautious(cautious).save(out)
         for name, by in splits.items():
             checks[name] = accuracy.cross_validate(
-                searched, archs, top1, counted, folds=_FOLDS, seed=seed, by=by
+                searched, archs, top1, counted, folds=_FOLDS, seed=seed, by=by, objective=objective
             )
     facts = {
         "model": str(out),
         "source": model.source,
+        "objective": objective.to_json(),
         **model.report,
         "checks": checks,
         "warnings": credibility.distinct(
@@ -122,10 +128,16 @@ def accuracy(
         ),
     }
     reports = checks or {"folds that also chose settings": dict(model.report)}
+    unit = "points" if objective.is_fraction else objective.unit
     figures = aligned(
-        ["Kendall", "Spearman", "error, points", "held out"],
+        ["Kendall", "Spearman", f"error, {unit}" if unit else "error", "held out"],
         [
-            [f"{r['kendall']:.3f}", f"{r['spearman']:.3f}", f"{100 * r['mean_error']:.3f}", name]
+            [
+                f"{r['kendall']:.3f}",
+                f"{r['spearman']:.3f}",
+                objective.number(r["mean_error"], 3),
+                name,
+            ]
             for name, r in reports.items()
         ],
     )

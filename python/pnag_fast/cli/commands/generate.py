@@ -103,12 +103,14 @@ def generate(
     feasible = answers.feasible
     notations = iter(generator.space.to_strings(answers.archs[feasible]))
     names = [next(notations) if answered else None for answered in feasible]
-    units = [table.unit for table in tables]
+    units = [table.unit or table.metric for table in tables]
+    objective = generator.model.objective
     if as_json:
         say_json(
             {
                 "space": generator.space.name,
                 "accuracy_source": generator.model.source,
+                "objective": objective.to_json(),
                 "elapsed_ms": elapsed_ms,
                 "warnings": warnings,
                 "answers": [
@@ -140,13 +142,18 @@ def generate(
             ["-"] * (len(units) + 1)
             if name is None
             else [f"{v:.4g}" for v in answers.costs[i]]
-            + [f"{100 * answers.top1[i]:.1f} ± {100 * answers.top1_std[i]:.1f}"]
+            + [objective.with_std(answers.top1[i], answers.top1_std[i])]
         )
         + [answers.source[i], name or "-"]
         for i, name in enumerate(names)
     ]
-    for line in aligned([*head, "top-1 %", "from", "architecture"], rows, left=2):
+    unit = "%" if objective.is_fraction else objective.unit
+    head = [*head, f"{objective.name} {unit}".rstrip(), "from", "architecture"]
+    for line in aligned(head, rows, left=2):
         say(line)
     for note in dict.fromkeys(filter(None, answers.notes)):
         say(note, error=True)
-    say(f"({elapsed_ms:.1f} ms; top-1 is predicted: {generator.model.source})", error=True)
+    say(
+        f"({elapsed_ms:.1f} ms; {objective.title} is predicted: {generator.model.source})",
+        error=True,
+    )

@@ -64,7 +64,7 @@ def report(
 
 def _judge(path: Path, judge: Path, out: Path | None, seed: int, as_json: bool) -> None:
     from ... import accuracy, credibility, outputs
-    from ...accuracy.validation import CONFIRMATION_HEAD, saved_front
+    from ...accuracy.validation import saved_front
     from ...report import REPORT_FORMAT, FrontReport
 
     if path.is_dir():
@@ -76,14 +76,17 @@ def _judge(path: Path, judge: Path, out: Path | None, seed: int, as_json: bool) 
     else:
         front = saved_front(path)
     if model is None:
-        archs, top1 = accuracy.load_table(judge, front.space)
+        of = front.objective
+        archs, top1 = accuracy.load_table(judge, front.space, objective=of)
         with working(quiet=as_json) as progress:
-            model = accuracy.fit(front.space, archs, top1, seed=seed, progress=progress)
+            model = accuracy.fit(
+                front.space, archs, top1, seed=seed, objective=of, progress=progress
+            )
     elif judge.suffix in (".pth", ".pt"):
         model = accuracy.load(judge, front.space)
     found = accuracy.confirm(front, model)
     if out is not None:
         found.save(out)
     facts = {**found.to_dict(), "warnings": credibility.of_model(model.report)}
-    lines = [*aligned(CONFIRMATION_HEAD, found.table()), "", *found.findings()]
+    lines = [*aligned(found.head, found.table()), "", *found.findings()]
     answer(facts, lines, as_json=as_json)

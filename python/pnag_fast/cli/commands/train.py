@@ -15,6 +15,7 @@ from ..output import answer, numbers
 
 if TYPE_CHECKING:
     from ...accuracy import AccuracyModel
+    from ...objective import Objective
 
 # By their files: importing them takes a fifth of a second.
 _METHODS = sorted(
@@ -48,6 +49,7 @@ _METHODS = sorted(
     help="Front search and imitation (expert), PNAG as published, or another.",
 )
 @options.checkpoint("the state of training")
+@options.objective
 @options.cautious
 @options.force
 @options.seed
@@ -58,6 +60,7 @@ def train(
     out: Path,
     method: str,
     checkpoint: options.Checkpoint,
+    objective: Objective,
     cautious: float,
     force: bool,
     seed: int,
@@ -75,6 +78,7 @@ def train(
     from ...budgets import reach
     from ...costs import CostTable
     from ...generator import train_generator
+    from ...objective import TOP1
     from ...threads import torch_threads
 
     outputs.check(out, outputs.GENERATOR, inputs=[*cost_paths, accuracy_path], force=force)
@@ -84,9 +88,10 @@ def train(
     space = tables[0].space
     with working(state, fitted, quiet=as_json) as progress, torch_threads(1):
         if accuracy_path.suffix == ".csv":
-            archs, top1 = accuracy.load_table(accuracy_path, space)
-            fit = kept_fits(fitted, partial(accuracy.fit, seed=seed, progress=progress), [seed])
-            model: AccuracyModel = fit(space, archs, top1)
+            archs, top1 = accuracy.load_table(accuracy_path, space, objective=objective)
+            fit = partial(accuracy.fit, seed=seed, objective=objective, progress=progress)
+            kept = [seed] if objective == TOP1 else [seed, objective]
+            model: AccuracyModel = kept_fits(fitted, fit, kept)(space, archs, top1)
         else:
             model = accuracy.load(accuracy_path, space)
         if cautious:
@@ -103,6 +108,7 @@ def train(
         generator.save(out)
     facts = {
         "generator": str(out),
+        "objective": model.objective.to_json(),
         "accuracy_model": {"source": model.source, **model.report},
         "record": dict(generator.record),
         "reachable": [
@@ -112,8 +118,14 @@ def train(
         "warnings": credibility.of_generator(generator),
     }
     lines = [
-        f"accuracy model: {model.source}; held out: {numbers(model.report)}",
+        f"{_named(model)}: {model.source}; held out: {numbers(model.report)}",
         *(f"reachable: {reach(table)} on {table.device}" for table in generator.tables),
         f"written to {out}",
     ]
     answer(facts, lines, as_json=as_json)
+
+
+def _named(model: AccuracyModel) -> str:
+    from ...objective import TOP1
+
+    return "accuracy model" if model.objective == TOP1 else f"model of {model.objective.title}"

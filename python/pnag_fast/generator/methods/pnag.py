@@ -163,7 +163,8 @@ class PnagSettings(GeneratorMethod):
                 ]
             )
             archs = np.unique(archs, axis=0)
-            samples = Samples(archs, model.predict(archs), stack(archs))
+            merit = model.objective.merit(model.predict(archs))
+            samples = Samples(archs, merit, stack(archs))
             evaluator, pair_accuracy = train_evaluator(samples, scale, space, self, run)
             reward = evaluator_reward(evaluator, space)
             record["evaluator_pair_accuracy"] = round(pair_accuracy, 4)
@@ -179,6 +180,7 @@ class PnagSettings(GeneratorMethod):
                 accuracy_source=model.source,
                 evaluations=len(known),
                 seconds=time.monotonic() - started,
+                objective=model.objective,
             )
 
         known = archive(archs, drawn)
@@ -186,10 +188,10 @@ class PnagSettings(GeneratorMethod):
         # the gaps that sampling leaves in the archive.
         first = Generator(policy, model, stack.tables, known)
         grid = scale.low + (scale.high - scale.low) * np.linspace(0, 1, _ARCHIVE_BUDGETS)[:, None]
-        answers, top1, _ = first.search(
+        answers, merit, _ = first.search(
             grid, n_candidates=32, neighbour_steps=_ARCHIVE_STEPS, seed=run.seed
         )
-        known = archive(known.archs, answers[np.isfinite(top1)])
+        known = archive(known.archs, answers[np.isfinite(merit)])
         return policy, known, record
 
 
@@ -486,10 +488,12 @@ def multi_objective_reward(
 
     def reward(archs: Archs, budgets: FloatArray) -> FloatArray:
         ratio = stack(archs) / budgets
-        top1 = model.predict(archs)
+        merit = model.objective.merit(model.predict(archs))
         if name == "mnasnet":
-            return np.asarray(top1 * np.prod(ratio**_COST_WEIGHT, axis=1))
-        return np.asarray(top1 + _COST_WEIGHT * np.abs(ratio - 1).sum(axis=1))
+            # What is negative becomes worse by growing.
+            weight = _COST_WEIGHT * np.sign(merit)[:, None]
+            return np.asarray(merit * np.prod(ratio**weight, axis=1))
+        return np.asarray(merit + _COST_WEIGHT * np.abs(ratio - 1).sum(axis=1))
 
     return reward
 

@@ -92,7 +92,9 @@ class Reinforce(Method):
         ratio = costs.reshape(len(targets), self.samples, -1) / targets[:, None]
         merit = merit.reshape(len(targets), self.samples)
         if self.reward == "mnasnet":
-            value = merit * (ratio**self.exponent).prod(axis=2)
+            # What is negative, as merits are where smaller is better, becomes worse by growing.
+            exponent = self.exponent * np.sign(merit)[..., None]
+            value = merit * (ratio**exponent).prod(axis=2)
         else:
             value = merit + self.exponent * np.abs(ratio - 1).sum(axis=2)
         advantage = value - value.mean(axis=1, keepdims=True)
