@@ -14,6 +14,7 @@ import pnag_fast as pf
 from pnag_fast.errors import FileFormatError, InvalidInputError
 from pnag_fast.runs import Checkpoint, Run
 from pnag_fast.search import Draws, Problem
+from pnag_fast.search.problem import spread
 
 # A whole method: everything that a new one has to say.
 CLIMB = '''
@@ -193,3 +194,46 @@ def run_identity(path):
 
 def type_of(name):
     return next(m for m in pf.search.Method.__subclasses__() if m.name == name)
+
+
+def test_a_cut_front_keeps_its_volume_in_many_objectives():
+    """Points on a sphere, as many as an archive never holds: what is left still covers them."""
+    rng = np.random.default_rng(0)
+    values = np.abs(rng.normal(size=(3000, 5)))
+    values = 1 - values / np.linalg.norm(values, axis=1, keepdims=True)
+    kept = spread(values, 200)
+    assert 100 < len(kept) <= 200
+    assert (np.diff(kept) > 0).all()
+    np.testing.assert_array_equal(values[kept].min(axis=0), values.min(axis=0))
+    # Nothing that was dropped is far from what stays: less than the crowding distance leaves.
+    crowded = np.argsort(-pf.pareto.crowding_distance(values), kind="stable")[: len(kept)]
+
+    def furthest(rows):
+        return max(np.abs(values[rows] - point).max(axis=1).min() for point in values)
+
+    assert furthest(kept) < 0.85 * furthest(crowded)
+    worst = np.full(5, 1.1)
+    volumes = [pf.pareto.hypervolume(values[rows], worst) for rows in (kept, crowded)]
+    assert volumes[0] > volumes[1]
+
+
+@pytest.mark.parametrize("n_objectives", [2, 3, 7])
+def test_cutting_a_front_takes_any_points(n_objectives):
+    rng = np.random.default_rng(1)
+    values = rng.integers(0, 3, size=(500, n_objectives)).astype(float)
+    values[:, -1] = 2.5  # one that does not vary
+    for n in (n_objectives, 20):
+        kept = spread(values, n)
+        assert 1 <= len(kept) <= n
+        np.testing.assert_array_equal(values[kept].min(axis=0), values.min(axis=0))
+
+
+def test_the_archive_is_cut_where_it_overflows(tiny, tiny_model, tiny_table, monkeypatch):
+    monkeypatch.setattr("pnag_fast.search.problem.ARCHIVE_LIMIT", 30)
+    monkeypatch.setattr("pnag_fast.search.problem.ARCHIVE_SLACK", 10)
+    tables = [tiny_table, pf.costs.parameters(tiny), pf.costs.macs(tiny)]
+    problem = Problem(tiny, tiny_model, tables, evaluations=4000)
+    for seed in range(20):
+        problem.evaluate(tiny.sample(200, seed=seed))
+        assert 2 <= len(problem.archs) <= 40
+    assert pf.pareto.is_non_dominated(problem.points).all()
