@@ -161,10 +161,10 @@ def test_fields_are_named(tmp_path, change, message):
 
 def test_a_run_opens_a_checkpoint_or_takes_part_in_one(tmp_path):
     kept = Checkpoint(None, {})
-    assert Run(checkpoint=kept).open({"a": 1}) is kept
-    Run(checkpoint=tmp_path / "kept").open({"a": 1}).keep("phase", 1, dict, last=True)
+    assert Run(checkpoint=kept).open(lambda: {"a": 1}) is kept
+    Run(checkpoint=tmp_path / "kept").open(lambda: {"a": 1}).keep("phase", 1, dict, last=True)
     with pytest.raises(OtherRunError, match=r"other a \(1, now 2\)"):
-        Run(checkpoint=tmp_path / "kept").open({"a": 2})
+        Run(checkpoint=tmp_path / "kept").open(lambda: {"a": 2})
 
 
 # --- files of earlier releases ---------------------------------------------------------------

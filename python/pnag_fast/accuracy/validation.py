@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
@@ -14,6 +15,7 @@ from ..agreement import absolute as agreement
 from ..agreement import kendall
 from ..errors import FileFormatError, InvalidInputError, InvalidTypeError
 from ..objective import TOP1, Objective
+from ..runs import Checkpoint, Run
 from ..spaces import Archs, SearchSpace
 from ..typing import BoolArray, FloatArray
 from .codes import equal_rows
@@ -35,6 +37,7 @@ def cross_validate(
     *,
     folds: int = 5,
     seed: int = 0,
+    checkpoint: files.StrPath | Checkpoint | None = None,
     by: npt.ArrayLike | None = None,
     objective: Objective = TOP1,
 ) -> dict[str, Any]:
@@ -47,6 +50,9 @@ def cross_validate(
     ----------
     fitter : callable
         ``fitter(space, archs, top1)`` returns a model; for example `pf.accuracy.fit`.
+    checkpoint : path, optional
+        Written after each fold. Where it exists, what it holds is not fitted again; it must come
+        from the same measurements, folds and, which nothing checks, the same `fitter`.
     by : array of float, shape (n,), optional
         Hold out consecutive ranges of these values, such as multiply-adds, instead of random rows.
         The outer folds then ask for extrapolation, which a search does as well: random folds
@@ -91,8 +97,23 @@ def cross_validate(
                 f"by has too few different values for {folds} folds: equal ones are held out "
                 "together; choose fewer folds"
             )
+    kept = Run(seed=seed, checkpoint=checkpoint).open(
+        lambda: {
+            "space": space.definition,
+            "measurements": _digest(archs, values),
+            "by": None if by is None else _digest(sorted_by),
+            "folds": folds,
+            "seed": seed,
+            "objective": repr(objective),
+        }
+    )
     predicted, std = np.full((2, n), np.nan)
-    for k in range(folds):
+    state = kept.restore("cross-validation")
+    if state is not None:
+        known = state.take("known", np.bool_, (n,))
+        predicted[known] = state.take("predicted", np.float64, (n,))[known]
+        std[known] = state.take("std", np.float64, (n,))[known]
+    for k in range(0 if state is None else state.check_step(folds), folds):
         inside = (fold != k)[index]
         model = fitter(space, np.ascontiguousarray(archs[inside]), values[inside])
         asked = np.flatnonzero((fold == k) & model.knows(measured.archs))
@@ -100,6 +121,16 @@ def cross_validate(
             predicted[asked], std[asked] = model.predict(
                 np.ascontiguousarray(measured.archs[asked]), return_std=True
             )
+        kept.keep(
+            "cross-validation",
+            k + 1,
+            lambda: {
+                "known": ~np.isnan(predicted),
+                "predicted": np.nan_to_num(predicted),
+                "std": np.nan_to_num(std),
+            },
+            last=True,
+        )
 
     def figures(rows: BoolArray) -> dict[str, float]:
         rows = rows & ~np.isnan(predicted)
@@ -116,6 +147,13 @@ def cross_validate(
         **figures(np.ones(n, dtype=np.bool_)),
         "folds": [figures(fold == k) for k in range(folds)],
     }
+
+
+def _digest(*arrays: npt.NDArray[Any]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 # --- judging a finished front --------------------------------------------------------------------
