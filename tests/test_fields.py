@@ -202,59 +202,6 @@ def test_checkpoints_of_generators(
     try_safetensors(variants, path, name, version, lambda _: train(), n=40)
 
 
-def test_states_of_optimisers(variants, tmp_path):
-    torch = pytest.importorskip("torch")
-    from pnag_fast.runs.checkpoint import State, optimiser_arrays, restore_optimiser
-
-    def fresh():
-        weights = [torch.ones(3, 2, requires_grad=True), torch.ones(4, requires_grad=True)]
-        return weights, torch.optim.Adam([*weights, torch.ones(5, requires_grad=True)])
-
-    weights, optimiser = fresh()
-    for _ in range(3):
-        sum((weight**2).sum() for weight in weights).backward()
-        optimiser.step()
-    arrays = optimiser_arrays(optimiser)
-    _, other = fresh()
-    restore_optimiser(other, State(3, arrays))
-    for name, array in optimiser_arrays(other).items():
-        np.testing.assert_array_equal(array, arrays[name])
-
-    def attempt(rng):
-        weights, other = fresh()
-        restore_optimiser(other, State(3, variants.vary_arrays(arrays, rng)))
-        sum((weight**2).sum() for weight in weights).backward()
-        other.step()
-        assert all(torch.isfinite(weight).all() for weight in weights)
-
-    try_all(300, 150, attempt)
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"",
-        b"{}",
-        b"null",
-        b'{"bit_generator": "MT19937"}',
-        b'{"bit_generator": "PCG64", "state": {"state": -1, "inc": 1}, "has_uint32": 0, '
-        b'"uinteger": 0}',
-        b'{"bit_generator": "PCG64", "state": {"state": 1%s, "inc": 1}, "has_uint32": 0, '
-        b'"uinteger": 0}' % (b"0" * 60),
-        b'{"bit_generator": "PCG64", "state": {"state": "1", "inc": null}, "has_uint32": 0, '
-        b'"uinteger": 0}',
-        b"[" * 100_000,
-    ],
-    ids=range(8),
-)
-def test_states_of_random_generators(raw):
-    from pnag_fast.runs.checkpoint import State, restore_random
-
-    state = State(1, {"random": np.frombuffer(raw, dtype=np.uint8)}, "'x': phase 'y'")
-    with pytest.raises(FileFormatError, match="'x': phase 'y': array 'random'"):
-        restore_random(np.random.default_rng(0), state)
-
-
 def test_supernets(variants, tmp_path):
     pytest.importorskip("torch")
     from pnag_fast.supernet import checkpoint as supernets

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import random
 import shutil
 
 import numpy as np
@@ -10,7 +11,13 @@ from pnag_fast import files
 from pnag_fast.errors import FileFormatError, InvalidInputError, OtherRunError
 from pnag_fast.runs import Checkpoint, Run, differences
 from pnag_fast.runs import checkpoint as module
-from pnag_fast.runs.checkpoint import random_arrays, restore_random
+from pnag_fast.runs.checkpoint import (
+    State,
+    optimiser_arrays,
+    random_arrays,
+    restore_optimiser,
+    restore_random,
+)
 
 
 def work(path, *, stop_at=None, identity=None, **options):
@@ -165,6 +172,60 @@ def test_a_run_opens_a_checkpoint_or_takes_part_in_one(tmp_path):
     Run(checkpoint=tmp_path / "kept").open(lambda: {"a": 1}).keep("phase", 1, dict, last=True)
     with pytest.raises(OtherRunError, match=r"other a \(1, now 2\)"):
         Run(checkpoint=tmp_path / "kept").open(lambda: {"a": 2})
+
+
+def test_states_of_optimisers(variants):
+    torch = pytest.importorskip("torch")
+
+    def fresh():
+        weights = [torch.ones(3, 2, requires_grad=True), torch.ones(4, requires_grad=True)]
+        return weights, torch.optim.Adam([*weights, torch.ones(5, requires_grad=True)])
+
+    weights, optimiser = fresh()
+    for _ in range(3):
+        sum((weight**2).sum() for weight in weights).backward()
+        optimiser.step()
+    arrays = optimiser_arrays(optimiser)
+    _, other = fresh()
+    restore_optimiser(other, State(3, arrays))
+    for name, array in optimiser_arrays(other).items():
+        np.testing.assert_array_equal(array, arrays[name])
+
+    rng, refused = random.Random(0), 0
+    for _ in range(300):
+        weights, other = fresh()
+        try:
+            restore_optimiser(other, State(3, variants.vary_arrays(arrays, rng)))
+        except FileFormatError:
+            refused += 1
+            continue
+        sum((weight**2).sum() for weight in weights).backward()
+        other.step()
+        assert all(torch.isfinite(weight).all() for weight in weights)
+    assert refused >= 150
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{}",
+        b"null",
+        b'{"bit_generator": "MT19937"}',
+        b'{"bit_generator": "PCG64", "state": {"state": -1, "inc": 1}, "has_uint32": 0, '
+        b'"uinteger": 0}',
+        b'{"bit_generator": "PCG64", "state": {"state": 1%s, "inc": 1}, "has_uint32": 0, '
+        b'"uinteger": 0}' % (b"0" * 60),
+        b'{"bit_generator": "PCG64", "state": {"state": "1", "inc": null}, "has_uint32": 0, '
+        b'"uinteger": 0}',
+        b"[" * 100_000,
+    ],
+    ids=range(8),
+)
+def test_states_of_random_generators(raw):
+    state = State(1, {"random": np.frombuffer(raw, dtype=np.uint8)}, "'x': phase 'y'")
+    with pytest.raises(FileFormatError, match="'x': phase 'y': array 'random'"):
+        restore_random(np.random.default_rng(0), state)
 
 
 # --- files of earlier releases ---------------------------------------------------------------

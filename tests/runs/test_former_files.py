@@ -39,6 +39,31 @@ def test_judged_architectures(works, tmp_path, name):
     assert {line["arch"] for line in lines if "arch" in line} == set(names)
 
 
+def test_generators(works, tmp_path):
+    pytest.importorskip("torch")
+    from pnag_fast.generator import PnagSettings
+
+    path, calls, space = tmp_path / "kept", [], works.space()
+    shutil.copy(works.FILES / "generator-1.safetensors", path)
+    archs, table = space.enumerate(), pf.costs.macs(space)
+    model = pf.accuracy.table(space, archs, np.linspace(0.5, 0.9, len(archs)))
+    settings = PnagSettings(
+        n_architectures=50, evaluator_steps=6, steps=6, hidden=8, evaluator_hidden=8
+    )
+
+    def train(**options):
+        return pf.train_generator(
+            space, model, [table], method="pnag", settings=settings, **options
+        )
+
+    with pytest.raises(OtherRunError, match=r"other seed \(0, now 1\); use"):
+        train(seed=1, checkpoint=path)
+    found = train(checkpoint=path, progress=lambda *call: calls.append(call))
+    assert calls == [("training the policy", step, 6) for step in (4, 5, 6)]
+    budgets = np.linspace(*table.bounds, 5)
+    np.testing.assert_array_equal(found.generate(budgets).archs, train().generate(budgets).archs)
+
+
 def test_measurements_and_tuned_tiles(works, tmp_path):
     shutil.copytree(works.FILES / "latency-1", tmp_path / "kept")
     fake = works.module(works.HERE.parent / "latency" / "conftest.py").FakeDevice

@@ -13,6 +13,7 @@ import torch
 
 from pnag_fast import files, spaces
 from pnag_fast.errors import FileFormatError, PnagError
+from pnag_fast.runs import Arrays
 
 from .model import PLAIN_INPUT, InputScale, Supernet
 from .trained_on import CALIBRATION_TENSOR, from_header
@@ -29,8 +30,6 @@ _SMALLEST = 1e-30
 
 # Statistics that are squares: one below zero turns into NaN when a root is drawn.
 _SQUARES = ("running_var", "exp_avg_sq.")
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 
 def save(net: Supernet, path: files.StrPath, *, calibration: bool = True) -> None:
