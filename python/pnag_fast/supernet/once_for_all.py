@@ -15,10 +15,11 @@ from torch import Tensor
 from pnag_fast import files
 from pnag_fast.errors import FileFormatError
 from pnag_fast.optional_torch import load_tensors
+from pnag_fast.runs import Arrays
 from pnag_fast.spaces import MobileNetV3, SearchSpace
 from pnag_fast.spaces.mobilenetv3 import mobilenetv3_space
 
-from .checkpoint import Arrays, check_arrays, set_weights, weight_arrays
+from .checkpoint import check_arrays, set_weights, weight_arrays
 from .model import IMAGENET_INPUT, Supernet, require_mobilenet
 from .modules import ElasticMBConv
 from .trained_on import CENTRE_CROP, TrainedOn
