@@ -14,12 +14,7 @@ import numpy as np
 import pytest
 
 import pnag_fast as pf
-from pnag_fast.errors import (
-    FileFormatError,
-    InvalidInputError,
-    InvalidTypeError,
-    MeasurementError,
-)
+from pnag_fast.errors import FileFormatError, InvalidInputError, InvalidTypeError, MeasurementError
 
 PERPLEXITY = pf.accuracy.Objective("perplexity", direction="min", low=1.0)
 
