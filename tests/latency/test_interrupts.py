@@ -51,7 +51,7 @@ def measuring(tmp_path):
         )
         started.append(process)
         end = time.monotonic() + 240
-        while not reached(process, tmp_path / "table.json.work"):
+        while not reached(process, tmp_path / "table.json.checkpoint"):
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < end, "it never comes to that point"
             time.sleep(0.02)
@@ -144,7 +144,7 @@ def test_what_was_killed_goes_on(mini, measuring, tmp_path, moment):
     process = measuring(reached, *options)
     process.kill()
     process.communicate()
-    work = tmp_path / "table.json.work"
+    work = tmp_path / "table.json.checkpoint"
     before = {path: path.read_bytes() for path in work.glob("*.jsonl")}
     assert before
     again = measuring(lambda process, work: True, *options)
