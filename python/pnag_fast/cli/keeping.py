@@ -21,6 +21,7 @@ from ..terminal import showing_progress
 
 if TYPE_CHECKING:
     from ..accuracy import AccuracyModel
+    from ..objective import Objective
     from ..spaces import Archs, SearchSpace
 
 
@@ -104,7 +105,10 @@ def working(*states: State | None, quiet: bool) -> Iterator[ProgressCallback]:
 
 
 def kept_fits(
-    state: State | None, fit: Callable[..., AccuracyModel], identity: Sequence[Any]
+    state: State | None,
+    fit: Callable[..., AccuracyModel],
+    objective: Objective,
+    identity: Sequence[Any],
 ) -> Callable[..., AccuracyModel]:
     """Keep every model that `fit` returns in the folder `state`, and fit none twice."""
     if state is None:
@@ -112,7 +116,10 @@ def kept_fits(
     import hashlib
 
     from .. import accuracy, files
+    from ..objective import TOP1
 
+    if objective != TOP1:  # which was all there was, and is not named in folders of that time
+        identity = [*identity, objective]
     folder = state.path
 
     def kept(space: SearchSpace, archs: Archs, top1: Any) -> AccuracyModel:

@@ -72,7 +72,6 @@ def accuracy(
     """  # noqa: D301
     from ... import accuracy, costs, credibility, outputs
     from ...files import read_bytes
-    from ...objective import TOP1
     from ...threads import torch_threads
 
     inputs = [table, base, *options.files(space.name)]
@@ -89,8 +88,8 @@ def accuracy(
             return accuracy.calibrate(published, archs, top1, seed=seed, objective=objective)
         return accuracy.fit(space, archs, top1, seed=seed, objective=objective)
 
-    kept = [seed, None if base is None else read_bytes(base)]
-    fit = kept_fits(state, fit, kept if objective == TOP1 else [*kept, objective])
+    identity = [seed, None if base is None else read_bytes(base)]
+    fit = kept_fits(state, fit, objective, identity)
 
     splits: dict[str, Any] = {"random folds": None} if check else {}
     if check:

@@ -78,7 +78,6 @@ def train(
     from ...budgets import reach
     from ...costs import CostTable
     from ...generator import train_generator
-    from ...objective import TOP1
     from ...threads import torch_threads
 
     outputs.check(out, outputs.GENERATOR, inputs=[*cost_paths, accuracy_path], force=force)
@@ -90,8 +89,7 @@ def train(
         if accuracy_path.suffix == ".csv":
             archs, top1 = accuracy.load_table(accuracy_path, space, objective=objective)
             fit = partial(accuracy.fit, seed=seed, objective=objective, progress=progress)
-            kept = [seed] if objective == TOP1 else [seed, objective]
-            model: AccuracyModel = kept_fits(fitted, fit, kept)(space, archs, top1)
+            model: AccuracyModel = kept_fits(fitted, fit, objective, [seed])(space, archs, top1)
         else:
             model = accuracy.load(accuracy_path, space)
         if cautious:
