@@ -1,8 +1,8 @@
 """Whether the generator keeps its word, next to what it replaces. Prints tables in markdown.
 
-    python bench/generator.py --work-dir work            # everything: about an hour on one core
-    python bench/generator.py --work-dir work --only ofa
-    python bench/generator.py --work-dir work --quick    # about 5 minutes; coarser, fewer cases
+    python bench/generator.py --checkpoint work            # everything: about an hour on one core
+    python bench/generator.py --checkpoint work --only ofa
+    python bench/generator.py --checkpoint work --quick    # about 5 minutes; coarser, fewer cases
 
 It needs the folder of shared measurements (`--data`). Runs are kept one by one in the work folder,
 so an interrupted benchmark goes on where it was. Everything runs on one core; seconds are CPU
@@ -44,8 +44,10 @@ PARTS: dict[str, tuple[str, Callable[[Options], str]]] = {
 
 def parse(arguments: list[str]) -> tuple[Options, list[str]]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work-dir", type=Path, required=True, help="where results are kept")
-    parser.add_argument("--out", type=Path, help="where plots go; default: the work folder")
+    parser.add_argument(
+        "--checkpoint", "--work-dir", type=Path, required=True, help="folder where results are kept"
+    )
+    parser.add_argument("--out", type=Path, help="where plots go; default: that folder")
     parser.add_argument(
         "--data",
         type=Path,
@@ -65,8 +67,8 @@ def parse(arguments: list[str]) -> tuple[Options, list[str]]:
         parser.error(f"there is no folder '{given.data}'; give the measurements with --data")
     options = Options(
         given.data,
-        given.work_dir,
-        given.out or given.work_dir,
+        given.checkpoint,
+        given.out or given.checkpoint,
         seeds,
         quick=given.quick,
         tiny=given.tiny,

@@ -227,7 +227,7 @@ def test_every_part_runs_and_resumes(shared_data, tmp_path):
 def test_bad_options(tmp_path, options, message):
     pytest.importorskip("sklearn")
     data = [] if "--data" in options else ["--data", str(tmp_path)]
-    done = run_script("generator.py", "--work-dir", tmp_path, *data, *options)
+    done = run_script("generator.py", "--checkpoint", tmp_path, *data, *options)
     assert done.returncode == 2
     assert message in done.stderr
 
