@@ -146,12 +146,15 @@ def test_fronts_mirror(exact, tmp_path):
         saved_front(tmp_path / "front.json"),
     ):
         assert loaded.objective == DOWN
+        assert loaded.cost_labels == down.cost_labels
         np.testing.assert_array_equal(loaded.archs, down.archs)
 
     confirmed = [pf.accuracy.confirm(f, m) for f, m in zip((up, down), models, strict=True)]
     assert confirmed[0].verdicts == confirmed[1].verdicts
     np.testing.assert_allclose(10 * confirmed[0].predicted_gain, confirmed[1].predicted_gain)
-    assert confirmed[1].head[1:4] == ["predicted error (mm)", "judged error (mm)", "gain, mm"]
+    head = ["energy (mJ)", "parameters", "predicted error (mm)", "judged error (mm)"]
+    assert confirmed[1].head[:5] == [*head, "gain, mm"]
+    assert len(confirmed[1].table(3)[0]) == len(confirmed[1].head)
     said = " ".join(confirmed[1].findings())
     assert "error (mm), smaller is better" in said
     assert "points" not in said

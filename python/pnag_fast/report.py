@@ -87,6 +87,7 @@ class ReportedFront:
     archs: Archs
     top1: npt.NDArray[np.float64]
     costs: npt.NDArray[np.float64]
+    cost_labels: tuple[str, ...]
     accuracy_source: str
     objective: Objective = TOP1
 
@@ -173,6 +174,7 @@ class FrontReport:
             Of a report that does not define its own; default: the built-in one of its name.
         """
         from . import spaces
+        from .accuracy.validation import cost_label
 
         if self.definition is not None:
             space = spaces.from_definition(dict(self.definition), f"'{path}'")
@@ -196,6 +198,7 @@ class FrontReport:
             archs,
             np.array([answer.predicted_top1 for answer in answers]),
             np.array([[answer.predicted_latency_ms] for answer in answers]),
+            (cost_label(self.metric, self.unit),),
             self.accuracy_source,
             self.objective,
         )

@@ -179,6 +179,10 @@ class FrontLike(Protocol):
         """Costs, shape (n, n_tables)."""
 
     @property
+    def cost_labels(self) -> tuple[str, ...]:
+        """Metric and unit of every column of `costs`."""
+
+    @property
     def accuracy_source(self) -> str:
         """Which model was searched."""
 
@@ -278,7 +282,8 @@ class Confirmation:
         gain = f"gain, {unit}" if unit else "gain"
         label = self.objective.label
         predicted, judged = f"predicted {label}", f"judged {label}"
-        return ["cost", predicted, judged, gain, "judged gain", "verdict", "architecture"]
+        columns = [predicted, judged, gain, "judged gain", "verdict", "architecture"]
+        return [*self.front.cost_labels, *columns]
 
     def table(self, rows: int = 20) -> list[list[str]]:
         """Return cells in the order of `head`, of at most `rows` members."""
@@ -287,7 +292,7 @@ class Confirmation:
         names = self.front.space.to_strings(np.ascontiguousarray(self.front.archs[chosen]))
         return [
             [
-                f"{self.front.costs[i, 0]:.4g}",
+                *(f"{cost:.4g}" for cost in self.front.costs[i]),
                 self.objective.number(self.predicted[i], 2),
                 self.objective.number(self.judged[i], 2),
                 self._gain(self.predicted_gain[i]),
@@ -346,7 +351,10 @@ def confirm(front: FrontLike, judge: AccuracyModel) -> Confirmation:
     -------
     Confirmation
     """
-    if not all(hasattr(front, name) for name in ("space", "archs", "top1", "costs", "objective")):
+    if not all(
+        hasattr(front, name)
+        for name in ("space", "archs", "top1", "costs", "cost_labels", "objective")
+    ):
         raise InvalidTypeError(f"confirm takes a front, found {arguments.shown(front)}")
     if not isinstance(judge, AccuracyModel):
         raise InvalidTypeError(
@@ -404,8 +412,22 @@ def saved_front(path: files.StrPath) -> FrontLike:
     document = files.read_json(path, "pnag-front", 1)
     space = from_definition(files.require(document, "space", dict, path), f"'{path}'")
     archs, top1, costs = front_members(document, space, path)
+    labels = tuple(
+        cost_label(
+            *(
+                files.require(table, name, str, path, within=f"costs[{i}]")
+                for name in ("metric", "unit")
+            )
+        )
+        for i, table in enumerate(document["costs"])
+    )
     source = files.require(document, "accuracy_source", str, path)
-    return _SavedFront(space, archs, top1, costs, source, front_objective(document, path))
+    return _SavedFront(space, archs, top1, costs, labels, source, front_objective(document, path))
+
+
+def cost_label(metric: str, unit: str) -> str:
+    """Say a cost in the head of a table: ``latency (ms)``, ``MACs``."""
+    return f"{metric} ({unit})" if unit not in ("", metric) else metric
 
 
 def front_objective(document: Mapping[str, Any], path: files.StrPath) -> Objective:
@@ -472,5 +494,6 @@ class _SavedFront:
     archs: Archs
     top1: FloatArray
     costs: FloatArray
+    cost_labels: tuple[str, ...]
     accuracy_source: str
     objective: Objective

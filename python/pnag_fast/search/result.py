@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .. import arguments, files, pareto
 from .. import costs as cost_tables
-from ..accuracy.validation import front_members, front_objective
+from ..accuracy.validation import cost_label, front_members, front_objective
 from ..costs import CostTable
 from ..errors import FileFormatError
 from ..objective import TOP1, Objective
@@ -101,6 +101,11 @@ class Front:
             seconds,
             objective,
         )
+
+    @property
+    def cost_labels(self) -> tuple[str, ...]:
+        """Metric and unit of every cost, as a table's head says them."""
+        return tuple(cost_label(table.metric, table.unit) for table in self.tables)
 
     def best(self, budgets: FloatArray) -> npt.NDArray[np.intp]:
         """Row of the best member within each budget, or -1 where none is.
