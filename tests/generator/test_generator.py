@@ -285,7 +285,7 @@ def test_files_of_pnag_generators(tiny_pnag_generator, tmp_path, tiny_table):
     for message, changed, values in (
         ("n_budgets", tensors, {"n_budgets": 0}),
         ("policy.budget", tensors, {"n_budgets": 3}),
-        ("weights of a policy", {k: v for k, v in tensors.items() if "lstm.hidden" not in k}, {}),
+        ("policy.lstm.hidden", {k: v for k, v in tensors.items() if "lstm.hidden" not in k}, {}),
     ):
         files.write_safetensors(path, "pnag-generator", 2, changed, {**body, **values})
         with pytest.raises(FileFormatError, match=message):

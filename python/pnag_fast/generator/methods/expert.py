@@ -50,11 +50,11 @@ class ExpertSettings(GeneratorMethod):
     """
 
     evaluations: int = 1_300_000
-    steps: int = 1000
+    steps: int = 600
     batch: int = 256
     hidden: int = 160
     frequencies: int = 48
-    learning_rate: float = 1e-2
+    learning_rate: float = 2e-2
 
     name: ClassVar[str] = "expert"
 

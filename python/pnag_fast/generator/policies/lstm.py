@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import files
-from ...errors import FileFormatError
 from ...spaces import Archs, SearchSpace
 from ...spaces.decisions import Decisions, Options
 from ...typing import Float32Array, FloatArray
@@ -222,10 +221,7 @@ class LstmPolicy(BudgetPolicy):
             files.require({"interpolate": True, **body}, "interpolate", bool, path),
         )
         decisions = Decisions(space)
-        recurrent = tensors.get(f"{prefix}lstm.hidden")
-        if recurrent is None or recurrent.ndim != 2:
-            raise FileFormatError(f"'{path}' lacks the weights of a policy")
-        hidden = len(recurrent)
+        hidden = len(take(tensors, f"{prefix}lstm.hidden", np.float32, (None, None), path))
         shapes: dict[str, tuple[int, ...]] = {
             "budget": (n_tables, n_budgets, hidden),
             "lstm.input": (hidden, 4 * hidden),
