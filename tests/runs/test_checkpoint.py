@@ -18,6 +18,7 @@ from pnag_fast.runs.checkpoint import (
     restore_optimiser,
     restore_random,
 )
+from pnag_fast.strict_json import shorten
 
 
 def work(path, *, stop_at=None, identity=None, **options):
@@ -116,6 +117,8 @@ def test_what_is_forgotten_is_not_written(tmp_path):
             "phases (epochs 2, now 3)",
         ),
         ({"phases": [1, 2]}, {"phases": [1]}, "phases (2 entries, now 1 entries)"),
+        ({"x\n" * 99: 1}, {}, shorten("x\n" * 99) + " (1, now absent)"),
+        ({"a": {"b_c": 1}}, {"a": {"b_c": 2}}, "a (b_c 1, now 2)"),
         (
             {"o": dict.fromkeys("abcde", 1)},
             {"o": dict.fromkeys("abcde", 2)},

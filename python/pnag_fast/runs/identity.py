@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..strict_json import shorten
+
 # Differences that are spelled out; a person changes one thing, or everything.
 _SPELLED = 3
 
@@ -32,7 +34,7 @@ def differences(found: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         spelled = [text for leaf in leaves if (text := _spelled(*leaf))]
         more = f" and {len(leaves) - _SPELLED} more" if len(leaves) > _SPELLED else ""
         shown = f" ({'; '.join(spelled[:_SPELLED])}{more})" if spelled else ""
-        texts.append(key.replace("_", " ") + shown)
+        texts.append(_named(key).replace("_", " ") + shown)
     return ", ".join(texts)
 
 
@@ -40,12 +42,18 @@ def _leaves(name: str, found: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
     """Yield what differs, by the name of the innermost field that it is in."""
     if isinstance(found, dict) and isinstance(now, dict):
         for key in [*now, *(key for key in found if key not in now)]:
-            yield from _leaves(key, found.get(key, _ABSENT), now.get(key, _ABSENT))
+            yield from _leaves(_named(key), found.get(key, _ABSENT), now.get(key, _ABSENT))
     elif isinstance(found, list) and isinstance(now, list) and len(found) == len(now):
         for a, b in zip(found, now, strict=True):
             yield from _leaves(name, a, b)
     elif found != now:
         yield name, found, now
+
+
+def _named(key: str) -> str:
+    # In a file a name may be whatever somebody wrote.
+    plain = key.isascii() and key.replace(" ", "_").isidentifier() and len(key) <= _SHORT
+    return key if plain else shorten(key)
 
 
 def _spelled(name: str, found: Any, now: Any) -> str:
