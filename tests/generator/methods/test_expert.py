@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import textwrap
@@ -9,10 +10,13 @@ import numpy as np
 import pytest
 
 import pnag_fast as pf
-from pnag_fast.errors import FileFormatError, InvalidInputError
+from pnag_fast import files
+from pnag_fast.errors import FileFormatError, InvalidInputError, TrainingError
 from pnag_fast.generator import ExpertSettings, PnagSettings
-from pnag_fast.generator.methods.expert import draw_budgets
+from pnag_fast.generator.methods.expert import Answers, draw_budgets, first_weights, imitate
+from pnag_fast.runs import Run
 from pnag_fast.search import Front
+from pnag_fast.spaces.decisions import MASKED, Decisions
 
 pytest.importorskip("torch")
 
@@ -63,6 +67,80 @@ def test_inputs_that_hold_no_trade_off_are_refused(tiny, tiny_model, tiny_table,
         pf.train_generator(cell, tiny_model, [tiny_table])
     with pytest.raises(InvalidInputError, match="3 measured"):
         pf.accuracy.fit(tiny, tiny.sample(3), [0.1, 0.2, 0.3])
+
+
+def test_slopes_are_those_of_the_cross_entropy(tiny, tiny_generator):
+    torch = pytest.importorskip("torch")
+    archive, decisions = tiny_generator.archive, Decisions(tiny, "slot")
+    rng = np.random.default_rng(0)
+    members = rng.integers(len(archive), size=30)
+    logits = rng.normal(0, 2, size=(30, decisions.starts[-1])).astype(np.float32)
+    tensor = torch.from_numpy(logits).double().requires_grad_()
+    options = torch.from_numpy(decisions.encode(archive.archs[members]))
+    assert (options == MASKED).any()
+    loss = sum(
+        torch.nn.functional.cross_entropy(
+            tensor[:, start:stop], options[:, i], ignore_index=MASKED, reduction="sum"
+        )
+        for i, (start, stop) in enumerate(itertools.pairwise(decisions.starts.tolist()))
+    )
+    (loss / 30).backward()
+    before = logits.copy()
+    slopes = Answers(decisions, archive).slopes(logits, members)
+    np.testing.assert_allclose(slopes, tensor.grad.numpy(), atol=1e-6)
+    np.testing.assert_array_equal(logits, before)
+    # Logits that e cannot be raised to are cut, and the slopes stay finite.
+    assert np.isfinite(Answers(decisions, archive).slopes(1e6 * logits, members)).all()
+
+
+def test_one_step_is_a_step_of_adam(tiny_generator):
+    torch = pytest.importorskip("torch")
+    archive = tiny_generator.archive
+    settings = ExpertSettings(steps=1, batch=400, hidden=8, frequencies=3, learning_rate=0.01)
+    policy = imitate(archive, settings, Run(5))
+    first = first_weights(policy.decisions, 1, settings, 5)
+    # One step of Adam moves every weight by the rate, against the sign of its slope.
+    trained = {name: torch.from_numpy(a).requires_grad_() for name, a in first.items()}
+    budgets = draw_budgets(archive, 400, np.random.default_rng([5, 2**32 + 1]))
+    rows = np.random.default_rng([5, 0]).integers(400, size=400)
+    values = torch.from_numpy(policy.features(policy.ranks(budgets))[rows])
+    for i in range(3):
+        values = values @ trained[f"layer.{i}"] + trained[f"bias.{i}"]
+        values = torch.relu(values) if i < 2 else values
+    members = archive.best(budgets)[rows]
+    slopes = Answers(policy.decisions, archive).slopes(values.detach().numpy(), members)
+    values.backward(torch.from_numpy(slopes))
+    for name, weight in trained.items():
+        moved = policy.weights[name] - first[name]
+        if name == "frequency":
+            assert not moved.any()
+            continue
+        slope = weight.grad.numpy()
+        large = np.abs(slope) > 1e-5
+        assert large.any()
+        np.testing.assert_allclose(moved[large], -0.01 * np.sign(slope[large]), rtol=1e-2)
+
+
+def test_a_rate_that_is_too_large_is_named(tiny, tiny_model, tiny_table):
+    settings = ExpertSettings(evaluations=500, steps=60, batch=16, learning_rate=1e30)
+    with pytest.raises(TrainingError, match="not finite after step .* learning_rate=1e[+]30"):
+        pf.train_generator(tiny, tiny_model, [tiny_table], settings=settings)
+
+
+def test_a_damaged_state_of_imitation_is_refused(tiny, tiny_model, tiny_table, tmp_path):
+    path = tmp_path / "checkpoint"
+    options = {"settings": QUICK, "checkpoint": path}
+    pf.train_generator(tiny, tiny_model, [tiny_table], **options)
+    tensors, body = files.read_safetensors(path, "pnag-checkpoint", 1)
+    for written_by_files in ("format", "version", "provenance"):
+        del body[written_by_files]
+    for message, name, value in (
+        ("square is negative", "imitation/second", -1 - tensors["imitation/second"]),
+        ("'weights' should be float32", "imitation/weights", tensors["imitation/weights"][1:]),
+    ):
+        files.write_safetensors(path, "pnag-checkpoint", 1, {**tensors, name: value}, body)
+        with pytest.raises(FileFormatError, match=message):
+            pf.train_generator(tiny, tiny_model, [tiny_table], **options)
 
 
 def test_the_policy_imitates_the_front(tiny_generator, tiny_table):

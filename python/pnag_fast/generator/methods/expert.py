@@ -100,7 +100,7 @@ def draw_budgets(archive: Front, n: int, rng: np.random.Generator) -> FloatArray
     return np.where(use[:, None], even, budgets)
 
 
-class _Answers:
+class Answers:
     """What the logits should say at each member of a front, and how far they are from it."""
 
     def __init__(self, decisions: Decisions, archive: Front) -> None:
@@ -146,7 +146,7 @@ def imitate(archive: Front, settings: ExpertSettings, run: Run) -> IndependentPo
     policy = IndependentPolicy(
         decisions,
         rank_nodes(archive.costs),
-        _first_weights(decisions, archive.costs.shape[1], settings, run.seed),
+        first_weights(decisions, archive.costs.shape[1], settings, run.seed),
     )
     names = [f"{name}.{i}" for i in range(N_LAYERS) for name in ("layer", "bias")]
     # All weights, and all slopes, are parts of one array each, in which a step is a few products.
@@ -168,7 +168,7 @@ def imitate(archive: Front, settings: ExpertSettings, run: Run) -> IndependentPo
             array[:] = state.take(name, np.float32, array.shape)
         if (second < 0).any():
             raise FileFormatError(f"{state.where}: a square is negative; delete the file")
-    answers = _Answers(decisions, archive)
+    answers = Answers(decisions, archive)
     n_drawn = min(_POOL, settings.steps * settings.batch)
     budgets = draw_budgets(archive, n_drawn, np.random.default_rng([run.seed, 2**32 + 1]))
     members, features = archive.best(budgets), policy.features(policy.ranks(budgets))
@@ -202,9 +202,10 @@ def imitate(archive: Front, settings: ExpertSettings, run: Run) -> IndependentPo
     return IndependentPolicy(decisions, policy.nodes, final)
 
 
-def _first_weights(
+def first_weights(
     decisions: Decisions, n_tables: int, settings: ExpertSettings, seed: int
 ) -> dict[str, Float32Array]:
+    """Draw the weights that imitation begins with, as of `IndependentPolicy`."""
     rng, n_logits = np.random.default_rng(seed), int(decisions.starts[-1])
     # Directions at random, frequencies from half a turn over the range to one per hundredth.
     direction = rng.standard_normal((n_tables, settings.frequencies))
