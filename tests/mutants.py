@@ -51,10 +51,14 @@ TESTS: dict[str, tuple[str, ...]] = {
     "csrc/src/float_flags.cpp": ("parallel", "pareto"),
     "csrc/src/parallel.cpp": ("parallel",),
     "csrc/src/pareto": ("pareto", "random_fronts"),
-    "csrc/src/simd/cells.inc": ("pareto", "random_fronts"),
-    "csrc/src/simd/depthwise.inc": ("depthwise",),
-    "csrc/src/simd/kernels.inc": ("cost", "pareto", "window", "space", "random_fronts"),
-    "csrc/src/simd/volume.inc": ("pareto", "random_fronts"),
+    "csrc/src/simd/cells.cpp": ("pareto", "random_fronts"),
+    "csrc/src/simd/cost.cpp": ("cost",),
+    "csrc/src/simd/depthwise.cpp": ("depthwise",),
+    "csrc/src/simd/lanes.hpp": ("cost", "pareto", "random_fronts"),
+    "csrc/src/simd/levels.cpp": ("build_info",),
+    "csrc/src/simd/points.cpp": ("pareto", "random_fronts"),
+    "csrc/src/simd/space.cpp": ("space", "window"),
+    "csrc/src/simd/volume.cpp": ("pareto", "random_fronts"),
     "csrc/src/space": ("space", "window"),
     "csrc/src/window": ("window",),
     "python/pnag_fast/budgets.py": ("tests/generator/test_generator.py",),
@@ -432,7 +436,7 @@ def all_mutants(paths: list[str]) -> dict[str, list[Mutant]]:
         if not tests_of(path):
             continue
         text = (ROOT / path).read_text()
-        if path.endswith((".cpp", ".inc")):
+        if path.endswith((".cpp", ".hpp")):
             found["cxx"] += cxx_mutants(path, text)
         elif path.endswith(".py"):
             found["python"] += python_mutants(path, text)

@@ -1,6 +1,6 @@
 #include "pnag/build_info.hpp"
 
-#include "simd/dispatch.hpp"
+#include "simd/levels.hpp"
 
 namespace pnag {
 
@@ -23,17 +23,11 @@ BuildInfo build_info() {
     info.flags += " -D_FORTIFY_SOURCE";
 #endif
     if (*PNAG_SANITIZERS != '\0') info.flags += " -fsanitize=" PNAG_SANITIZERS;
-    info.simd_built = {simd::kPortable.name};
-#ifdef PNAG_HAVE_AVX2
-    info.simd_built.emplace_back("avx2");
-#endif
-#ifdef PNAG_HAVE_AVX512
-    info.simd_built.emplace_back("avx512");
-#endif
-    for (const auto* kernels : simd::available_kernels()) {
-        info.simd_usable.emplace_back(kernels->name);
-    }
-    info.simd_used = simd::kernels().name;
+    for (const simd::Level level : simd::built_levels())
+        info.simd_built.emplace_back(simd::name_of(level));
+    for (const simd::Level level : simd::usable_levels())
+        info.simd_usable.emplace_back(simd::name_of(level));
+    info.simd_used = simd::name_of(simd::chosen_level());
     return info;
 }
 

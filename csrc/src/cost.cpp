@@ -7,7 +7,8 @@
 
 #include "pnag/errors.hpp"
 #include "pnag/parallel.hpp"
-#include "simd/kernels.hpp"
+#include "simd/cost.hpp"
+#include "simd/levels.hpp"
 
 namespace pnag {
 namespace {
@@ -201,7 +202,7 @@ void CostTables::lookup(std::span<const std::uint8_t> archs, std::span<double> o
     }
     const std::size_t n_rows = archs.size() / n;
     if (out.size() != n_rows * n_tables_) throw InvalidInput("out has the wrong size");
-    const simd::Kernels& kernel = simd::kernels();
+    const auto& kernel = simd::kernels<simd::CostKernels>();
     bool in_place = width_ == n_tables_;
     for (std::size_t t = 0; t < n_tables_; ++t)
         in_place = in_place && column_of_table_[t] == t;

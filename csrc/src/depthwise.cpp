@@ -4,7 +4,8 @@
 
 #include "pnag/errors.hpp"
 #include "pnag/parallel.hpp"
-#include "simd/kernels.hpp"
+#include "simd/depthwise.hpp"
+#include "simd/levels.hpp"
 
 namespace pnag {
 
@@ -23,7 +24,7 @@ void depthwise_weight_gradient(std::span<const float> images, std::span<const fl
         out.size() != shape.channels * shape.kernel * shape.kernel) {
         throw InvalidInput("the gradient does not have the shape of the convolution's output");
     }
-    const simd::Kernels& kernels = simd::kernels();
+    const auto& kernels = simd::kernels<simd::DepthwiseKernels>();
     // A cache line holds 16 channels.
     parallel_for(shape.channels, 16, execution, [&](std::size_t begin, std::size_t end) {
         kernels.depthwise_weight_gradient(images.data(), gradient.data(), shape, begin, end,

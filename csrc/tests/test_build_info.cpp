@@ -1,14 +1,14 @@
 #include "check.hpp"
 #include "pnag/build_info.hpp"
 #include "pnag/errors.hpp"
-#include "simd/dispatch.hpp"
+#include "simd/levels.hpp"
 
 using namespace pnag;
 
-TEST(build_info_names_a_usable_set) {
+TEST(build_info_names_a_usable_level) {
     const BuildInfo info = build_info();
     CHECK(!info.compiler.empty());
-    CHECK(info.simd_usable.front() == simd::kPortable.name);
+    CHECK(info.simd_usable.front() == simd::name_of(simd::Level::kPortable));
 #if defined(__aarch64__)
     CHECK(info.simd_usable.front() == "neon");
 #else
@@ -21,16 +21,16 @@ TEST(build_info_names_a_usable_set) {
     CHECK(found);
 }
 
-TEST(sets_are_chosen_by_name_or_refused) {
-    CHECK(&simd::choose_kernels("portable") == &simd::kPortable);
-    CHECK(&simd::choose_kernels(simd::kPortable.name) == &simd::kPortable);
-    CHECK(&simd::choose_kernels(nullptr) == simd::available_kernels().back());
-    CHECK(&simd::choose_kernels("") == simd::available_kernels().back());
-    CHECK_THROWS(simd::choose_kernels("sse9"), InvalidInput, "PNAG_SIMD is 'sse9'");
+TEST(levels_are_chosen_by_name_or_refused) {
+    CHECK(simd::choose_level("portable") == simd::Level::kPortable);
+    CHECK(simd::choose_level(simd::name_of(simd::Level::kPortable)) == simd::Level::kPortable);
+    CHECK(simd::choose_level(nullptr) == simd::usable_levels().back());
+    CHECK(simd::choose_level("") == simd::usable_levels().back());
+    CHECK_THROWS(simd::choose_level("sse9"), InvalidInput, "PNAG_SIMD is 'sse9'");
 #if defined(__aarch64__)
-    CHECK_THROWS(simd::choose_kernels("avx2"), InvalidInput, "choose one of: neon");
+    CHECK_THROWS(simd::choose_level("avx2"), InvalidInput, "choose one of: neon");
 #else
-    CHECK_THROWS(simd::choose_kernels("neon"), InvalidInput, "choose one of: portable");
+    CHECK_THROWS(simd::choose_level("neon"), InvalidInput, "choose one of: portable");
 #endif
 }
 

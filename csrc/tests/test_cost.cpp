@@ -6,7 +6,6 @@
 #include "pnag/cost.hpp"
 #include "pnag/errors.hpp"
 #include "pnag/random.hpp"
-#include "simd/dispatch.hpp"
 
 using namespace pnag;
 

@@ -15,7 +15,8 @@
 #include "pnag/float_flags.hpp"
 #include "pnag/pareto.hpp"
 #include "pnag/random.hpp"
-#include "simd/dispatch.hpp"
+#include "simd/levels.hpp"
+#include "simd/points.hpp"
 
 using namespace pnag;
 
@@ -266,10 +267,11 @@ TEST(ranks_below_with_every_instruction_set) {
                         if (below) expected[q] = std::max(expected[q], rank[i]);
                     }
                 }
-                for (const simd::Kernels* kernels : simd::available_kernels()) {
+                for (const simd::Level level : simd::usable_levels()) {
                     std::vector<std::int32_t> best(n_queries);
-                    kernels->max_ranks_below(pointers.data(), n_columns, rank, n_queries, n.data(),
-                                             queries.data(), best.data());
+                    simd::kernels<simd::PointKernels>(level).max_ranks_below(
+                        pointers.data(), n_columns, rank, n_queries, n.data(), queries.data(),
+                        best.data());
                     CHECK(best == expected);
                 }
             }

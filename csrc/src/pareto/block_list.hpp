@@ -5,7 +5,7 @@
 #include <limits>
 #include <vector>
 
-#include "../simd/kernels.hpp"
+#include "../simd/points.hpp"
 
 namespace pnag {
 
@@ -32,7 +32,7 @@ class BlockList {
     }
 
     /// Does a member dominate the point? Those before `first` may be left out.
-    [[nodiscard]] bool dominates(const simd::Kernels& kernel, const double* point,
+    [[nodiscard]] bool dominates(const simd::PointKernels& kernel, const double* point,
                                  std::size_t first = 0) const {
         const std::size_t skipped = first / simd::kBlock * simd::kBlock;
         const std::size_t n = places() - skipped;
@@ -41,7 +41,7 @@ class BlockList {
     }
 
     /// Does a member dominate or equal the point? For points without +inf.
-    [[nodiscard]] bool covers(const simd::Kernels& kernel, const double* point) const {
+    [[nodiscard]] bool covers(const simd::PointKernels& kernel, const double* point) const {
         return kernel.any_not_above(values_.data(), static_cast<int>(m_), places(), point);
     }
 

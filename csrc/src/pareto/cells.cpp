@@ -5,7 +5,9 @@
 #include <deque>
 #include <limits>
 
-#include "../simd/kernels.hpp"
+#include "../simd/cells.hpp"
+#include "../simd/levels.hpp"
+#include "../simd/points.hpp"
 #include "pnag/parallel.hpp"
 
 namespace pnag {
@@ -62,7 +64,7 @@ struct Task {
 class Solver {
   public:
     Solver(std::size_t m, const Execution& execution)
-        : kernel_(simd::kernels()),
+        : kernel_(simd::kernels<simd::CellKernels>()),
           m_(static_cast<unsigned>(m)),
           leaf_(m <= 4 ? kLeafInFour : kLeaf),
           pacer_(execution) {}
@@ -255,7 +257,7 @@ class Solver {
         }
     }
 
-    const simd::Kernels& kernel_;
+    const simd::CellKernels& kernel_;
     unsigned m_;
     std::size_t leaf_;
     Pacer pacer_;
@@ -316,12 +318,12 @@ double volume_by_cuts(const Points& points, std::span<const double> reference,
     const std::size_t n = points.n;
     const std::size_t inner = points.m - 1;
     constexpr std::size_t kMost = simd::kMaxCutRows;
-    const simd::Kernels& kernel = simd::kernels();
+    const auto& kernel = simd::kernels<simd::CellKernels>();
     std::array<double, kMost> keys{};
     std::array<std::int64_t, kMost> place;
     for (std::size_t i = 0; i < n; ++i)
         keys[i] = points.row(i)[inner];
-    kernel.find_places(keys.data(), n, place.data());
+    simd::kernels<simd::PointKernels>().find_places(keys.data(), n, place.data());
     std::array<std::size_t, kMost> order;
     for (std::size_t i = 0; i < n; ++i)
         order[static_cast<std::size_t>(place[i])] = i;

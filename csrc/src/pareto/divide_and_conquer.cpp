@@ -4,7 +4,8 @@
 #include <numeric>
 #include <vector>
 
-#include "../simd/kernels.hpp"
+#include "../simd/levels.hpp"
+#include "../simd/points.hpp"
 #include "buffer.hpp"
 #include "ordering.hpp"
 #include "pnag/parallel.hpp"
@@ -62,7 +63,7 @@ struct Ranking {
 class Divider {
   public:
     Divider(Ranking& ranking, const Execution& execution)
-        : kernel_(simd::kernels()),
+        : kernel_(simd::kernels<simd::PointKernels>()),
           execution_(execution),
           pacer_(execution),
           columns_(ranking.columns),
@@ -316,7 +317,7 @@ class Divider {
         }
     }
 
-    const simd::Kernels& kernel_;
+    const simd::PointKernels& kernel_;
     Execution execution_;
     Pacer pacer_;
     const std::vector<std::vector<std::int32_t>>& columns_;

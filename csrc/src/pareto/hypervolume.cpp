@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "../simd/kernels.hpp"
+#include "../simd/cells.hpp"
 #include "cells.hpp"
 #include "pnag/errors.hpp"
 #include "pnag/float_flags.hpp"

@@ -3,7 +3,8 @@
 #include <limits>
 #include <vector>
 
-#include "../simd/kernels.hpp"
+#include "../simd/levels.hpp"
+#include "../simd/points.hpp"
 #include "block_list.hpp"
 #include "divide_and_conquer.hpp"
 #include "ordering.hpp"
@@ -127,7 +128,7 @@ bool mask_3d(const Points& points, std::span<std::uint8_t> out, const Execution&
 // the rest decides among itself.
 void mask_by_sum(const Points& points, std::span<std::uint8_t> out, const Execution& execution) {
     constexpr std::size_t kMaxKept = 1024;
-    const simd::Kernels& kernel = simd::kernels();
+    const auto& kernel = simd::kernels<simd::PointKernels>();
     const Normaliser normaliser(points);
     std::vector<double> sums(points.n);
     parallel_for(points.n, kGrain, execution, [&](std::size_t begin, std::size_t end) {
@@ -226,7 +227,7 @@ void is_non_dominated(const Points& points, std::span<std::uint8_t> out,
         by_sum[i] = {order_key(normaliser.sum(sampled.row(i))), static_cast<std::uint32_t>(i)};
     }
     sort_by_key(by_sum, scratch);
-    const simd::Kernels& kernel = simd::kernels();
+    const auto& kernel = simd::kernels<simd::PointKernels>();
     BlockList pivots(points.m);
     for (std::size_t i = 0; i < kSample && pivots.size() < kPivots; ++i) {
         const double* point = sampled.row(by_sum[i].index);

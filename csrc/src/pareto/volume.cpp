@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "../simd/levels.hpp"
 #include "staircase.hpp"
 
 namespace pnag {
@@ -106,7 +107,8 @@ std::size_t SpaceCover::members_up_to(double z) const {
 }
 
 VolumeSolver::VolumeSolver(std::span<const double> reference, const Execution& execution)
-    : kernel_(simd::kernels()),
+    : kernel_(simd::kernels<simd::VolumeKernels>()),
+      points_(simd::kernels<simd::PointKernels>()),
       pacer_(execution),
       reference_(reference.begin(), reference.end()),
       levels_(reference.size() + 1),
@@ -242,7 +244,7 @@ std::size_t VolumeSolver::keep_minimal(double* values, std::size_t n, std::size_
     for (std::size_t i = 0; i < n; ++i) {
         pacer_.spend(kept + 10);
         const double* row = values + i * m;
-        if (level.kept.covers(kernel_, row)) continue;
+        if (level.kept.covers(points_, row)) continue;
         level.kept.add(row);
         if (kept != i) std::copy_n(row, m, values + kept * m);
         ++kept;
@@ -269,7 +271,7 @@ void VolumeSolver::order_by(const double* values, std::size_t n, std::size_t m,
         std::int64_t place[kCounted];
         for (std::size_t i = 0; i < n; ++i)
             keys[i] = values[i * m + column];
-        kernel_.find_places(keys, n, place);
+        points_.find_places(keys, n, place);
         for (std::size_t i = 0; i < n; ++i)
             order_[static_cast<std::size_t>(place[i])] = static_cast<std::uint32_t>(i);
         return;

@@ -17,7 +17,8 @@
 #include <span>
 #include <vector>
 
-#include "../simd/kernels.hpp"
+#include "../simd/points.hpp"
+#include "../simd/volume.hpp"
 #include "block_list.hpp"
 #include "ordering.hpp"
 #include "pnag/pareto.hpp"
@@ -61,7 +62,7 @@ class PlaneCover {
 /// Points sorted by z, and what a new one adds to them in three objectives.
 class SpaceCover {
   public:
-    explicit SpaceCover(const simd::Kernels& kernel) : kernel_(&kernel) {}
+    explicit SpaceCover(const simd::VolumeKernels& kernel) : kernel_(&kernel) {}
 
     /// Forget all members; up to `most` will be added.
     void reset(const double* corner, std::size_t most);
@@ -76,7 +77,7 @@ class SpaceCover {
 
     [[nodiscard]] std::size_t members_up_to(double z) const;
 
-    const simd::Kernels* kernel_;
+    const simd::VolumeKernels* kernel_;
     double corner_[3] = {};
     std::size_t n_ = 0;
     std::vector<double> x_;
@@ -122,7 +123,8 @@ class VolumeSolver {
     /// Write the order of rows by one column, equal values by row, to order_.
     void order_by(const double* values, std::size_t n, std::size_t m, std::size_t column);
 
-    const simd::Kernels& kernel_;
+    const simd::VolumeKernels& kernel_;
+    const simd::PointKernels& points_;
     Pacer pacer_;
     std::vector<double> reference_;
     std::vector<Level> levels_;  // by number of objectives

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "pnag/errors.hpp"
-#include "simd/kernels.hpp"
+#include "simd/tile.hpp"
 #include "space/draws.hpp"
 #include "space/stage.hpp"
 

@@ -4,7 +4,9 @@
 
 #include "pnag/errors.hpp"
 #include "pnag/parallel.hpp"
-#include "simd/kernels.hpp"
+#include "simd/levels.hpp"
+#include "simd/space.hpp"
+#include "simd/tile.hpp"
 #include "space/stage.hpp"
 
 namespace pnag {
@@ -39,8 +41,9 @@ std::optional<InvalidEntry> Space::first_fault(const std::uint8_t* row,
 }
 
 bool Space::is_valid_tile(const std::uint8_t* codes, std::size_t rows) const {
-    bool bad = simd::kernels().any_invalid(codes, max_code_tile_.data(), required_tile_.data(),
-                                           stage_start_tile_.data(), rows * n_slots());
+    bool bad = simd::kernels<simd::SpaceKernels>().any_invalid(
+        codes, max_code_tile_.data(), required_tile_.data(), stage_start_tile_.data(),
+        rows * n_slots());
     if (bad || !has_explicit_) return !bad;
     for (const Stage& stage : stages_) {
         if (!stage.is_explicit) continue;

@@ -8,7 +8,9 @@
 
 #include "pnag/errors.hpp"
 #include "pnag/parallel.hpp"
-#include "simd/kernels.hpp"
+#include "simd/levels.hpp"
+#include "simd/space.hpp"
+#include "simd/tile.hpp"
 #include "space/draws.hpp"
 #include "space/stage.hpp"
 #include "streams.hpp"
@@ -81,7 +83,7 @@ void Space::mutate(std::span<const std::uint8_t> archs, double rate, std::uint64
     const std::uint64_t digits = all ? 0 : static_cast<std::uint64_t>(rate * 0x1p64);
     const auto first_digit = static_cast<std::uint8_t>(digits >> 56);
     const std::uint64_t other_digits = digits << 8;
-    const simd::Kernels& kernel = simd::kernels();
+    const auto& kernel = simd::kernels<simd::SpaceKernels>();
 
     const std::size_t n = n_slots();
     // Redraw one decision in the rows of a block that `chosen` names.
@@ -103,8 +105,10 @@ void Space::mutate(std::span<const std::uint8_t> archs, double rate, std::uint64
             own = static_cast<std::uint8_t>((1 + drawn) & (0 - std::uint64_t{own != 0}));
         }
     };
+    // Apart, so that the loop above, which is the busier one, keeps its values in registers.
     const auto redraw_stages = [&](const StageDecision& decision, std::uint64_t chosen,
-                                   std::size_t first, std::uint8_t* tile, std::uint64_t* draws) {
+                                   std::size_t first, std::uint8_t* tile,
+                                   std::uint64_t* draws) __attribute__((noinline)) {
         const Stage& stage = *decision.stage;
         for (; chosen != 0; chosen &= chosen - 1) {
             const auto r = static_cast<std::size_t>(std::countr_zero(chosen));
@@ -241,7 +245,7 @@ void Space::crossover(std::span<const std::uint8_t> a, std::span<const std::uint
         for (const Stage& stage : stages_)
             whole_tile.insert(whole_tile.end(), stage.n_slots, stage.is_explicit ? 0xFF : 0);
     }
-    const simd::Kernels& kernel = simd::kernels();
+    const auto& kernel = simd::kernels<simd::SpaceKernels>();
     const std::uint64_t key = stream_key(seed, kCrossoverStream);
     parallel_for(n_rows, kSpaceGrain, execution, [&](std::size_t begin, std::size_t end) {
         constexpr std::size_t kRows = simd::kTileRows;

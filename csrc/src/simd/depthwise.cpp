@@ -1,5 +1,8 @@
-// Part of kernels.inc: gradient of the filters of a depthwise convolution.
-//
+#include "simd/depthwise.hpp"
+
+namespace pnag::simd {
+namespace {
+
 // Channels lie side by side, so a register holds as many of them and no lane meets another. The
 // sums of one row of the filter stay in registers while the images' rows stream past.
 
@@ -117,3 +120,11 @@ void depthwise_weight_gradient(const float* images, const float* gradient,
     if (shape.kernel == 5) return filter_gradients_of<5>(images, gradient, shape, begin, end, out);
     filter_gradients_of<3>(images, gradient, shape, begin, end, out);
 }
+
+}  // namespace
+
+constinit const DepthwiseKernels DepthwiseKernels::PNAG_LEVEL = {
+    .depthwise_weight_gradient = simd::depthwise_weight_gradient,
+};
+
+}  // namespace pnag::simd

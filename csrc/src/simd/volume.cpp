@@ -1,8 +1,101 @@
-// Kernels on volumes for volume.cpp; part of every kernels_*.cpp.
-//
 // Most of what a volume depends on goes either way at random, so these count and select where other
 // code would branch. Sums run over groups of 8 lanes whatever the width of a register, so that
 // every instruction set adds in the same order.
+#include "simd/volume.hpp"
+
+#include "simd/lanes.hpp"
+
+namespace pnag::simd {
+namespace {
+
+void lower_limits(const double* x, const double* y, std::size_t n, double px, double py,
+                  double* x_limit, double* y_limit) {
+    double x_least = *x_limit;
+    double y_least = *y_limit;
+    std::size_t i = 0;
+#if defined(__AVX512F__)
+    __m512d x_most = _mm512_set1_pd(x_least);
+    __m512d y_most = _mm512_set1_pd(y_least);
+    const __m512d vpx = _mm512_set1_pd(px);
+    const __m512d vpy = _mm512_set1_pd(py);
+    for (; i + 8 <= n; i += 8) {
+        const __m512d vx = _mm512_loadu_pd(x + i);
+        const __m512d vy = _mm512_loadu_pd(y + i);
+        x_most = _mm512_mask_min_pd(x_most, _mm512_cmp_pd_mask(vy, vpy, _CMP_LE_OQ), x_most, vx);
+        y_most = _mm512_mask_min_pd(y_most, _mm512_cmp_pd_mask(vx, vpx, _CMP_LE_OQ), y_most, vy);
+    }
+    double lanes[16];
+    _mm512_storeu_pd(lanes, x_most);
+    _mm512_storeu_pd(lanes + 8, y_most);
+    for (int l = 0; l < 8; ++l) {
+        x_least = lanes[l] < x_least ? lanes[l] : x_least;
+        y_least = lanes[8 + l] < y_least ? lanes[8 + l] : y_least;
+    }
+#elif defined(__AVX2__)
+    const __m256d x_start = _mm256_set1_pd(x_least);
+    const __m256d y_start = _mm256_set1_pd(y_least);
+    __m256d x_most = x_start;
+    __m256d y_most = y_start;
+    const __m256d vpx = _mm256_set1_pd(px);
+    const __m256d vpy = _mm256_set1_pd(py);
+    for (; i + 4 <= n; i += 4) {
+        const __m256d vx = _mm256_loadu_pd(x + i);
+        const __m256d vy = _mm256_loadu_pd(y + i);
+        x_most = _mm256_min_pd(x_most,
+                               _mm256_blendv_pd(x_start, vx, _mm256_cmp_pd(vy, vpy, _CMP_LE_OQ)));
+        y_most = _mm256_min_pd(y_most,
+                               _mm256_blendv_pd(y_start, vy, _mm256_cmp_pd(vx, vpx, _CMP_LE_OQ)));
+    }
+    double lanes[8];
+    _mm256_storeu_pd(lanes, x_most);
+    _mm256_storeu_pd(lanes + 4, y_most);
+    for (int l = 0; l < 4; ++l) {
+        x_least = lanes[l] < x_least ? lanes[l] : x_least;
+        y_least = lanes[4 + l] < y_least ? lanes[4 + l] : y_least;
+    }
+#endif
+    for (; i < n; ++i) {
+        x_least = y[i] <= py && x[i] < x_least ? x[i] : x_least;
+        y_least = x[i] <= px && y[i] < y_least ? y[i] : y_least;
+    }
+    *x_limit = x_least;
+    *y_limit = y_least;
+}
+
+std::size_t collect_below(const double* x, const double* y, std::size_t n, double x_limit,
+                          double y_limit, std::uint32_t* found) {
+    std::size_t n_found = 0;
+    std::size_t i = 0;
+#if defined(__AVX512F__)
+    const __m512d vx = _mm512_set1_pd(x_limit);
+    const __m512d vy = _mm512_set1_pd(y_limit);
+    for (; i + 8 <= n; i += 8) {
+        unsigned hits =
+            _mm512_mask_cmp_pd_mask(_mm512_cmp_pd_mask(_mm512_loadu_pd(x + i), vx, _CMP_LT_OQ),
+                                    _mm512_loadu_pd(y + i), vy, _CMP_LT_OQ);
+        for (; hits != 0; hits &= hits - 1) {
+            found[n_found++] =
+                static_cast<std::uint32_t>(i) + static_cast<std::uint32_t>(__builtin_ctz(hits));
+        }
+    }
+#elif defined(__AVX2__)
+    const __m256d vx = _mm256_set1_pd(x_limit);
+    const __m256d vy = _mm256_set1_pd(y_limit);
+    for (; i + 4 <= n; i += 4) {
+        auto hits = static_cast<unsigned>(_mm256_movemask_pd(
+            _mm256_and_pd(_mm256_cmp_pd(_mm256_loadu_pd(x + i), vx, _CMP_LT_OQ),
+                          _mm256_cmp_pd(_mm256_loadu_pd(y + i), vy, _CMP_LT_OQ))));
+        for (; hits != 0; hits &= hits - 1) {
+            found[n_found++] =
+                static_cast<std::uint32_t>(i) + static_cast<std::uint32_t>(__builtin_ctz(hits));
+        }
+    }
+#endif
+    for (; i < n; ++i) {
+        if (x[i] < x_limit && y[i] < y_limit) found[n_found++] = static_cast<std::uint32_t>(i);
+    }
+    return n_found;
+}
 
 inline double least_of(const Lanes& lanes) {
     double least = lanes[0];
@@ -228,3 +321,15 @@ std::size_t add_member(double* x, double* y, double* z, std::size_t n, double px
     }
     return to;
 }
+
+}  // namespace
+
+constinit const VolumeKernels VolumeKernels::PNAG_LEVEL = {
+    .lower_limits = simd::lower_limits,
+    .collect_below = simd::collect_below,
+    .covered_space = simd::covered_space,
+    .free_space = simd::free_space,
+    .add_member = simd::add_member,
+};
+
+}  // namespace pnag::simd
