@@ -61,8 +61,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "csrc/src/simd/volume.cpp": ("pareto", "random_fronts"),
     "csrc/src/space": ("space", "window"),
     "csrc/src/window": ("window",),
+    "python/pnag_fast/agreement.py": ("tests/test_agreement.py",),
     "python/pnag_fast/budgets.py": ("tests/generator/test_generator.py",),
-    "python/pnag_fast/costs": ("tests/test_costs.py",),
+    "python/pnag_fast/costs": ("tests/costs",),
     "python/pnag_fast/disk.py": ("tests/test_files.py",),
     "python/pnag_fast/files.py": ("tests/test_files.py",),
     "python/pnag_fast/generator": ("tests/generator",),
@@ -85,7 +86,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/search/test_search.py",
     ),
     "python/pnag_fast/spaces/decisions.py": ("tests/spaces/test_decisions.py",),
-    "python/pnag_fast/spaces": ("tests/test_spaces.py", "tests/test_core.py"),
+    "python/pnag_fast/spaces": ("tests/spaces", "tests/test_core.py"),
     "python/pnag_fast/strict_json.py": ("tests/test_files.py",),
 }
 

@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+import pnag_fast as pf
+from pnag_fast.errors import (
+    FileFormatError,
+    InvalidInputError,
+)
+
+
+def brute_force(table, archs):
+    result = []
+    for arch in archs.tolist():
+        slot = table.space.resolution_slot
+        context = 0 if slot is None else arch[slot] - 1
+        values = [table.constants[context]]
+        values += [table.entries[context, s, c] for s, c in enumerate(arch)]
+        result.append(sum(values) if table.reduce == "sum" else max(values))
+    return np.array(result)
+
+
+@pytest.mark.parametrize("name", ["ofa-mbv3", "nasbench201", "mbv3-tiny", "mbv3-cifar"])
+@pytest.mark.parametrize("count", [pf.costs.macs, pf.costs.parameters])
+def test_lookup_is_the_sum_of_entries(name, count):
+    table = count(pf.spaces.get(name))
+    archs = table.space.sample(200, seed=0)
+    np.testing.assert_array_equal(table(archs), brute_force(table, archs))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("nasbench201", {}), ("compofa-mbv3", {}), ("compofa-mbv3", {"resolutions": (160, 224)})],
+)
+@pytest.mark.parametrize("reduce", ["sum", "max"])
+def test_bounds_are_exact(name, options, reduce):
+    space = pf.spaces.get(name, **options)
+    rng = np.random.default_rng(0)
+    shape = (max(len(space.resolutions), 1), space.n_slots, max(space.n_codes))
+    entries = rng.normal(size=shape)
+    entries[:, :, 0] = 0
+    table = pf.CostTable.build(
+        space,
+        metric="m",
+        unit="u",
+        device="d",
+        constants=rng.normal(size=shape[0]) + 60 if reduce == "sum" else np.full(shape[0], 1e-3),
+        entries=entries,
+        reduce=reduce,
+    )
+    values = table(space.enumerate())
+    # The kernel adds in a fixed order of its own.
+    np.testing.assert_allclose(
+        values, brute_force(table, space.enumerate()), rtol=1e-12, atol=1e-12
+    )
+    assert table.bounds == (values.min(), values.max())
+    assert table(table.cheapest()[None])[0] == values.min()
+    assert table(table.dearest()[None])[0] == values.max()
+
+
+def test_bounds_with_elastic_depth(tmp_path):
+    network = {"name": "s", "stages": [{"min_depth": 0, "slots": [{"choices": [1, 2]}] * 3}] * 2}
+    path = tmp_path / "space.json"
+    for stage in network["stages"]:
+        stage["slots"] = [dict(slot) for slot in stage["slots"]]
+    network["stages"] = [dict(stage) for stage in network["stages"]]
+    path.write_text(json.dumps({"format": "pnag-space", "version": 1, "space": network}))
+    network["stages"][1]["slots"] = [{"name": f"t{i}", "choices": [1, 2]} for i in range(3)]
+    path.write_text(json.dumps({"format": "pnag-space", "version": 1, "space": network}))
+    space = pf.spaces.load(path)
+    for seed in range(20):
+        entries = np.random.default_rng(seed).uniform(-1, 2, size=(1, 6, 3))
+        for reduce in ("sum", "max"):
+            table = pf.CostTable.build(
+                space,
+                metric="m",
+                unit="u",
+                device="d",
+                constants=[9.0] if reduce == "sum" else [1e-3],
+                entries=entries,
+                reduce=reduce,
+            )
+            values = table(space.enumerate())
+            np.testing.assert_allclose(table.bounds, (values.min(), values.max()), rtol=1e-12)
+
+
+def test_a_stack_equals_its_tables(tiny, tiny_table):
+    tables = [tiny_table, pf.costs.macs(tiny), pf.costs.parameters(tiny)]
+    archs = tiny.sample(1000, seed=0)
+    stacked = pf.costs.stack(tables)(archs)
+    assert stacked.shape == (1000, 3)
+    for i, table in enumerate(tables):
+        np.testing.assert_array_equal(stacked[:, i], table(archs))
+    np.testing.assert_array_equal(
+        pf.costs.stack(tables).bounds, np.array([table.bounds for table in tables])
+    )
+
+
+def test_save_and_load(tiny_table, tmp_path):
+    path = tmp_path / "table.json"
+    tiny_table.save(path)
+    loaded = pf.CostTable.load(path)
+    archs = tiny_table.space.sample(100, seed=0)
+    np.testing.assert_array_equal(loaded(archs), tiny_table(archs))
+    assert loaded.describe() == "latency in ms on test device"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("entries"), "entries"),
+        (lambda d: d["entries"][0][3].pop(), "slot 3"),
+        (lambda d: d["entries"][0][3].__setitem__(2, None), "code 2"),
+        (lambda d: d["entries"][0].append([0]), "valid"),
+        (lambda d: d.update(reduce="mean"), "mean"),
+        (lambda d: d.update(constants=["a"]), "constant 0"),
+        (lambda d: d.update(space={"name": "x"}), "stages"),
+        (lambda d: d.update(version=2), "upgrade"),
+    ],
+)
+def test_damaged_tables_are_refused(tiny_table, tmp_path, change, message):
+    path = tmp_path / "table.json"
+    tiny_table.save(path)
+    document = json.loads(path.read_text())
+    del document["sha256"]
+    change(document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(FileFormatError, match=message):
+        pf.CostTable.load(path)
+
+
+def test_a_table_of_another_space_is_refused(tiny_table):
+    other = pf.spaces.get("mbv3-tiny", width=2.0)
+    with pytest.raises(InvalidInputError, match="measure or load a table for this space"):
+        tiny_table.for_space(other)
+    with pytest.raises(InvalidInputError):
+        pf.costs.stack([tiny_table, pf.costs.macs(other)])
+    with pytest.raises(InvalidInputError, match="at least one"):
+        pf.costs.stack([])
+
+
+def test_an_entry_that_is_not_finite_is_named(tiny):
+    entries = np.zeros((1, tiny.n_slots, max(tiny.n_codes)))
+    entries[0, 4, 2] = np.inf
+    with pytest.raises(InvalidInputError, match=r"slot 4 \('stage2.layer2'\), code 2 is inf"):
+        pf.CostTable.build(tiny, metric="m", unit="u", device="d", constants=[1.0], entries=entries)
+
+
+@pytest.fixture(scope="module")
+def compound():
+    """A table fitted to the 243 networks of CompOFA, exact for those."""
+    space = pf.spaces.get("compofa-mbv3")
+    archs = space.enumerate()
+    macs = pf.costs.macs(space)
+    return pf.costs.fit(space, archs, macs(archs), metric="macs", unit="MACs", device="any")
+
+
+def test_tables_that_were_not_fitted_or_are_old_serve_every_space(compound, tmp_path):
+    ofa = pf.spaces.get("ofa-mbv3")
+    pf.costs.macs(compound.space).for_space(ofa)
+    compound.save(tmp_path / "table.json")
+    document = json.loads((tmp_path / "table.json").read_text())
+    del document["determined_by"]
+    document.pop("sha256", None)
+    (tmp_path / "table.json").write_text(json.dumps(document))
+    old = pf.CostTable.load(tmp_path / "table.json")
+    assert old.domain is None
+    assert old.for_space(ofa).space is ofa
+
+
+def test_a_damaged_domain_is_refused(compound, tmp_path):
+    path = tmp_path / "table.json"
+    for change, message in (
+        (pf.spaces.get("nasbench201").definition, "other slots"),
+        ({"name": "x"}, "determined_by.*stages"),
+        ([], "determined_by"),
+    ):
+        document = {**compound.to_json(), "determined_by": change}
+        document |= {"format": "pnag-cost-table", "version": 1}
+        path.write_text(json.dumps(document))
+        with pytest.raises(FileFormatError, match=message):
+            pf.CostTable.load(path)
+    # A table cannot be for more than its domain determines.
+    document = {**compound.to_json(), "space": pf.spaces.get("ofa-mbv3").definition}
+    path.write_text(json.dumps(document | {"format": "pnag-cost-table", "version": 1}))
+    with pytest.raises(FileFormatError, match="does not know"):
+        pf.CostTable.load(path)
+
+
+def build(space, entries, constants, **options):
+    about = {"metric": "m", "unit": "u", "device": "d", **options}
+    return pf.CostTable.build(space, constants=constants, entries=entries, **about)
+
+
+@pytest.mark.parametrize("constant", [0.0, -1.0, 6.0])
+def test_a_table_by_which_a_network_is_free_is_refused(cell, tmp_path, constant):
+    entries = np.zeros((1, 6, 6))
+    # Single entries may be zero or below, as a skip is, as long as no total is.
+    entries[0, :, 2] = -1.0
+    with pytest.raises(
+        InvalidInputError, match=rf"cheapest architecture of 'nasbench201' costs {constant - 6:.4g}"
+    ):
+        build(cell, entries, [constant])
+    good = build(cell, entries, [6.5])
+    assert good.bounds == (0.5, 6.5)
+    document = {**good.to_json(), "constants": [constant]}
+    document |= {"format": "pnag-cost-table", "version": 1}
+    (tmp_path / "table.json").write_text(json.dumps(document))
+    with pytest.raises(FileFormatError, match="above zero"):
+        pf.CostTable.load(tmp_path / "table.json")
+
+
+def test_every_context_is_checked():
+    space = pf.spaces.get("mbv3-tiny", resolutions=(16, 24, 32))
+    entries = np.ones((3, space.n_slots, max(space.n_codes)))
+    entries[:, :, 0] = 0
+    entries[:, space.resolution_slot] = 0
+    build(space, entries, [1.0, 1.0, 1.0])
+    with pytest.raises(InvalidInputError, match=r"at 24 px costs -1 u"):
+        build(space, entries, [1.0, -4.0, 1.0])
+
+
+def test_a_maximum_may_not_be_zero_either(cell):
+    entries = np.zeros((1, 6, 6))
+    with pytest.raises(InvalidInputError, match="above zero"):
+        build(cell, entries, [0.0], reduce="max")
+    assert build(cell, entries, [2.0], reduce="max").bounds == (2.0, 2.0)
+
+
+def test_entries_that_overflow_are_refused(cell):
+    with pytest.raises(InvalidInputError, match="too large to add up"):
+        build(cell, np.full((1, 6, 6), 1e308), [1.0])
+
+
+def set_entry(value):
+    return lambda d: d["entries"][0][3].__setitem__(2, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_entry(True), r"slot 3 \('stage2.layer1'\), code 2 .*found True"),
+        (set_entry("1.5"), r"slot 3 .*code 2 .*found '1.5'"),
+        (set_entry([1.5]), r"slot 3 .*code 2 .*found \[1.5\]"),
+        (set_entry({}), r"slot 3 .*code 2"),
+        (set_entry(10**400), r"slot 3 .*code 2|too large|digits"),
+        (set_entry(float("nan")), r"slot 3 .*code 2|NaN"),
+        (set_entry(float("inf")), r"slot 3 .*code 2|Infinity"),
+        (lambda d: d["entries"][0].__setitem__(3, "0123456789"), r"slot 3 .*list of 10"),
+        (lambda d: d["entries"].append([]), "entries should be a list of 1, found 2"),
+        (lambda d: d["entries"].__setitem__(0, {}), "entries should be a list of 9"),
+        (lambda d: d.update(constants=[True]), "constant 0 .*found True"),
+        (lambda d: d.update(constants=[[1.0]]), r"constant 0 .*found \[1.0\]"),
+        (lambda d: d.update(constants=["1"]), "constant 0 .*found '1'"),
+        (lambda d: d.update(constants=[1.0, 2.0]), "constants"),
+        (lambda d: d.update(entrys=d["entries"]), "'entrys'.*did you mean 'entries'"),
+        (lambda d: d.update(unit=3), "unit"),
+    ],
+)
+def test_every_number_of_a_table_is_checked(tiny_table, tmp_path, change, message):
+    document = {**tiny_table.to_json(), "format": "pnag-cost-table", "version": 1}
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(document))
+    assert pf.CostTable.load(path).bounds == tiny_table.bounds
+    change(document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(FileFormatError, match=message):
+        pf.CostTable.load(path)
+
+
+def copies(thing):
+    return [copy.deepcopy(thing), copy.copy(thing), pickle.loads(pickle.dumps(thing))]
+
+
+def test_tables_and_stacks_can_be_copied(tiny_table, compound):
+    archs = tiny_table.space.sample(50, seed=0)
+    tiny_table(archs)
+    for table in copies(tiny_table):
+        np.testing.assert_array_equal(table(archs), tiny_table(archs))
+        assert table.space == tiny_table.space
+        assert not table.entries.flags.writeable
+        # Windows remember tables by identity: copies are tables of their own.
+        table.space.sample(3, within=(table, *table.bounds))
+    stack = pf.costs.stack([tiny_table, pf.costs.macs(tiny_table.space)])
+    stack(archs)
+    for copied in copies(stack):
+        np.testing.assert_array_equal(copied(archs), stack(archs))
+        np.testing.assert_array_equal(copied.bounds, stack.bounds)
+    for table in copies(compound):
+        with pytest.raises(InvalidInputError, match="does not know"):
+            table.for_space(pf.spaces.get("ofa-mbv3"))
+
+
+def test_tables_print_in_a_few_short_lines(tiny_table, compound):
+    stack = pf.costs.stack([tiny_table] * 9)
+    for thing in (tiny_table, compound, stack, pf.costs.macs(tiny_table.space)):
+        lines = repr(thing).splitlines()
+        assert len(lines) <= 5
+        assert max(map(len, lines)) <= 100
+    assert "'mbv3-tiny'" in repr(tiny_table)
+    assert "ms on 'test device'" in repr(tiny_table)
+    assert "fitted to networks of 'compofa-mbv3'" in repr(compound)
+    assert "and 6 more" in repr(stack)
+
+
+def test_rows_that_were_never_measured_are_refused_in_a_lookup(compound):
+    """The kernel finds out by itself; rows of another kind cost what their entries say."""
+    inside = compound.space.enumerate()
+    row = inside[:3].copy()
+    row[1, 4] = 9
+    message = r"row 1: .*'compofa-mbv3', in which code 9 \(kernel 7, expand 6\) of slot 4"
+    out = np.empty(3)
+    macs = pf.costs.macs(compound.space)
+    for call in (
+        lambda: compound(row),
+        lambda: compound(row, out=out),
+        lambda: pf.costs.stack([macs, compound])(row),
+        lambda: copy.deepcopy(compound)(row),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            call()
+    assert pf.costs.stack([macs, compound])(inside).shape == (243, 2)
+    assert macs(row).shape == (3,)
+    assert compound(row[:0]).shape == (0,)
+    with pytest.raises(InvalidInputError, match="row 0"):
+        compound(row[1:2])
