@@ -80,10 +80,10 @@ TESTS: dict[str, tuple[str, ...]] = {
     "python/pnag_fast/runs": ("tests/runs",),
     "python/pnag_fast/runs/journal.py": ("tests/runs/test_journal.py",),
     "python/pnag_fast/search": ("tests/search",),
-    "python/pnag_fast/search/baselines.py": ("tests/search/test_baselines.py",),
-    "python/pnag_fast/search/reference.py": (
-        "tests/search/test_reference.py",
-        "tests/search/test_search.py",
+    "python/pnag_fast/search/methods/exhaustive.py": ("tests/search/methods/test_exhaustive.py",),
+    "python/pnag_fast/search/methods/front.py": (
+        "tests/search/methods/test_front.py",
+        "tests/search",
     ),
     "python/pnag_fast/spaces/decisions.py": ("tests/spaces/test_decisions.py",),
     "python/pnag_fast/spaces": ("tests/spaces", "tests/test_core.py"),
