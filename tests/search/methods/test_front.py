@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ from tests.conftest import smooth_top1
 import pnag_fast as pf
 from pnag_fast.accuracy.network import NetworkModel
 from pnag_fast.errors import InvalidInputError
+from pnag_fast.objective import TOP1
 from pnag_fast.search import objectives
 from pnag_fast.search.jumps import Jumps
 from pnag_fast.search.methods import front as reference
@@ -195,6 +197,7 @@ def test_random_weights_are_spread_over_all_trade_offs():
         tables=(None, None),
         stack=SimpleNamespace(bounds=np.array([[5.0, 15.0], [0.0, 0.1]])),
         merit=np.array([0.3, 0.8, 0.5]),
+        objective=TOP1,
     )
     weights = reference._random_weights(run, (4000, 3), np.random.default_rng(0))
     assert weights.shape == (4000, 3, 2)
@@ -207,3 +210,28 @@ def test_random_weights_are_spread_over_all_trade_offs():
     # Uniform over directions: any share of the first cost is as likely as any other.
     share = np.sort((natural[..., 0] / length).ravel())
     np.testing.assert_allclose(share, np.linspace(0, 1, share.size), atol=0.02)
+
+
+@pytest.mark.parametrize("factor", [2.0**-10, 2.0**10, -(2.0**10)])
+def test_a_search_knows_no_scale(tiny, tiny_model, tiny_table, factor):
+    """The same model in another unit, of either direction: the same front, bit for bit.
+
+    Temperatures set for top-1 are hot or cold for anything else. Powers of two round nothing.
+    """
+    direction = "max" if factor > 0 else "min"
+    scaled = np.float32(factor)
+    other = dataclasses.replace(
+        tiny_model,
+        objective=pf.accuracy.Objective("other", direction=direction),
+        linear=scaled * tiny_model.linear,
+        biases=(tiny_model.biases[0], scaled * tiny_model.biases[1]),
+        weights=(scaled * tiny_model.weights[0],),
+    )
+    same = dataclasses.replace(tiny_model, objective=pf.accuracy.Objective("same"))
+    assert tiny_model.link == "identity"
+    a, b = (
+        pf.search.front(tiny, model, [tiny_table], evaluations=4000, seed=3)
+        for model in (same, other)
+    )
+    np.testing.assert_array_equal(a.archs, b.archs)
+    np.testing.assert_array_equal(a.top1 * factor, b.top1)

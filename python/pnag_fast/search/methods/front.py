@@ -38,7 +38,7 @@ from .exhaustive import Exhaustive
 EXHAUSTIVE_LIMIT = 200_000
 
 # Annealing: share of the evaluations, most chains and fewest steps of each, proposals per step, and
-# the first and last temperature, in top-1.
+# the first and last temperature, in top-1; see `_unit`.
 _ANNEALING_SHARE, _CHAINS, _CHAIN_STEPS, _CHAIN_JUMPS = 0.5, 128, 100, 4
 _HOT, _COLD = 2e-3, 1e-4
 # Weights on the costs, in units of the spread of top-1 over the spread of a cost.
@@ -49,6 +49,8 @@ _ROUND, _LOCAL, _PROPOSED, _JUMPS = 1024, 0.25, 4, 64
 # Share of origins that change their input resolution before they jump, where the space has several.
 _RESIZED = 0.25
 _SEEN_BITS = 22
+# Range of top-1 over the front that temperatures and the noise of jumps were set for.
+_RANGE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +144,14 @@ def _spread(problem: Problem) -> FloatArray:
     """Merit over cost, the natural unit of a weight; shape (n_tables,)."""
     bounds = problem.stack.bounds
     cost = np.maximum(bounds[:, 1] - bounds[:, 0], 1e-300)
-    return np.asarray(max(float(np.ptp(problem.merit)), 1e-6) / cost)
+    return np.asarray(max(float(np.ptp(problem.merit)), 1e-6 * _unit(problem)) / cost)
+
+
+def _unit(problem: Problem) -> float:
+    """Return what is in the problem's objective as much as 1 is in top-1."""
+    if problem.objective.is_fraction:
+        return 1.0
+    return max(float(np.ptp(problem.merit)), 1e-300) / _RANGE
 
 
 def _random_weights(
@@ -174,9 +183,10 @@ def _anneal(problem: Problem, jumps: Jumps, state: Arrays, rng: np.random.Genera
     compact, n = problem.slopes(current), len(current)
     if compact is None or n == 0:
         return False
-    slopes = jumps.by_code(compact)
+    unit = _unit(problem)
+    slopes = jumps.by_code(compact) / np.float32(unit)
     repeated = np.repeat(state["weights"], _CHAIN_JUMPS, axis=1)
-    archs, merit, costs = problem.evaluate(jumps.propose(current, slopes, repeated, rng))
+    archs, merit, costs = problem.evaluate(jumps.propose(current, slopes, repeated / unit, rng))
     if len(archs) < n * _CHAIN_JUMPS:
         return False
     archs = archs.reshape(n, _CHAIN_JUMPS, -1)
@@ -185,7 +195,7 @@ def _anneal(problem: Problem, jumps: Jumps, state: Arrays, rng: np.random.Genera
     values[(archs == current[:, None]).all(axis=2)] = -np.inf
     best = values.argmax(axis=1)
     values = values.max(axis=1)
-    temperature = _HOT * (_COLD / _HOT) ** (problem.spent / _ANNEALING_SHARE)
+    temperature = unit * _HOT * (_COLD / _HOT) ** (problem.spent / _ANNEALING_SHARE)
     moved = np.flatnonzero(value - values < temperature * rng.exponential(size=n))
     value[moved] = values[moved]
     current[moved] = archs[moved, best[moved]]
@@ -203,9 +213,9 @@ def _jump(problem: Problem, jumps: Jumps, seen: _Seen, n: int, rng: np.random.Ge
     if compact is None:
         return np.empty_like(origins[:0])
     slopes = jumps.by_code(compact)
-    archs = jumps.propose(
-        origins, slopes, _random_weights(problem, (len(origins), _JUMPS), rng), rng
-    )
+    unit = _unit(problem)
+    weights = _random_weights(problem, (len(origins), _JUMPS), rng) / unit
+    archs = jumps.propose(origins, slopes / np.float32(unit), weights, rng)
     new = seen.new(archs)
     archs, owner = np.ascontiguousarray(archs[new]), new // _JUMPS
     estimate = problem.merit_of(origins)[owner]
