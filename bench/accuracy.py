@@ -4,6 +4,7 @@
 python bench/accuracy.py validation --data ../shared/data/ofa_imagenet
 python bench/accuracy.py defence --data ../shared/data/ofa_imagenet
 python bench/accuracy.py speed --data ../shared/data/ofa_imagenet
+python bench/accuracy.py cells --data ../shared/data/nasbench201
 
 `validation`: nested cross-validation on the measured table, by random folds and by ranges of
 multiply-adds, of the ensemble, of the calibrated predictor and of a linear model.
@@ -11,6 +12,9 @@ multiply-adds, of the ensemble, of the calibrated predictor and of a linear mode
 `defence`: the table is split into halves. Models searched know the first half at most; judges know
 the second only and are of other kinds. Every front is asked for the best network within each of
 nine budgets, by its own model, and what it answers is judged.
+
+`cells`: 1,000 cells of NAS-Bench-201 a seed, three data sets: CPU seconds of a fit, the figures of
+nested cross-validation, and those of all cells that compute what no measured one does.
 
 `speed`: prediction against the bare chain of matrix products of the same shapes.
 """
@@ -45,12 +49,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("validation", "defence", "speed"))
+    parser.add_argument("what", choices=("validation", "defence", "speed", "cells"))
     parser.add_argument("--data", type=Path, required=True, help="folder of the OFA measurements")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--evaluations", type=int, default=100_000, help="per search")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores; numpy {np.__version__}; seeds 0 to {arguments.seeds - 1}")
+    if arguments.what == "cells":
+        return cells(arguments.data, arguments.seeds)
     space = pf.spaces.get("ofa-mbv3")
     published = pf.accuracy.load(arguments.data / "acc_predictor.pth")
     if arguments.what == "speed":
@@ -200,6 +206,45 @@ def validation(
         if by is not None:
             folds = [f"{100 * f['mean_error']:.2f}/{f['kendall']:.2f}" for f in reports[0]["folds"]]
             print(f"{'':24s} error/Kendall of each range, lowest first: {' '.join(folds)}")
+    return 0
+
+
+# --- cells -----------------------------------------------------------------------------------
+
+
+def cells(data: Path, seeds: int, measured: int = 1000) -> int:
+    print("\ndata set        CPU s  nested: Kendall  error  spread  others: Kendall  error  spread")
+    for name in ("cifar10-test", "cifar100-test", "imagenet-test"):
+        table = pf.accuracy.load_nasbench201(data / "accuracy_12_epochs.csv", name)
+        every, fit = table.space.enumerate(), pf.accuracy.fit
+        network = Measured.of(table.space, every, np.linspace(0, 1, len(every))).network
+        top1 = table.predict(every)
+        figures = []
+        for seed in range(seeds):
+            rows = np.random.default_rng([seed, 1]).choice(len(every), measured, replace=False)
+            started = time.process_time()
+            model = fit(table.space, every[rows], top1[rows], seed=seed)
+            took = time.process_time() - started
+            nested = cross_validate(
+                table.space, every[rows], top1[rows], partial(fit, seed=seed), seed=seed
+            )
+            new = ~np.isin(network, network[rows])
+            guess, std = model.predict(np.ascontiguousarray(every[new]), return_std=True)
+            off = guess - top1[new]
+            figures.append(
+                [
+                    took,
+                    *(nested[key] for key in ("kendall", "mean_error", "spread")),
+                    pf.accuracy.kendall(guess, top1[new]),
+                    np.abs(off).mean(),
+                    np.sqrt(np.mean((off / std) ** 2)),
+                ]
+            )
+        cpu, kendall, error, spread, others, others_error, others_spread = np.mean(figures, axis=0)
+        print(
+            f"{name:14s} {cpu:6.2f} {kendall:16.4f} {100 * error:6.2f} {spread:7.2f} "
+            f"{others:16.4f} {100 * others_error:6.2f} {others_spread:7.2f}"
+        )
     return 0
 
 
