@@ -80,7 +80,12 @@ def test_best_rows_are_the_best_of_all_rows(tiny):
     table = pf.costs.macs(tiny)
     jumps = Jumps(tiny, [table])
     scores = np.random.default_rng(0).normal(size=(20, tiny.n_slots, max(tiny.n_codes)))
-    found = jumps._best_rows(scores.astype(np.float32))
+    scores = scores.astype(np.float32)
+    firsts = np.cumsum([0] + [len(stage.slots) for stage in tiny.stages])
+    found = np.concatenate(
+        [jumps.best_rows(i, scores[:, slice(*firsts[i : i + 2])]) for i in range(len(tiny.stages))],
+        axis=1,
+    )
     tiny.validate(found)
     slots = np.arange(tiny.n_slots)
     for row, best in zip(scores, found, strict=True):
@@ -126,14 +131,17 @@ def test_a_search_goes_on_from_known_architectures(tiny, tiny_model, tiny_table)
     tables = [pf.costs.parameters(tiny)]
     corner = np.array([1.0, tables[0].bounds[1]])
 
+    # With many questions what was known makes no difference on so small a space.
+    known = np.ascontiguousarray(first.archs[::4])
+
     def volume(**options):
         fronts = [
-            pf.search.front(tiny, tiny_model, tables, evaluations=200, seed=seed, **options)
+            pf.search.front(tiny, tiny_model, tables, evaluations=80, seed=seed, **options)
             for seed in range(4)
         ]
         return sum(pf.pareto.hypervolume(objectives(f.top1, f.costs), corner) for f in fronts)
 
-    assert volume(start=first.archs) > volume()
+    assert volume(start=known) > volume()
     with pytest.raises(InvalidInputError, match="start"):
         pf.search.front(tiny, tiny_model, tables, start=first.archs[:0])
     with pytest.raises(InvalidInputError, match="not an architecture"):

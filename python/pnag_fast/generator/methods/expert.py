@@ -49,7 +49,7 @@ class ExpertSettings(GeneratorMethod):
         At the first step; it falls to a hundredth along a cosine.
     """
 
-    evaluations: int = 1_300_000
+    evaluations: int = 200_000
     steps: int = 600
     batch: int = 256
     hidden: int = 160

@@ -5,9 +5,12 @@ Where the accuracy model has slopes, three things take turns at an archive of wh
 1. Simulated annealing (Kirkpatrick et al. 1983) of ``top1 - weight * cost`` from random
    architectures, by jumps (`pnag_fast.search.jumps`), each chain under a weight of its own. Learned
    accuracy has many local fronts, some a quarter of a point apart; which one a search ends in is
-   decided here, and climbing alone often ends in a worse one.
-2. Jumps from the archive under random weights; of several thousand that are ranked by their
-   first-order estimate, a few hundred that promise most beyond the front are evaluated exactly.
+   decided here, and climbing alone often ends in a worse one. Of the jumps that the slopes of a
+   chain propose, those are asked that a quadratic promises most of which is fitted to all slopes
+   seen (`pnag_fast.search.quadratic`); what was asked before is remembered.
+2. Jumps from the archive under random weights along the slopes of the quadratic; of several
+   thousand that are ranked by its estimate, a few hundred that promise most beyond the front are
+   evaluated exactly.
 3. Mutations of the archive and crossovers between its members, which join parts of local fronts.
 
 Where the model is a table there are mutations and crossovers alone; where the space is small, all
@@ -21,34 +24,39 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from ... import arguments
+from ...accuracy.codes import feature_offsets
 from ...errors import InvalidInputError, InvalidTypeError
 from ...runs import Arrays, Run
-from ...spaces import Archs, SearchSpace
+from ...spaces import Archs
 from ...typing import FloatArray
 from ..jumps import Jumps
+from ..memory import Memory
 from ..method import Draws, Layout, Method
 from ..problem import Problem
+from ..quadratic import Quadratic
 from ..result import Front, extremes
 from .exhaustive import Exhaustive
 
 # Spaces up to this size are searched by looking at every architecture.
 EXHAUSTIVE_LIMIT = 200_000
 
-# Annealing: share of the evaluations, most chains and fewest steps of each, proposals per step, and
-# the first and last temperature, in top-1; see `_unit`.
-_ANNEALING_SHARE, _CHAINS, _CHAIN_STEPS, _CHAIN_JUMPS = 0.5, 128, 100, 4
+# Annealing: share of the evaluations, from nothing and beside known architectures; most chains and
+# fewest steps of each; proposals per step and how many of these are asked; the first and last
+# temperature, in top-1; see `_unit`.
+_ANNEALING_SHARE, _BESIDE_SHARE = 0.7, 0.5
+_CHAINS, _CHAIN_STEPS, _CHAIN_JUMPS, _CHAIN_ASKED = 128, 100, 8, 2
 _HOT, _COLD = 2e-3, 1e-4
+# Noise on the quadratic's estimates, in top-1, and what a known answer counts as a question.
+_DOUBT, _REPEAT = 5e-4, 0.1
 # Weights on the costs, in units of the spread of top-1 over the spread of a cost.
 _WEIGHTS = (0.005, 20.0)
 # A round from the archive: evaluations at most, the share of these that are mutations and
-# crossovers, jumps proposed for each evaluation, and from each origin.
-_ROUND, _LOCAL, _PROPOSED, _JUMPS = 1024, 0.25, 4, 64
+# crossovers, jumps proposed for each evaluation and from each origin, and slopes looked at.
+_ROUND, _LOCAL, _PROPOSED, _JUMPS, _LOOKED = 512, 0.25, 8, 64, 8
 # Share of origins that change their input resolution before they jump, where the space has several.
 _RESIZED = 0.25
-_SEEN_BITS = 22
 # Range of top-1 over the front that temperatures and the noise of jumps were set for.
 _RANGE = 0.05
 
@@ -79,7 +87,7 @@ class FrontSearch(Method):
 
     name: ClassVar[str] = "front"
     title: ClassVar[str] = "front search"
-    evaluations: ClassVar[int | None] = 1_300_000
+    evaluations: ClassVar[int | None] = 200_000
 
     def checked(self) -> Mapping[str, Any]:
         if self.start is not None and not isinstance(self.start, np.ndarray):
@@ -88,6 +96,10 @@ class FrontSearch(Method):
                 f"{arguments.shown(self.start)}"
             )
         return {}
+
+    @property
+    def _share(self) -> float:
+        return _ANNEALING_SHARE if self.start is None else _BESIDE_SHARE
 
     def run(self, problem: Problem, run: Run) -> Front:
         if problem.space.n_architectures <= min(EXHAUSTIVE_LIMIT, problem.limit):
@@ -100,8 +112,13 @@ class FrontSearch(Method):
             "chains": (np.uint8, (None, n_slots)),
             "weights": (np.float64, (None, 1, n_tables)),
             "value": (np.float64, (None,)),
+            "slopes": (np.float32, (None, int(feature_offsets(problem.space)[-1]))),
+            "moved": (np.uint8, (None,)),
+            "repeated": (np.float64, (1,)),
         }
-        return {"seen": (np.uint8, (1 << _SEEN_BITS,)), **(chains if "chains" in names else {})}
+        always = Memory.empty(problem.limit) | Quadratic.empty(problem.space)
+        fixed = {name: (array.dtype, array.shape) for name, array in always.items()}
+        return {**fixed, **(chains if "chains" in names else {})}
 
     def begin(self, problem: Problem, draws: Draws) -> Arrays:
         """Fill the archive: with what was given, and by annealing or at random."""
@@ -111,10 +128,10 @@ class FrontSearch(Method):
             if len(self.start) == 0:
                 raise InvalidInputError("start should hold at least one architecture")
             problem.evaluate(self.start)
-        state = {"seen": np.zeros(1 << _SEEN_BITS, dtype=np.uint8)}
+        state = Memory.empty(problem.limit) | Quadratic.empty(problem.space)
         if problem.left and problem.slopes(problem.archs[:1]) is not None:
             draws.restart(0)
-            return state | _chains(problem, draws)
+            return state | _chains(problem, self._share, draws)
         draws.restart(1)
         if self.start is None:
             # Uniform over architectures favours deep networks, uniform decisions the shallow ones.
@@ -125,18 +142,17 @@ class FrontSearch(Method):
         return state
 
     def step(self, problem: Problem, state: Arrays, draws: Draws) -> Arrays:
-        jumps = Jumps(problem.space, problem.tables)
+        memory = Memory(problem.space, state)
         if "chains" in state:
-            if _anneal(problem, jumps, state, draws.rng):
+            if _anneal(problem, self._share, state, memory, draws.rng):
                 return state
             draws.restart(1)
-            return {"seen": state["seen"]}
-        seen = _Seen(problem.space, state["seen"])
+            return {name: state[name] for name in self.layout(problem, ())}
         size = min(_ROUND, max(problem.limit // 64, 32))
-        jumped = _jump(problem, jumps, seen, size - int(size * _LOCAL), draws.rng)
+        quadratic = Quadratic(problem.space, state)
+        jumped = _jump(problem, quadratic, memory, size - int(size * _LOCAL), draws.rng)
         batch = np.concatenate([jumped, _vary(problem, size - len(jumped), draws.rng)])
-        seen.add(batch)
-        problem.evaluate(batch)
+        memory.add(*problem.evaluate(batch)[:2])
         return state
 
 
@@ -163,63 +179,98 @@ def _random_weights(
     return np.asarray(direction * length * _spread(problem))
 
 
-def _chains(problem: Problem, draws: Draws) -> Arrays:
+def _chains(problem: Problem, share: float, draws: Draws) -> Arrays:
     """Random architectures to anneal from, each under a weight of its own."""
-    budget = _ANNEALING_SHARE * problem.left
-    n = int(min(_CHAINS, max(budget // (_CHAIN_JUMPS * _CHAIN_STEPS), 4)))
+    budget = share * problem.left
+    n = int(min(_CHAINS, max(budget // (_CHAIN_ASKED * _CHAIN_STEPS), 4)))
     current, merit, costs = problem.evaluate(
         problem.space.sample(n, seed=draws.next_seed(), distribution="decisions")
     )
     weights = _random_weights(problem, (len(current), 1), draws.rng)
     value = merit - (costs * weights[:, 0]).sum(axis=1)
-    return {"chains": current, "weights": weights, "value": value}
+    return {
+        "chains": current,
+        "weights": weights,
+        "value": value,
+        "slopes": np.zeros((len(current), feature_offsets(problem.space)[-1]), dtype=np.float32),
+        "moved": np.ones(len(current), dtype=np.uint8),
+        "repeated": np.zeros(1),
+    }
 
 
-def _anneal(problem: Problem, jumps: Jumps, state: Arrays, rng: np.random.Generator) -> bool:
+def _anneal(
+    problem: Problem, share: float, state: Arrays, memory: Memory, rng: np.random.Generator
+) -> bool:
     """Take one step with every chain, in place; False where annealing is over."""
-    if problem.spent >= _ANNEALING_SHARE:
+    # What is known costs no question; but nobody waits for ever for a new one.
+    spent = problem.spent + _REPEAT * state["repeated"][0] / problem.limit
+    if spent >= share or len(state["chains"]) == 0:
         return False
-    current, value = state["chains"], state["value"]
-    compact, n = problem.slopes(current), len(current)
-    if compact is None or n == 0:
-        return False
+    current, value, quadratic = state["chains"], state["value"], Quadratic(problem.space, state)
+    moved, n = np.flatnonzero(state["moved"]), len(current)
+    if len(moved):
+        slopes = problem.slopes(current[moved])
+        if slopes is None:
+            return False
+        state["slopes"][moved] = slopes
+        quadratic.learn(current[moved], slopes)
+    weights = np.repeat(state["weights"], _CHAIN_JUMPS, axis=1)
+    jumps = Jumps(problem.space, problem.tables)
     unit = _unit(problem)
-    slopes = jumps.by_code(compact) / np.float32(unit)
-    repeated = np.repeat(state["weights"], _CHAIN_JUMPS, axis=1)
-    archs, merit, costs = problem.evaluate(jumps.propose(current, slopes, repeated / unit, rng))
-    if len(archs) < n * _CHAIN_JUMPS:
-        return False
-    archs = archs.reshape(n, _CHAIN_JUMPS, -1)
-    values = merit.reshape(n, -1) - (costs.reshape(n, _CHAIN_JUMPS, -1) * repeated).sum(axis=2)
+    scaled = jumps.by_code(state["slopes"]) / np.float32(unit)
+    archs = jumps.propose(current, scaled, weights / unit, rng)
+    penalty = (problem.stack(archs) * weights.reshape(len(archs), -1)).sum(axis=1)
     # To stay is no jump: it would win over every jump that costs a little.
-    values[(archs == current[:, None]).all(axis=2)] = -np.inf
+    stays = (archs == np.repeat(current, _CHAIN_JUMPS, axis=0)).all(axis=1)
+    known, merit = memory.recall(archs)
+    # The best of every chain by the quadratic are asked, give or take its errors.
+    promise = quadratic(archs) - penalty + unit * _DOUBT * rng.gumbel(size=len(archs))
+    promise = np.where(known | stays, -np.inf, promise).reshape(n, -1)
+    order = np.argpartition(-promise, _CHAIN_ASKED - 1, axis=1)[:, :_CHAIN_ASKED]
+    chosen = (order + np.arange(n)[:, None] * _CHAIN_JUMPS).ravel()
+    chosen = chosen[np.isfinite(promise.ravel()[chosen])]
+    first, place = memory.distinct(archs[chosen])
+    asked = archs[chosen[first]]
+    answered, found, _ = problem.evaluate(asked)
+    if len(answered) < len(asked):
+        return False
+    memory.add(asked, found)
+    merit[chosen] = found[place]
+    known[chosen] = True
+    state["repeated"] += n * _CHAIN_ASKED - len(asked)
+    values = np.where(known & ~stays, merit - penalty, -np.inf).reshape(n, -1)
     best = values.argmax(axis=1)
     values = values.max(axis=1)
-    temperature = unit * _HOT * (_COLD / _HOT) ** (problem.spent / _ANNEALING_SHARE)
-    moved = np.flatnonzero(value - values < temperature * rng.exponential(size=n))
-    value[moved] = values[moved]
-    current[moved] = archs[moved, best[moved]]
+    temperature = unit * _HOT * (_COLD / _HOT) ** (spent / share)
+    moves = value - values < temperature * rng.exponential(size=n)
+    value[moves] = values[moves]
+    current[moves] = archs.reshape(n, _CHAIN_JUMPS, -1)[moves, best[moves]]
+    state["moved"][:] = moves
     return True
 
 
-def _jump(problem: Problem, jumps: Jumps, seen: _Seen, n: int, rng: np.random.Generator) -> Archs:
+def _jump(
+    problem: Problem, quadratic: Quadratic, memory: Memory, n: int, rng: np.random.Generator
+) -> Archs:
     """Return new architectures that promise most beyond the archive, at most `n`."""
     origins = _spread_parents(problem, -(-n * _PROPOSED // _JUMPS), rng)
     slot = problem.space.resolution_slot
     if slot is not None:
         resized = np.flatnonzero(rng.random(len(origins)) < _RESIZED)
         origins[resized, slot] = rng.integers(1, problem.space.n_codes[slot], size=len(resized))
-    compact = problem.slopes(origins)
-    if compact is None:
+    slopes = problem.slopes(origins[:_LOOKED])
+    if slopes is None:
         return np.empty_like(origins[:0])
-    slopes = jumps.by_code(compact)
+    quadratic.learn(origins[:_LOOKED], slopes)
+    jumps = Jumps(problem.space, problem.tables)
     unit = _unit(problem)
+    scaled = jumps.by_code(quadratic.slopes(origins)) / np.float32(unit)
     weights = _random_weights(problem, (len(origins), _JUMPS), rng) / unit
-    archs = jumps.propose(origins, slopes / np.float32(unit), weights, rng)
-    new = seen.new(archs)
+    archs = jumps.propose(origins, scaled, weights, rng)
+    first, _ = memory.distinct(archs)
+    new = np.sort(first[~memory.recall(archs[first])[0]])
     archs, owner = np.ascontiguousarray(archs[new]), new // _JUMPS
-    estimate = problem.merit_of(origins)[owner]
-    estimate += jumps.gain(slopes[owner], origins[owner], archs)
+    estimate = (problem.merit_of(origins) - quadratic(origins))[owner] + quadratic(archs)
     promise = estimate - problem.front_at(problem.stack(archs))
     return archs[np.argsort(-promise, kind="stable")[:n]]
 
@@ -253,27 +304,3 @@ def _spread_parents(problem: Problem, n: int, rng: np.random.Generator) -> Archs
     left = np.maximum(right - 1, 0)
     nearer_left = wanted - column[order[left]] < column[order[right]] - wanted
     return np.ascontiguousarray(problem.archs[order[np.where(nearer_left, left, right)]])
-
-
-class _Seen:
-    """Which architectures were asked before, by a hash: a few that were not count as seen."""
-
-    def __init__(self, space: SearchSpace, flags: npt.NDArray[np.uint8]) -> None:
-        self._flags = flags
-        rng = np.random.default_rng(0)
-        self._factors = rng.integers(2**63, size=space.n_slots, dtype=np.uint64) * 2 + 1
-
-    def _hash(self, archs: Archs) -> npt.NDArray[np.uint64]:
-        # Multiply-shift; uint64 wraps around.
-        mixed = ((archs.astype(np.uint64) + 1) * self._factors).sum(axis=1, dtype=np.uint64)
-        mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-        return np.asarray(mixed >> np.uint64(64 - _SEEN_BITS))
-
-    def add(self, archs: Archs) -> None:
-        """Mark as asked."""
-        self._flags[self._hash(archs)] = 1
-
-    def new(self, archs: Archs) -> npt.NDArray[np.intp]:
-        """Rows that were not asked before, each once."""
-        hashes, first = np.unique(self._hash(archs), return_index=True)
-        return np.sort(first[self._flags[hashes] == 0])
