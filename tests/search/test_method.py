@@ -169,7 +169,7 @@ def test_files_of_other_runs_and_damaged_ones_are_refused(tiny, tiny_model, tiny
         arrays = good.arrays | {name: wrong}
         kept.keep("nsga2", good.step, lambda arrays=arrays: arrays, last=True)
         problem = Problem(tiny, tiny_model, [tiny_table], evaluations=300)
-        with pytest.raises((FileFormatError, InvalidInputError), match=name.partition(".")[2]):
+        with pytest.raises(FileFormatError, match="delete the file"):
             type_of("nsga2")(population=20).run(problem, Run(checkpoint=kept))
         (tmp_path / "new").unlink()
 

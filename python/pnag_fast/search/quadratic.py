@@ -71,6 +71,16 @@ class Quadratic:
         self._fitted[-1] = (self._products[-1] - self._moments[-1, :-1] @ curvature) / rows
         self._rows[0] = rows
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it has seen slopes."""
+        return bool(self._rows[0] > 0)
+
+    @property
+    def curvature(self) -> Float32Array:
+        """What each code adds to the slope of each, shape (n_features, n_features), symmetric."""
+        return self._fitted[:-1]
+
     def slopes(self, archs: Archs) -> Float32Array:
         """Slope of every code, shape (n, n_features)."""
         return np.asarray(one_hot(self.space, archs) @ self._fitted[:-1] + self._fitted[-1])

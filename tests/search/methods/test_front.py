@@ -9,7 +9,6 @@ import pytest
 from tests.conftest import smooth_top1
 
 import pnag_fast as pf
-from pnag_fast.accuracy.network import NetworkModel
 from pnag_fast.errors import InvalidInputError
 from pnag_fast.objective import TOP1
 from pnag_fast.search import objectives
@@ -128,7 +127,7 @@ def test_resolutions_are_searched_too():
 
 def test_a_search_goes_on_from_known_architectures(tiny, tiny_model, tiny_table):
     first = pf.search.front(tiny, tiny_model, [tiny_table], evaluations=3000)
-    tables = [pf.costs.parameters(tiny)]
+    tables = [pf.costs.macs(tiny)]  # latency is nearly that
     corner = np.array([1.0, tables[0].bounds[1]])
 
     # With many questions what was known makes no difference on so small a space.
@@ -165,38 +164,25 @@ def test_best_within_by_definition():
     assert best_within(costs[:0], top1[:0], budgets).tolist() == [-1] * 300
 
 
-def rugged(space, n=64):
-    """A random network: what a code is worth depends on all others."""
-    rng = np.random.default_rng(0)
-    features = sum(space.n_codes) - len(space.n_codes)
-
-    def layer(rows, columns, scale):
-        return scale * rng.normal(size=(1, rows, columns)).astype(np.float32) / rows**0.5
-
-    return NetworkModel(
-        space=space,
-        source="random",
-        linear=np.zeros((1, features), dtype=np.float32),
-        first=layer(features, n, 4.2),
-        biases=tuple(np.full((1, w), b, np.float32) for w, b in [(n, 0), (n, 0), (1, 0.5)]),
-        weights=(layer(n, n, 1.4), layer(n, 1, 0.03)),
-    )
-
-
-def test_annealing_leaves_local_fronts(monkeypatch):
-    space = pf.spaces.get("ofa-mbv3")
-    model, table = rugged(space), pf.costs.macs(space)
+@pytest.mark.slow
+@pytest.mark.shared_data
+def test_annealing_leaves_local_fronts(monkeypatch, shared_data):
+    """On the published predictor, whose local fronts are a quarter of a point apart."""
+    pytest.importorskip("torch")
+    space = pf.spaces.get("ofa-mbv3", width=1.2)
+    model = pf.accuracy.load(shared_data / "ofa_imagenet" / "acc_predictor.pth", space)
+    table = pf.costs.macs(space)
     budgets = np.linspace(*table.bounds, 20)[1:, None]
     top1 = []
     for hot, cold in [(reference._HOT, reference._COLD), (1e-12, 1e-12)]:
         monkeypatch.setattr(reference, "_HOT", hot)
         monkeypatch.setattr(reference, "_COLD", cold)
         found = [
-            pf.search.front(space, model, [table], evaluations=40_000, seed=seed)
+            pf.search.front(space, model, [table], evaluations=60_000, seed=seed)
             for seed in range(2)
         ]
         top1.append([front.top1[front.best(budgets)].mean() for front in found])
-    assert np.mean(top1[0]) > np.mean(top1[1])
+    assert np.mean(top1[0]) > np.mean(top1[1]) + 5e-5
 
 
 def test_random_weights_are_spread_over_all_trade_offs():

@@ -1,6 +1,6 @@
 """The reference search for the front of accuracy against costs.
 
-Where the accuracy model has slopes, three things take turns at an archive of what is not dominated:
+Where the accuracy model has slopes, four things take turns at an archive of what is not dominated:
 
 1. Simulated annealing (Kirkpatrick et al. 1983) of ``top1 - weight * cost`` from random
    architectures, by jumps (`pnag_fast.search.jumps`), each chain under a weight of its own. Learned
@@ -8,10 +8,11 @@ Where the accuracy model has slopes, three things take turns at an archive of wh
    decided here, and climbing alone often ends in a worse one. Of the jumps that the slopes of a
    chain propose, those are asked that a quadratic promises most of which is fitted to all slopes
    seen (`pnag_fast.search.quadratic`); what was asked before is remembered.
-2. Jumps from the archive under random weights along the slopes of the quadratic; of several
-   thousand that are ranked by its estimate, a few hundred that promise most beyond the front are
-   evaluated exactly.
-3. Mutations of the archive and crossovers between its members, which join parts of local fronts.
+2. From where each chain ended, climbing by exchanges of one or two slots
+   (`pnag_fast.search.exchanges`): most chains end a few codes beside an optimum.
+3. Jumps and exchanges from the archive under random weights; of several thousand that are ranked by
+   the quadratic, a few hundred that promise most beyond the front are evaluated exactly.
+4. Mutations of the archive and crossovers between its members, which join parts of local fronts.
 
 Where the model is a table there are mutations and crossovers alone; where the space is small, all
 of it is evaluated.
@@ -30,7 +31,8 @@ from ...accuracy.codes import feature_offsets
 from ...errors import InvalidInputError, InvalidTypeError
 from ...runs import Arrays, Run
 from ...spaces import Archs
-from ...typing import FloatArray
+from ...typing import FloatArray, IntArray
+from ..exchanges import Exchanges
 from ..jumps import Jumps
 from ..memory import Memory
 from ..method import Draws, Layout, Method
@@ -55,6 +57,9 @@ _WEIGHTS = (0.005, 20.0)
 # A round from the archive: evaluations at most, the share of these that are mutations and
 # crossovers, jumps proposed for each evaluation and from each origin, and slopes looked at.
 _ROUND, _LOCAL, _PROPOSED, _JUMPS, _LOOKED = 512, 0.25, 8, 64, 8
+# Exchanges asked of the end of every chain, and the share of all questions that is enough for one
+# round of them; of every origin of a round from the archive, and the number of these.
+_CLIMBED, _CLIMBED_SHARE, _EXCHANGED, _ORIGINS = 128, 1 / 12, 128, 16
 # Share of origins that change their input resolution before they jump, where the space has several.
 _RESIZED = 0.25
 # Range of top-1 over the front that temperatures and the noise of jumps were set for.
@@ -116,9 +121,15 @@ class FrontSearch(Method):
             "moved": (np.uint8, (None,)),
             "repeated": (np.float64, (1,)),
         }
+        climbing: Layout = {
+            "climbers": (np.uint8, (None, n_slots)),
+            "weights": (np.float64, (None, 1, n_tables)),
+            "value": (np.float64, (None,)),
+        }
         always = Memory.empty(problem.limit) | Quadratic.empty(problem.space)
         fixed = {name: (array.dtype, array.shape) for name, array in always.items()}
-        return {**fixed, **(chains if "chains" in names else {})}
+        phase = chains if "chains" in names else climbing if "climbers" in names else {}
+        return {**fixed, **phase}
 
     def begin(self, problem: Problem, draws: Draws) -> Arrays:
         """Fill the archive: with what was given, and by annealing or at random."""
@@ -147,11 +158,22 @@ class FrontSearch(Method):
             if _anneal(problem, self._share, state, memory, draws.rng):
                 return state
             draws.restart(1)
-            return {name: state[name] for name in self.layout(problem, ())}
-        size = min(_ROUND, max(problem.limit // 64, 32))
+            kept = {name: state[name] for name in self.layout(problem, ())}
+            return kept | {
+                "climbers": state["chains"],
+                "weights": state["weights"],
+                "value": state["value"],
+            }
         quadratic = Quadratic(problem.space, state)
-        jumped = _jump(problem, quadratic, memory, size - int(size * _LOCAL), draws.rng)
-        batch = np.concatenate([jumped, _vary(problem, size - len(jumped), draws.rng)])
+        if "climbers" in state:
+            climbing = _climb(problem, quadratic, state, memory)
+            return climbing or {name: state[name] for name in self.layout(problem, ())}
+        size = min(_ROUND, max(problem.limit // 64, 32))
+        guided = size - int(size * _LOCAL)
+        jumped = _jump(problem, quadratic, memory, guided - guided // 2, draws.rng)
+        exchanged = _exchange(problem, quadratic, memory, guided // 2, draws.rng)
+        guided = len(jumped) + len(exchanged)
+        batch = np.concatenate([jumped, exchanged, _vary(problem, size - guided, draws.rng)])
         memory.add(*problem.evaluate(batch)[:2])
         return state
 
@@ -249,15 +271,81 @@ def _anneal(
     return True
 
 
+def _climb(problem: Problem, quadratic: Quadratic, state: Arrays, memory: Memory) -> Arrays | None:
+    """Move the end of every chain to its best exchange; None where nothing rises any more."""
+    current, value, weights = state["climbers"], state["value"], state["weights"]
+    k = int(min(_CLIMBED, max(_CLIMBED_SHARE * problem.limit / max(len(current), 1), 4)))
+    exchanges = Exchanges(problem.space, problem.tables)
+    archs, owner = exchanges.best(quadratic, current, weights[:, 0], k)
+    known, merit = memory.recall(archs)
+    first, place = memory.distinct(archs[~known])
+    asked = np.ascontiguousarray(archs[~known][first])
+    answered, found, _ = problem.evaluate(asked)
+    if len(answered) < len(asked) or len(archs) == 0:
+        return None
+    memory.add(asked, found)
+    merit[~known] = found[place]
+    values = merit - (problem.stack(archs) * weights[owner, 0]).sum(axis=1)
+    # Sorted by owner, then value: the last of each owner is its best exchange.
+    order = np.lexsort((values, owner))
+    best = order[np.append(np.diff(owner[order]) > 0, True)]
+    best = best[values[best] > value[owner[best]]]
+    if len(best) == 0:
+        return None
+    # Whoever does not rise is done; of those that meet under one weight each goes on.
+    return state | {
+        "climbers": archs[best],
+        "value": values[best],
+        "weights": weights[owner[best]],
+    }
+
+
+def _exchange(
+    problem: Problem, quadratic: Quadratic, memory: Memory, n: int, rng: np.random.Generator
+) -> Archs:
+    """Return new exchanges of archive members that promise most beyond the front, at most `n`."""
+    if not quadratic.is_fitted:
+        return problem.archs[:0]
+    origins = _origins(problem, _ORIGINS, rng)
+    weights = _random_weights(problem, (len(origins), 1), rng)[:, 0]
+    exchanges = Exchanges(problem.space, problem.tables)
+    archs, owner = exchanges.best(quadratic, origins, weights, _EXCHANGED)
+    return _most_promising(problem, quadratic, memory, origins, archs, owner, n)
+
+
+def _origins(problem: Problem, n: int, rng: np.random.Generator) -> Archs:
+    """Draw archive members to start from, some of them at another input resolution."""
+    origins = _spread_parents(problem, n, rng)
+    slot = problem.space.resolution_slot
+    if slot is not None:
+        resized = np.flatnonzero(rng.random(n) < _RESIZED)
+        origins[resized, slot] = rng.integers(1, problem.space.n_codes[slot], size=len(resized))
+    return origins
+
+
+def _most_promising(
+    problem: Problem,
+    quadratic: Quadratic,
+    memory: Memory,
+    origins: Archs,
+    archs: Archs,
+    owner: IntArray,
+    n: int,
+) -> Archs:
+    """Return those of what was made of origins that are new and promise most, at most `n`."""
+    first, _ = memory.distinct(archs)
+    new = np.sort(first[~memory.recall(archs[first])[0]])
+    archs, owner = np.ascontiguousarray(archs[new]), owner[new]
+    estimate = (problem.merit_of(origins) - quadratic(origins))[owner] + quadratic(archs)
+    promise = estimate - problem.front_at(problem.stack(archs))
+    return archs[np.argsort(-promise, kind="stable")[:n]]
+
+
 def _jump(
     problem: Problem, quadratic: Quadratic, memory: Memory, n: int, rng: np.random.Generator
 ) -> Archs:
     """Return new architectures that promise most beyond the archive, at most `n`."""
-    origins = _spread_parents(problem, -(-n * _PROPOSED // _JUMPS), rng)
-    slot = problem.space.resolution_slot
-    if slot is not None:
-        resized = np.flatnonzero(rng.random(len(origins)) < _RESIZED)
-        origins[resized, slot] = rng.integers(1, problem.space.n_codes[slot], size=len(resized))
+    origins = _origins(problem, -(-n * _PROPOSED // _JUMPS), rng)
     slopes = problem.slopes(origins[:_LOOKED])
     if slopes is None:
         return np.empty_like(origins[:0])
@@ -267,12 +355,8 @@ def _jump(
     scaled = jumps.by_code(quadratic.slopes(origins)) / np.float32(unit)
     weights = _random_weights(problem, (len(origins), _JUMPS), rng) / unit
     archs = jumps.propose(origins, scaled, weights, rng)
-    first, _ = memory.distinct(archs)
-    new = np.sort(first[~memory.recall(archs[first])[0]])
-    archs, owner = np.ascontiguousarray(archs[new]), new // _JUMPS
-    estimate = (problem.merit_of(origins) - quadratic(origins))[owner] + quadratic(archs)
-    promise = estimate - problem.front_at(problem.stack(archs))
-    return archs[np.argsort(-promise, kind="stable")[:n]]
+    owner = np.repeat(np.arange(len(origins)), _JUMPS)
+    return _most_promising(problem, quadratic, memory, origins, archs, owner, n)
 
 
 def _vary(problem: Problem, n: int, rng: np.random.Generator) -> Archs:
