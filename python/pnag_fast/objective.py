@@ -35,8 +35,8 @@ class Objective:
     Examples
     --------
     >>> perplexity = Objective("perplexity", direction="min", low=1.0)
-    >>> perplexity.merit(np.array([12.0, 9.0])).argmax()
-    1
+    >>> perplexity.merit(np.array([12.0, 9.0])).tolist()
+    [-12.0, -9.0]
     """
 
     name: str

@@ -278,6 +278,10 @@ class Problem:
         keep = np.flatnonzero(best)
         _, first = np.unique(archs[keep], axis=0, return_index=True)
         keep = keep[np.sort(first)]
+        if len(keep) > ARCHIVE_LIMIT:
+            # Of equals one is enough.
+            _, first = np.unique(points(merit[keep], costs[keep]), axis=0, return_index=True)
+            keep = keep[np.sort(first)]
         if len(keep) > ARCHIVE_LIMIT + ARCHIVE_SLACK:
             keep = keep[spread(points(merit[keep], costs[keep]), ARCHIVE_LIMIT)]
         self.archs, self.merit, self.costs = archs[keep], merit[keep], costs[keep]
