@@ -108,6 +108,24 @@ def test_a_users_own_method_is_called_like_the_others(tiny, tiny_model, tiny_tab
     assert pf.search.twice(tiny, oracle, [tiny_table]).evaluations == 3 == oracle.n_known
 
 
+def test_a_method_that_asks_nothing_more_ends(tiny, tiny_model, tiny_table):
+    @dataclass(frozen=True, eq=False)
+    class Lazy(pf.search.Method):
+        """Ask once."""
+
+        name = "lazy"
+        title = "asking once"
+
+        def begin(self, problem, draws):
+            problem.evaluate(problem.space.sample(5, seed=draws.seed))
+            return {}
+
+        def step(self, problem, state, draws):
+            return state
+
+    assert pf.search.lazy(tiny, tiny_model, [tiny_table]).evaluations == 5
+
+
 def test_a_problem_by_hand(tiny, tiny_model, tiny_table):
     """What a method sees: merits, costs, what is left, and the archive as points."""
     problem = Problem(tiny, tiny_model, [tiny_table], evaluations=50)

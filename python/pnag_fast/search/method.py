@@ -142,8 +142,11 @@ class Method(abc.ABC):
                 problem.restore(saved)
                 restore_random(draws.rng, saved)
                 state = self._restored(problem, saved)
-            while problem.left > 0:
+            idle = 0
+            while problem.left > 0 and idle < _IDLE:
+                before = problem.count
                 state = self.step(problem, state, draws)
+                idle = 0 if problem.count > before else idle + 1
                 kept.keep(self.name, problem.count, everything)
             kept.keep(self.name, problem.count, everything, last=True)
             return problem.front()
@@ -167,6 +170,9 @@ class Method(abc.ABC):
 
 
 _OWN = "method."
+
+# Steps in a row that ask nothing, after which a method will not ask any more.
+_IDLE = 10_000
 
 
 def _plain(method: Method) -> dict[str, Any]:
