@@ -91,17 +91,6 @@ def test_one_of_several_processes_writes(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_what_is_forgotten_is_not_written(tmp_path):
-    path = tmp_path / "kept"
-    kept = Checkpoint(path, {})
-    kept.keep("first", 1, dict, last=True)
-    kept.forget("first")
-    kept.keep("second", 2, dict, last=True)
-    again = Checkpoint(path, {})
-    assert again.restore("first") is None
-    assert again.restore("second").step == 2
-
-
 @pytest.mark.parametrize(
     ("found", "now", "text"),
     [

@@ -251,7 +251,6 @@ def test_time_ends_a_search(tiny, tiny_model, tiny_table, name):
         tiny, tiny_model, [tiny_table], evaluations=10**9, time_limit_s=0.3, **options
     )
     assert 0 < found.evaluations < 10**9
-    assert found.seconds < 20
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -166,45 +166,6 @@ def test_enumeration_of_small_spaces(cell):
         pf.spaces.get("ofa-mbv3").enumerate()
 
 
-USER_SPACE = {
-    "format": "pnag-space",
-    "version": 1,
-    "space": {
-        "name": "mine",
-        "stages": [
-            {
-                "name": "body",
-                "min_depth": 1,
-                "slots": [
-                    {"name": "a", "factors": [["width", [8, 16]], ["op", ["conv", "pool"]]]},
-                    {"name": "b", "choices": ["x", "y", "z"]},
-                ],
-            },
-            {"name": "tail", "rows": [[1, 2], [2, 0]], "slots": [{"choices": [1, 2]}] * 2},
-        ],
-    },
-}
-
-
-def random_table(space, seed=0, reduce="sum"):
-    rng = np.random.default_rng(seed)
-    n_contexts = max(1, len(space.resolutions)) if space.resolution_slot is not None else 1
-    entries = rng.uniform(0.5, 2.0, (n_contexts, space.n_slots, max(space.n_codes)))
-    entries[:, :, 0] = 0.0
-    if space.resolution_slot is not None:
-        entries[:, space.resolution_slot] = 0.0
-    constants = np.linspace(5.0, 9.0, n_contexts)
-    return pf.CostTable.build(
-        space,
-        metric="latency",
-        unit="ms",
-        device="made up",
-        constants=constants,
-        entries=entries,
-        reduce=reduce,
-    )
-
-
 def public_calls():
     """Every public function of the spaces, with one argument left open."""
     cell = pf.spaces.get("nasbench201")

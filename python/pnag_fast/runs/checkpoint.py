@@ -194,10 +194,6 @@ class Checkpoint:
         files.write_safetensors(self._path, CHECKPOINT_FORMAT, CHECKPOINT_VERSION, tensors, body)
         self._written = time.monotonic()
 
-    def forget(self, phase: str) -> None:
-        """Leave a phase out of what is written from now on."""
-        self._states.pop(phase, None)
-
     def _read(self, path: files.StrPath) -> None:
         tensors, body = files.read_safetensors(
             path, CHECKPOINT_FORMAT, CHECKPOINT_VERSION, former=_FORMER

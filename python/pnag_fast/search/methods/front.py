@@ -32,9 +32,9 @@ from ...errors import InvalidInputError, InvalidTypeError
 from ...runs import Arrays, Run
 from ...spaces import Archs
 from ...typing import FloatArray, IntArray
+from ..answered import Memory
 from ..exchanges import Exchanges
 from ..jumps import Jumps
-from ..memory import Memory
 from ..method import Draws, Layout, Method
 from ..problem import Problem
 from ..quadratic import Quadratic

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pnag_fast.search.memory import Memory
+from pnag_fast.search.answered import Memory
 
 
 def test_what_was_asked_is_known(tiny):
