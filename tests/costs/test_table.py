@@ -120,7 +120,7 @@ def test_save_and_load(tiny_table, tmp_path):
         (lambda d: d.update(reduce="mean"), "mean"),
         (lambda d: d.update(constants=["a"]), "constant 0"),
         (lambda d: d.update(space={"name": "x"}), "stages"),
-        (lambda d: d.update(version=2), "upgrade"),
+        (lambda d: d.update(version=3), "upgrade"),
     ],
 )
 def test_damaged_tables_are_refused(tiny_table, tmp_path, change, message):
@@ -329,3 +329,64 @@ def test_rows_that_were_never_measured_are_refused_in_a_lookup(compound):
     assert compound(row[:0]).shape == (0,)
     with pytest.raises(InvalidInputError, match="row 0"):
         compound(row[1:2])
+
+
+def _uncertain(space: pf.SearchSpace) -> pf.CostTable:
+    macs = pf.costs.macs(space)
+    n = pf.costs.features.n_features(space)
+    root = np.random.default_rng(0).normal(size=(n, 5)) * macs.bounds[0] * 0.02
+    return pf.CostTable.build(
+        space,
+        metric="latency",
+        unit="ms",
+        device="unsure",
+        constants=macs.constants,
+        entries=macs.entries,
+        posterior=pf.costs.Posterior(root, 0.03),
+    )
+
+
+def test_what_a_table_does_not_know_is_its_std_and_upper_bounds_lie_above():
+    table = _uncertain(pf.spaces.get("mbv3-tiny"))
+    archs = table.space.sample(200, seed=1)
+    mean, std = table(archs, return_std=True)
+    np.testing.assert_array_equal(mean, table(archs))
+    features = pf.costs.features.features(table.space, archs)
+    covariance = table.posterior.root @ table.posterior.root.T
+    expected = np.einsum("ij,jk,ik->i", features, covariance, features) + (0.03 * mean) ** 2
+    np.testing.assert_allclose(std**2, expected, rtol=1e-9)
+    upper = table.cautious(2.0)
+    np.testing.assert_allclose(upper(archs), mean + 2 * std, rtol=1e-12)
+    np.testing.assert_allclose(
+        pf.costs.stack([upper, table])(archs), np.stack([mean + 2 * std, mean], axis=1)
+    )
+    assert upper.bounds[0] <= upper(archs).min()
+    assert upper.mean.caution == 0.0
+
+
+def test_an_exact_table_is_never_cautious():
+    table = pf.costs.macs(pf.spaces.get("mbv3-tiny"))
+    assert table.cautious(3.0) is table
+    assert not table(table.space.sample(5, seed=0), return_std=True)[1].any()
+
+
+def test_a_measurement_draws_the_table_to_it_and_leaves_less_unknown():
+    table = _uncertain(pf.spaces.get("mbv3-tiny"))
+    archs = table.space.sample(30, seed=1)
+    mean, std = table(archs, return_std=True)
+    features = pf.costs.features.features(table.space, archs)
+    values = mean + features @ table.posterior.root @ [1.0, -1.0, 0.5, 2.0, -1.5]
+    after = table.updated(archs[:20], values[:20], noise=0.001)
+    again, less = after(archs, return_std=True)
+    assert np.abs(again - values)[20:].mean() < 0.5 * np.abs(mean - values)[20:].mean()
+    # The misfit grows with the mean; what is unknown of the entries shrinks.
+    assert (less**2 - (0.03 * again) ** 2 < std**2 - (0.03 * mean) ** 2).all()
+
+
+def test_uncertain_tables_are_kept_in_files(tmp_path):
+    table = _uncertain(pf.spaces.get("mbv3-tiny")).cautious(1.5)
+    table.save(tmp_path / "table.json")
+    again = pf.CostTable.load(tmp_path / "table.json")
+    archs = table.space.sample(50, seed=0)
+    np.testing.assert_array_equal(again(archs), table(archs))
+    assert again.caution == 1.5

@@ -12,11 +12,13 @@ from ..agreement import spearman
 from .counts import from_blocks, macs, parameters
 from .fitting import fit
 from .once_for_all import from_ofa_yaml
+from .posterior import Posterior
 from .table import CostStack, CostTable, stack
 
 __all__ = [
     "CostStack",
     "CostTable",
+    "Posterior",
     "agreement",
     "fit",
     "from_blocks",

@@ -11,7 +11,8 @@ import numpy as np
 from ..spaces import SearchSpace
 from ..spaces.blocks import Block
 from ..spaces.nasbench201 import is_cell_space
-from .table import COUNTED, CostTable, n_contexts
+from .features import n_contexts
+from .table import COUNTED, CostTable
 
 
 def macs(space: SearchSpace) -> CostTable:

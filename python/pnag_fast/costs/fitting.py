@@ -16,7 +16,9 @@ from ..errors import InvalidInputError
 from ..spaces import Archs, SearchSpace, hull
 from ..threads import one_thread
 from ..typing import BoolArray, FloatArray, IntArray
-from .table import CostTable, n_contexts, require_text
+from .features import entries as entries_of
+from .features import indicators, pixels
+from .table import CostTable, require_text
 
 Mask = BoolArray
 
@@ -124,7 +126,7 @@ def _fit(
     held_out, judged = _hold_out(design, measured.values, robust, folds, seed)
     quality = agreement(held_out[judged], measured.values[judged])
     _require_skill(quality["r2"], measured, metric)
-    constants, entries = _fit_entries(space, design.back @ robust.solution)
+    constants, entries = entries_of(space, design.back @ robust.solution)
     try:
         return CostTable.build(
             space,
@@ -204,12 +206,12 @@ class _Design:
         _require_all_codes(space, archs)
         spanning = hull.spanning(space)
         # The unknowns of the space: fewer than its codes, of which a layer always has one.
-        _, size, right = np.linalg.svd(_indicators(space, spanning.archs), full_matrices=False)
+        _, size, right = np.linalg.svd(indicators(space, spanning.archs), full_matrices=False)
         unknowns = np.ascontiguousarray(right[size > _OPEN * size[0]].T)
-        features, back = _indicators(space, archs) @ unknowns, unknowns
+        features, back = indicators(space, archs) @ unknowns, unknowns
         if space.resolution_slot is not None:
-            pixels = _pixels(space)[archs[:, space.resolution_slot] - 1]
-            centre, scale = float(pixels.mean()), float(pixels.std())
+            share = pixels(space)[archs[:, space.resolution_slot] - 1]
+            centre, scale = float(share.mean()), float(share.std())
             if scale == 0:
                 resolution = space.resolutions[int(archs[0, space.resolution_slot]) - 1]
                 raise InvalidInputError(
@@ -218,7 +220,7 @@ class _Design:
                     "resolution alone"
                 )
             # Centred, sizes that are close to each other do not look like a constant.
-            features = np.hstack([features, features * ((pixels - centre) / scale)[:, None]])
+            features = np.hstack([features, features * ((share - centre) / scale)[:, None]])
             back = np.block(
                 [[unknowns, -centre / scale * unknowns], [0 * unknowns, unknowns / scale]]
             )
@@ -285,7 +287,7 @@ def _leaves_open(
             f"{len(archs)} measured architectures are too few for a table of space "
             f"'{space.name}', which has {needed} unknowns"
         )
-    features = _indicators(space, spanning.archs) @ unknowns
+    features = indicators(space, spanning.archs) @ unknowns
     # What each changes of the first; where all changes are known, so is the first.
     features -= features[0]
     # With several resolutions a cost has two parts, one that grows with the pixels.
@@ -474,41 +476,6 @@ def _fit_provenance(
     if warnings:
         provenance["warnings"] = warnings
     return provenance
-
-
-def _indicators(space: SearchSpace, archs: Archs) -> FloatArray:
-    """One column per present code, and a constant."""
-    columns = [np.ones(len(archs))]
-    for slot in range(space.n_slots):
-        if slot != space.resolution_slot:
-            codes = range(1, space.n_codes[slot])
-            columns += [(archs[:, slot] == code).astype(np.float64) for code in codes]
-    return np.stack(columns, axis=1)
-
-
-def _fit_entries(space: SearchSpace, solution: FloatArray) -> tuple[FloatArray, FloatArray]:
-    constants = np.zeros(n_contexts(space))
-    entries = np.zeros((n_contexts(space), space.n_slots, max(space.n_codes)))
-    parts = np.split(solution, 2) if space.resolution_slot is not None else [solution]
-    scales = [np.ones(n_contexts(space))]
-    if space.resolution_slot is not None:
-        scales.append(_pixels(space))
-    for part, scale in zip(parts, scales, strict=True):
-        constants += scale * part[0]
-        column = 1
-        for slot in range(space.n_slots):
-            if slot == space.resolution_slot:
-                continue
-            n = space.n_codes[slot] - 1
-            entries[:, slot, 1 : n + 1] += scale[:, None] * part[column : column + n]
-            column += n
-    return constants, entries
-
-
-def _pixels(space: SearchSpace) -> FloatArray:
-    """Pixels of each resolution, as a fraction of the largest so that columns stay comparable."""
-    squared = np.square(np.array(space.resolutions, dtype=np.float64))
-    return np.asarray(squared / squared.max())
 
 
 def _code_allowed(space: SearchSpace, slot: int, code: int) -> bool:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,13 @@ from ..errors import FileFormatError, InvalidInputError, InvalidTypeError
 from ..spaces import Archs, SearchSpace, from_definition, hull
 from ..threads import resolve_threads
 from ..typing import BoolArray, FloatArray, IntArray
+from .features import entries as entries_of
+from .features import features, n_contexts, n_features
+from .posterior import Posterior
 
 COST_FORMAT = "pnag-cost-table"
-COST_VERSION = 1
+# 2 knows how far a table may be wrong.
+COST_VERSION = 2
 
 # What a table's file may hold; `files.write_json` adds the rest.
 _FIELDS = (
@@ -31,11 +35,15 @@ _FIELDS = (
     "entries",
     "measured",
     "determined_by",
+    "posterior",
+    "caution",
 )
 _HEADER = ("format", "version", "provenance", "sha256")
 
 # What a person reads for a metric.
 _METRICS = {"macs": "multiply-adds"}
+# A measurement without noise, of what is a sum over slots, would leave nothing unknown.
+_LEAST_NOISE = 1e-4
 # Tables that a stack names when it is printed.
 _SHOWN_TABLES = 3
 
@@ -65,6 +73,10 @@ class CostTable:
     domain : SearchSpace, optional
         The space whose architectures determine the entries, see `require_determined`. None where
         every entry was measured or counted by itself.
+    posterior : Posterior, optional
+        How far the table may be wrong; None for one that is exact, as counts are.
+    caution : float
+        Standard deviations by which the costs lie above the mean, see `cautious`.
 
     Examples
     --------
@@ -88,6 +100,8 @@ class CostTable:
     reduce: Literal["sum", "max"] = "sum"
     provenance: Mapping[str, Any] = field(default_factory=dict)
     domain: SearchSpace | None = None
+    posterior: Posterior | None = None
+    caution: float = 0.0
 
     @classmethod
     def build(
@@ -102,6 +116,7 @@ class CostTable:
         reduce: Literal["sum", "max"] = "sum",
         provenance: Mapping[str, Any] | None = None,
         domain: SearchSpace | None = None,
+        posterior: Posterior | None = None,
     ) -> CostTable:
         """Check shapes and values and make a table.
 
@@ -138,7 +153,11 @@ class CostTable:
         entries = np.where(exists, entries, np.nan)
         constants.flags.writeable = entries.flags.writeable = False
         about = dict(provenance or {})
-        table = cls(space, metric, unit, device, constants, entries, reduce, about, domain)
+        if posterior is not None:
+            _check_posterior(posterior, space, reduce)
+        table = cls(
+            space, metric, unit, device, constants, entries, reduce, about, domain, posterior
+        )
         table.require_determined(space)
         table._require_positive()
         return table
@@ -163,14 +182,42 @@ class CostTable:
             "architectures share as constants"
         )
 
+    @overload
     def __call__(
-        self, archs: Archs, *, threads: int | None = None, out: FloatArray | None = None
-    ) -> FloatArray:
+        self,
+        archs: Archs,
+        *,
+        return_std: Literal[False] = False,
+        threads: int | None = None,
+        out: FloatArray | None = None,
+    ) -> FloatArray: ...
+
+    @overload
+    def __call__(
+        self,
+        archs: Archs,
+        *,
+        return_std: Literal[True],
+        threads: int | None = None,
+        out: FloatArray | None = None,
+    ) -> tuple[FloatArray, FloatArray]: ...
+
+    def __call__(
+        self,
+        archs: Archs,
+        *,
+        return_std: bool = False,
+        threads: int | None = None,
+        out: FloatArray | None = None,
+    ) -> FloatArray | tuple[FloatArray, FloatArray]:
         """Cost of each row.
 
         Parameters
         ----------
         archs : ndarray of uint8, shape (n, n_slots)
+        return_std : bool
+            Return the standard deviations as well: how far a network of these codes may lie from
+            its cost here. All zero for an exact table.
         threads : int, optional
             Default: all cores that the process may use; the result does not depend on it.
         out : ndarray of float64, shape (n,), optional
@@ -178,8 +225,10 @@ class CostTable:
 
         Returns
         -------
-        ndarray of float64, shape (n,)
-            `out`, if it was given.
+        costs : ndarray of float64, shape (n,)
+            `out`, if it was given. Means, or of a cautious table upper bounds.
+        std : ndarray of float64, shape (n,)
+            With `return_std`.
 
         Raises
         ------
@@ -198,7 +247,90 @@ class CostTable:
             self._kernel.lookup(archs, resolve_threads(threads), out[:, None])
         if self._unseen is not None:
             _refuse_unseen([self], archs, costs)
-        return costs
+        if not return_std and not self.caution:
+            return costs
+        std = self._std(archs, costs)
+        costs += self.caution * std
+        return (costs, std) if return_std else costs
+
+    def _std(self, archs: Archs, mean: FloatArray) -> FloatArray:
+        """Return the standard deviation of each row of known mean cost."""
+        if self.posterior is None:
+            return np.zeros(len(archs))
+        return np.sqrt(self.posterior.variance(features(self.space, archs), mean))
+
+    @property
+    def mean(self) -> CostTable:
+        """The table without caution."""
+        return self.cautious(0.0)
+
+    def cautious(self, k: float) -> CostTable:
+        """Return the same table with upper bounds for costs: mean + `k` standard deviations.
+
+        For searches, which find the errors of whatever they trust: a network that looks cheap only
+        because little is known of its codes gains nothing here. The costs are no sum over slots
+        any more. An exact table is returned as it is.
+
+        Parameters
+        ----------
+        k : float
+            At least 0, which is the mean; 1.645 is above the cost of 95 % of networks.
+        """
+        k = arguments.number(k, "k", 0)
+        return self if self.posterior is None or k == self.caution else replace(self, caution=k)
+
+    def updated(
+        self, archs: Archs, values: npt.ArrayLike, *, noise: npt.ArrayLike = 0.0
+    ) -> CostTable:
+        """Return the table with measurements of whole networks taken in, and less uncertainty.
+
+        Parameters
+        ----------
+        archs : ndarray of uint8, shape (n, n_slots)
+        values : array of float, shape (n,)
+            Measured costs, positive, in the table's unit.
+        noise : array of float, shape () or (n,)
+            Relative standard deviation of each measurement.
+
+        Raises
+        ------
+        InvalidInputError
+            If the table has no uncertainty to reduce, a value is not positive, or the result would
+            make an architecture free.
+        """
+        if self.posterior is None:
+            raise InvalidInputError(
+                f"this {self.metric} table of '{self.device}' is exact, so a measurement cannot "
+                "change it; fit one with pf.costs.fit, or measure one, to have its uncertainty"
+            )
+        self.space.validate(archs)
+        target = arguments.floats(values, "values", (len(archs),), finite=True)
+        spread = np.broadcast_to(arguments.floats(noise, "noise", finite=True), target.shape)
+        for name, bad in (("values", ~(target > 0)), ("noise", spread < 0)):
+            if bad.any():
+                raise InvalidInputError(
+                    f"{name} of row {int(np.argmax(bad))} should be "
+                    f"{'above zero' if name == 'values' else 'at least 0'}"
+                )
+        mean = self.mean(archs)
+        relative = np.maximum(np.hypot(self.posterior.misfit, spread), _LEAST_NOISE)
+        shift, posterior = self.posterior.conditioned(
+            features(self.space, archs), target - mean, (relative * mean) ** 2
+        )
+        constants, entries = entries_of(self.space, shift)
+        about = {**self.provenance, "updated": self.provenance.get("updated", 0) + len(archs)}
+        table = CostTable.build(
+            self.space,
+            metric=self.metric,
+            unit=self.unit,
+            device=self.device,
+            constants=self.constants + constants,
+            entries=self.entries + entries,
+            provenance=about,
+            domain=self.domain,
+            posterior=posterior,
+        )
+        return table.cautious(self.caution)
 
     @cached_property
     def _unseen(self) -> BoolArray | None:
@@ -224,7 +356,7 @@ class CostTable:
 
     @cached_property
     def bounds(self) -> tuple[float, float]:
-        """Smallest and largest cost over the space, exact."""
+        """Smallest and largest cost over the space; of a cautious table, none is better nearby."""
         return float(self(self.cheapest()[None])[0]), float(self(self.dearest()[None])[0])
 
     def cheapest(self) -> Archs:
@@ -249,7 +381,19 @@ class CostTable:
             else:
                 archs[:, slots] = self._extreme_codes(sign, slots, stage.min_depth)
         best: Archs = archs[int(np.argmin(sign * self(archs)))]
-        return best
+        return self._descend(sign, best) if self.caution else best
+
+    def _descend(self, sign: float, arch: Archs) -> Archs:
+        """Go on from the extreme of the means while a neighbour's upper bound is better."""
+        best = sign * self(arch[None])[0]
+        while True:
+            around = self.space.neighbors(arch)
+            if not len(around):
+                return arch
+            costs = sign * self(around)
+            if not costs.min() < best:
+                return arch
+            arch, best = around[int(costs.argmin())], costs.min()
 
     def _extreme_rows(
         self, sign: float, slots: slice, rows: npt.NDArray[np.int_]
@@ -382,6 +526,13 @@ class CostTable:
         }
         if self.domain is not None:
             document["determined_by"] = self.domain.definition
+        if self.posterior is not None:
+            document["posterior"] = {
+                "root": self.posterior.root.tolist(),
+                "misfit": self.posterior.misfit,
+            }
+        if self.caution:
+            document["caution"] = self.caution
         return document
 
     @classmethod
@@ -400,7 +551,10 @@ class CostTable:
             metric = files.require(document, "metric", str, path)
             unit = files.require(document, "unit", str, path)
             constants = files.require(document, "constants", list, path)
-            return cls.build(
+            posterior = document.get("posterior")
+            if posterior is not None:
+                posterior = _posterior(space, files.require(document, "posterior", dict, path))
+            table = cls.build(
                 space,
                 metric=metric,
                 unit=COUNTED.get(metric, unit) if unit == "count" else unit,
@@ -413,7 +567,9 @@ class CostTable:
                 reduce=files.require(document, "reduce", str, path),
                 provenance=files.require(document, "measured", dict, path),
                 domain=domain,
+                posterior=posterior,
             )
+            return table.cautious(arguments.number(document.get("caution", 0.0), "caution", 0))
         except FileFormatError:
             raise
         except (InvalidInputError, InvalidTypeError) as error:
@@ -449,6 +605,28 @@ def _entries(space: SearchSpace, listed: Sequence[object]) -> FloatArray:
     return entries
 
 
+def _posterior(space: SearchSpace, document: Mapping[str, Any]) -> Posterior:
+    """Read what `CostTable.to_json` wrote of a posterior."""
+    arguments.known_keys(document, ("root", "misfit"), "posterior")
+    root = arguments.floats(document.get("root"), "posterior root", (n_features(space), None))
+    return Posterior(root, arguments.number(document.get("misfit"), "posterior misfit", 0))
+
+
+def _check_posterior(posterior: Posterior, space: SearchSpace, reduce: str) -> None:
+    if reduce != "sum":
+        raise InvalidInputError("a table that takes the largest entry cannot have a posterior")
+    shape = (n_features(space), posterior.root.shape[-1])
+    if posterior.root.shape != shape or not np.isfinite(posterior.root).all():
+        raise InvalidInputError(
+            f"the posterior's root for space '{space.name}' should be finite and of shape "
+            f"{shape}, found shape {posterior.root.shape}"
+        )
+    if not 0 <= posterior.misfit < math.inf:
+        raise InvalidInputError(
+            f"the posterior's misfit should be finite and at least 0, found {posterior.misfit}"
+        )
+
+
 def _require_list(value: object, length: int, what: str) -> list[Any]:
     if not isinstance(value, list) or len(value) != length:
         found = f"{len(value)}" if isinstance(value, list) else arguments.shown(value)
@@ -480,6 +658,9 @@ class CostStack:
         costs = self._kernel.lookup(archs, resolve_threads(threads), out)
         if any(table._unseen is not None for table in self.tables):
             _refuse_unseen(self.tables, archs, costs)
+        for column, table in zip(costs.T, self.tables, strict=True):
+            if table.caution:
+                column[:] += table.caution * table._std(archs, column)
         return costs
 
     def __repr__(self) -> str:
@@ -567,11 +748,6 @@ def require_text(value: object, name: str) -> None:
     """Refuse what is no string."""
     if not isinstance(value, str):
         raise InvalidTypeError(f"{name} should be text, found {arguments.shown(value)}")
-
-
-def n_contexts(space: SearchSpace) -> int:
-    """Return how many sets of entries a table has: one for each resolution to choose from."""
-    return 1 if space.resolution_slot is None else len(space.resolutions)
 
 
 def _context_name(space: SearchSpace, context: int) -> str:
