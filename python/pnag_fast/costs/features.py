@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from ..spaces import Archs, SearchSpace
@@ -12,20 +14,23 @@ def features(space: SearchSpace, archs: Archs) -> FloatArray:
     """Return what a table multiplies its unknowns by, shape (n, `n_features`).
 
     A constant and one column per present code, slot by slot; where the space has several input
-    resolutions, the same once more, multiplied by the pixels as a share of the largest: every
-    entry is then linear in the number of pixels.
+    resolutions, the same once more, multiplied by `shares`: every entry is then linear in what its
+    blocks compute.
     """
     plain = indicators(space, archs)
     if space.resolution_slot is None:
         return plain
-    share = pixels(space)[archs[:, space.resolution_slot] - 1]
-    return np.hstack([plain, plain * share[:, None]])
+    return np.hstack([plain, plain * shares(space)[archs[:, space.resolution_slot] - 1]])
 
 
 def n_features(space: SearchSpace) -> int:
     """Return the number of columns of `features`."""
-    present = sum(n - 1 for slot, n in enumerate(space.n_codes) if slot != space.resolution_slot)
-    return (1 + present) * (1 if space.resolution_slot is None else 2)
+    return n_indicators(space) * (1 if space.resolution_slot is None else 2)
+
+
+def n_indicators(space: SearchSpace) -> int:
+    """Return the number of columns of `indicators`."""
+    return 1 + sum(n - 1 for slot, n in enumerate(space.n_codes) if slot != space.resolution_slot)
 
 
 def n_contexts(space: SearchSpace) -> int:
@@ -48,22 +53,46 @@ def entries(space: SearchSpace, weights: FloatArray) -> tuple[FloatArray, FloatA
     constants = np.zeros(n_contexts(space))
     found = np.zeros((n_contexts(space), space.n_slots, max(space.n_codes)))
     parts = np.split(weights, 2) if space.resolution_slot is not None else [weights]
-    scales = [np.ones(n_contexts(space))]
+    scales = [np.ones((1, n_indicators(space)))]
     if space.resolution_slot is not None:
-        scales.append(pixels(space))
+        scales.append(shares(space))
     for part, scale in zip(parts, scales, strict=True):
-        constants += scale * part[0]
+        scaled = scale * part
+        constants += scaled[:, 0]
         column = 1
         for slot in range(space.n_slots):
             if slot == space.resolution_slot:
                 continue
             n = space.n_codes[slot] - 1
-            found[:, slot, 1 : n + 1] += scale[:, None] * part[column : column + n]
+            found[:, slot, 1 : n + 1] += scaled[:, column : column + n]
             column += n
     return constants, found
 
 
-def pixels(space: SearchSpace) -> FloatArray:
-    """Pixels of each resolution, as a fraction of the largest so that columns stay comparable."""
-    squared = np.square(np.array(space.resolutions, dtype=np.float64))
-    return np.asarray(squared / squared.max())
+# Spaces whose blocks were counted; those with many resolutions take 20 ms.
+@lru_cache(maxsize=16)
+def shares(space: SearchSpace) -> FloatArray:
+    """Return what the columns of `indicators` compute at each resolution, as a share of the most.
+
+    Shares of the multiply-adds at the largest resolution. Latency is not linear in the pixels of
+    the input: a stage of stride 32 has as many of its own for 129 as for 160. On the measurements
+    of GPUs at batch 64, that costs up to 2 % of the latency.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_contexts, n_indicators)
+        Read-only.
+    """
+    network = space.require_network("counting what blocks compute at each resolution")
+    counts = np.empty((n_contexts(space), n_indicators(space)))
+    for context, resolution in enumerate(space.resolutions):
+        counts[context, 0] = sum(block.macs for block in network.fixed_blocks(resolution))
+        counts[context, 1:] = [
+            network.layer(slot, code, resolution).macs
+            for slot, n in enumerate(space.n_codes)
+            if slot != space.resolution_slot
+            for code in range(1, n)
+        ]
+    found = counts / counts.max(axis=0)
+    found.flags.writeable = False
+    return np.asarray(found)

@@ -17,7 +17,7 @@ from ..spaces import Archs, SearchSpace, hull
 from ..threads import one_thread
 from ..typing import BoolArray, FloatArray, IntArray
 from .features import entries as entries_of
-from .features import indicators, pixels
+from .features import indicators, shares
 from .table import CostTable, require_text
 
 Mask = BoolArray
@@ -54,8 +54,8 @@ def fit(
 ) -> CostTable:
     """Fit a table to whole-network measurements by least squares.
 
-    With several resolutions in the space, every entry is linear in the number of pixels, so that
-    measurements at all resolutions are used together.
+    With several resolutions in the space, every entry is linear in the multiply-adds of its blocks,
+    so that measurements at all resolutions are used together.
 
     An architecture that was measured several times counts once, with the median, and is held out
     as a whole. Measurements that lie far off while nearly all others agree are left out and named
@@ -210,9 +210,9 @@ class _Design:
         unknowns = np.ascontiguousarray(right[size > _OPEN * size[0]].T)
         features, back = indicators(space, archs) @ unknowns, unknowns
         if space.resolution_slot is not None:
-            share = pixels(space)[archs[:, space.resolution_slot] - 1]
-            centre, scale = float(share.mean()), float(share.std())
-            if scale == 0:
+            share = shares(space)[archs[:, space.resolution_slot] - 1]
+            centre, scale = share.mean(axis=0), share.std(axis=0)
+            if scale.min() == 0:
                 resolution = space.resolutions[int(archs[0, space.resolution_slot]) - 1]
                 raise InvalidInputError(
                     f"all architectures have the input resolution {resolution}, which leaves open "
@@ -220,9 +220,13 @@ class _Design:
                     "resolution alone"
                 )
             # Centred, sizes that are close to each other do not look like a constant.
-            features = np.hstack([features, features * ((share - centre) / scale)[:, None]])
+            sized = (indicators(space, archs) * ((share - centre) / scale)) @ unknowns
+            features = np.hstack([features, sized])
             back = np.block(
-                [[unknowns, -centre / scale * unknowns], [0 * unknowns, unknowns / scale]]
+                [
+                    [unknowns, -(centre / scale)[:, None] * unknowns],
+                    [0 * unknowns, unknowns / scale[:, None]],
+                ]
             )
         size, directions = np.linalg.eigh(features.T @ features)
         dependent = size <= _DEPENDENT * size[-1]
