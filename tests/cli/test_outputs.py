@@ -18,6 +18,11 @@ COMMANDS = {
     "accuracy": ["accuracy", "accuracy.csv", "--space", "space.json"],
     "train": ["train", "--accuracy", "accuracy.csv", "--cost", "cost.json"],
     "export": ["export", "--supernet", "supernet.safetensors", "--arch", "x"],
+    "table fit": ["table", "fit", "accuracy.csv", "--device", "d"],
+    "table import": ["table", "import", "accuracy.csv"],
+    "table macs": ["table", "macs", "--space", "space.json"],
+    "table merge": ["table", "merge", "cost.json", "--add", "cost.json"],
+    "table parameters": ["table", "parameters", "--space", "space.json"],
     "report": ["report", "front.json", "--judge", "model.safetensors"],
 }
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import pickle
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import pnag_fast as pf
+from pnag_fast.costs import features
 from pnag_fast.errors import (
     FileFormatError,
     InvalidInputError,
@@ -390,3 +392,26 @@ def test_uncertain_tables_are_kept_in_files(tmp_path):
     archs = table.space.sample(50, seed=0)
     np.testing.assert_array_equal(again(archs), table(archs))
     assert again.caution == 1.5
+
+
+@pytest.mark.parametrize("sizes", [(160,), (192,), (128, 192)])
+@pytest.mark.parametrize("caution", [0.0, 2.0])
+def test_a_table_of_some_resolutions_costs_the_same(sizes, caution):
+    everywhere = pf.spaces.get("mbv3-tiny", resolutions=(128, 160, 192))
+    rng = np.random.default_rng(0)
+    macs = pf.costs.macs(everywhere)
+    root = 1e4 * rng.normal(size=(features.n_features(everywhere), 3))
+    table = dataclasses.replace(macs, posterior=pf.costs.Posterior(root, 0.1)).cautious(caution)
+    part = table.at(sizes)
+    assert part.space.resolutions == sizes
+    archs = part.space.sample(20, seed=1)
+    dicts = [
+        {**row, "r": [part.space.resolution_of(arch)]}
+        for row, arch in zip(part.space.to_dicts(archs), archs, strict=True)
+    ]
+    expected = table(everywhere.from_dicts(dicts), return_std=True)
+    np.testing.assert_allclose(part(archs, return_std=True), expected, rtol=1e-12)
+    assert table.at((128, 160, 192)) is table
+    for wrong in ((224,), ()):
+        with pytest.raises(InvalidInputError, match="128, 160, 192"):
+            table.at(wrong)

@@ -71,6 +71,16 @@ def out(help: str) -> Callable[[Command], Command]:  # noqa: A002 - as click cal
     return click.option("--out", type=ANY_PATH, required=True, help=help)
 
 
+column = click.option(
+    "--column", help="Column of the measured values [default: METRIC_UNIT, such as latency_ms]."
+)
+
+
+def column_of(metric: str, unit: str) -> str:
+    """Return the name of a column of measured costs, such as ``latency_ms``."""
+    return f"{metric}_{unit}" if unit else metric
+
+
 # --- images --------------------------------------------------------------------------------------
 
 data = click.option(

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from ..agreement import relative as agreement
 from ..agreement import spearman
+from .adding import add
 from .counts import from_blocks, macs, parameters
+from .csv_files import load_measured, save_measured
 from .fitting import fit
 from .once_for_all import from_ofa_yaml
 from .posterior import Posterior
@@ -19,12 +21,15 @@ __all__ = [
     "CostStack",
     "CostTable",
     "Posterior",
+    "add",
     "agreement",
     "fit",
     "from_blocks",
     "from_ofa_yaml",
+    "load_measured",
     "macs",
     "parameters",
+    "save_measured",
     "spearman",
     "stack",
 ]

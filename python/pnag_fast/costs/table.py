@@ -17,7 +17,7 @@ from ..spaces import Archs, SearchSpace, from_definition, hull
 from ..threads import resolve_threads
 from ..typing import BoolArray, FloatArray, IntArray
 from .features import entries as entries_of
-from .features import features, n_contexts, n_features
+from .features import features, n_contexts, n_features, shares
 from .posterior import Posterior
 
 COST_FORMAT = "pnag-cost-table"
@@ -442,6 +442,51 @@ class CostTable:
         # A table may have been checked for fewer architectures than this space has.
         table._require_positive()
         return table
+
+    def at(self, resolutions: Sequence[int]) -> CostTable:
+        """Return the table for some of the space's input resolutions alone.
+
+        Parameters
+        ----------
+        resolutions : sequence of int
+            In pixels; with one, the architecture no longer chooses it.
+
+        Raises
+        ------
+        InvalidInputError
+            If the space lacks one of them.
+        """
+        known = self.space.resolutions
+        missing = [size for size in resolutions if size not in known]
+        if missing or not len(resolutions):
+            raise InvalidInputError(
+                f"this {self.metric} table of '{self.device}' is for input resolutions "
+                f"{list(known)}, found {arguments.shown(list(resolutions))}"
+            )
+        if tuple(resolutions) == known:
+            return self
+        space = self.space.with_resolutions(resolutions)
+        contexts = [known.index(size) for size in resolutions]
+        posterior = self.posterior
+        if posterior is not None:
+            # Every weight has a part that grows with the resolution, as a share of the largest's.
+            fixed, growing = np.split(posterior.root, 2)
+            growing = shares(self.space)[contexts].max(axis=0)[:, None] * growing
+            root = np.vstack([fixed, growing]) if len(contexts) > 1 else fixed + growing
+            posterior = replace(posterior, root=root)
+        table = CostTable.build(
+            space,
+            metric=self.metric,
+            unit=self.unit,
+            device=self.device,
+            constants=self.constants[contexts],
+            entries=self.entries[contexts, : space.n_slots, : max(space.n_codes)],
+            reduce=self.reduce,
+            provenance=self.provenance,
+            domain=None if self.domain is None else self.domain.with_resolutions(resolutions),
+            posterior=posterior,
+        )
+        return table.cautious(self.caution)
 
     def require_determined(self, space: SearchSpace) -> None:
         """Check that what the table was made from determines the cost of all of `space`.

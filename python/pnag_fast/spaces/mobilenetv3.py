@@ -169,6 +169,11 @@ class MobileNetV3:
         changed["mobilenetv3"]["classes"] = classes
         return from_definition(changed, f"space '{space.name}'")
 
+    def with_resolutions(self, space: SearchSpace, resolutions: Sequence[int]) -> SearchSpace:
+        """Rebuild `space` for other input resolutions."""
+        changed = {**space.definition, "resolutions": list(resolutions)}
+        return from_definition(changed, f"space '{space.name}'")
+
 
 # As a view of keys, which compares as a set does and keeps its order in messages.
 _DICT_KEYS = dict.fromkeys(("d", "ks", "e", "r")).keys()

@@ -115,6 +115,9 @@ class Network(Protocol):
     def with_classes(self, space: SearchSpace, classes: int) -> SearchSpace:
         """Rebuild `space` for another number of classes."""
 
+    def with_resolutions(self, space: SearchSpace, resolutions: Sequence[int]) -> SearchSpace:
+        """Rebuild `space` for other input resolutions."""
+
 
 class AdditiveCost(Protocol):
     """What a window needs of a cost table: `pnag_fast.CostTable` is one."""
@@ -594,6 +597,10 @@ class SearchSpace:
         """Return the same space with the network's classifier for another number of classes."""
         classes = arguments.integer(classes, "classes", 2, 1_000_000)
         return self.require_network("a classifier").with_classes(self, classes)
+
+    def with_resolutions(self, resolutions: Sequence[int]) -> SearchSpace:
+        """Return the same space with other input resolutions; of several, one is chosen."""
+        return self.require_network("a resolution").with_resolutions(self, resolutions)
 
     def layers(self, arch: npt.NDArray[np.uint8]) -> list[Block]:
         """List the blocks of one architecture, shape ``(n_slots,)``, in the order they run."""

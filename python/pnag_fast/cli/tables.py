@@ -1,0 +1,101 @@
+"""What commands say about a cost table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .output import answer, numbers
+
+if TYPE_CHECKING:
+    from ..costs import CostTable
+
+# Architectures by which a table is described.
+_SAMPLED = 1000
+# What is told of a table's provenance is no longer than this.
+_LONGEST = 12
+
+
+def facts_of(table: CostTable, *, seed: int = 0) -> dict[str, Any]:
+    """Return what is to be known of a table, JSON."""
+    import numpy as np
+
+    from .. import credibility
+
+    space = table.space
+    archs = space.sample(_SAMPLED, seed=seed)
+    costs, std = table(archs, return_std=True)
+    contexts = np.zeros(len(archs), dtype=np.intp)
+    if space.resolution_slot is not None:
+        contexts = archs[:, space.resolution_slot].astype(np.intp) - 1
+    entries = table.entries[contexts[:, None], np.arange(space.n_slots), archs]
+    slots = [
+        {
+            "slot": space.slots[slot].name,
+            "mean": float(entries[:, slot].mean()),
+            "share": float(entries[:, slot].mean() / costs.mean()),
+            # Of the codes that occur: a layer that every network has is never absent.
+            "range": float(
+                np.ptp(table.entries[:, slot, np.unique(archs[:, slot])], axis=1).mean()
+            ),
+        }
+        for slot in range(space.n_slots)
+        if slot != space.resolution_slot
+    ]
+    relative = std / costs
+    return {
+        "space": space.name,
+        "metric": table.metric,
+        "unit": table.unit,
+        "device": table.device,
+        "reduce": table.reduce,
+        "range": list(table.bounds),
+        "cheapest": space.to_strings(table.cheapest()[None])[0],
+        "dearest": space.to_strings(table.dearest()[None])[0],
+        "exact": table.posterior is None,
+        "relative_std": {
+            "median": float(np.median(relative)),
+            "95th percentile": float(np.percentile(relative, 95)),
+        },
+        "made_from": {
+            key: value for key, value in table.provenance.items() if _is_short(key, value)
+        },
+        "slots": slots,
+        "warnings": credibility.of_table(table.provenance, table.device),
+    }
+
+
+def lines_of(table: CostTable, facts: Mapping[str, Any]) -> list[str]:
+    """Say the same to a person, without the slots."""
+    from ..budgets import reach
+
+    device = "any device" if table.device == "any" else table.device
+    lines = [f"{table.metric} of '{table.space.name}' on {device}: {reach(table)}"]
+    if facts["exact"]:
+        lines.append("no uncertainty is stated: it counts as exact")
+    else:
+        std = facts["relative_std"]
+        lines.append(
+            f"standard deviation of a network: {100 * std['median']:.1f} % (median), "
+            f"{100 * std['95th percentile']:.1f} % (95th percentile)"
+        )
+    for key, value in facts["made_from"].items():
+        text = numbers(value) if isinstance(value, Mapping) else str(value)
+        if text:
+            lines.append(f"{key.replace('_', ' ')}: {text}")
+    return lines
+
+
+def answer_written(table: CostTable, out: Path, *, as_json: bool) -> None:
+    """Answer with what a table that was written to `out` is."""
+    facts = {"table": str(out), **facts_of(table)}
+    answer(facts, [*lines_of(table, facts), f"written to {out}"], as_json=as_json)
+
+
+def _is_short(key: str, value: object) -> bool:
+    if isinstance(value, Mapping):
+        return len(value) <= _LONGEST and not any(
+            isinstance(item, (Mapping, list)) for item in value.values()
+        )
+    return key != "warnings" and not isinstance(value, list)
