@@ -133,7 +133,7 @@ def test_a_front_of_another_space_is_refused(front, tmp_path):
 
 @pytest.mark.parametrize("name", ["tiny_generator", "tiny_pnag_generator"])
 def test_generators(variants, name, tmp_path, request):
-    from pnag_fast.generator import generator
+    from pnag_fast.generator import file
 
     path = tmp_path / "generator.safetensors"
     request.getfixturevalue(name).save(path)
@@ -143,12 +143,12 @@ def test_generators(variants, name, tmp_path, request):
         low, high = loaded.tables[0].bounds
         loaded.generate([(low + high) / 2])
 
-    version = generator.GENERATOR_VERSION
-    try_safetensors(variants, path, generator.GENERATOR_FORMAT, version, use, n=60)
+    version = file.GENERATOR_VERSION
+    try_safetensors(variants, path, file.GENERATOR_FORMAT, version, use, n=60)
 
 
 def test_unknown_fields_of_generators_are_named(tiny_generator, tmp_path):
-    from pnag_fast.generator.generator import GENERATOR_FORMAT, GENERATOR_VERSION
+    from pnag_fast.generator.file import GENERATOR_FORMAT, GENERATOR_VERSION
 
     path = tmp_path / "generator.safetensors"
     tiny_generator.save(path)

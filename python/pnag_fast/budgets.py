@@ -131,10 +131,11 @@ def _too_small(value: float, table: CostTable) -> str:
     low = table.bounds[0]
     in_unit = f"is it in {table.unit}? " if value * _WRONG_UNIT < low else ""
     cheapest = _rounded(low, _DIGITS[0], decimal.ROUND_CEILING)
+    bound = f", its mean and {table.caution:.3g} standard deviations" if table.caution else ""
     return (
         f"budget {value:g} {table.unit} is below the cheapest architecture of "
-        f"'{table.space.name}' on '{table.device}' ({cheapest:.{_DIGITS[0]}g} {table.unit}); "
-        f"{in_unit}reachable: {reach(table)}"
+        f"'{table.space.name}' on '{table.device}' ({cheapest:.{_DIGITS[0]}g} {table.unit}"
+        f"{bound}); {in_unit}reachable: {reach(table)}"
     )
 
 

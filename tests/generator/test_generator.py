@@ -275,7 +275,7 @@ def test_files_of_pnag_generators(tiny_pnag_generator, tmp_path, tiny_table):
     expected = tiny_pnag_generator.generate(budgets)
     np.testing.assert_array_equal(pf.Generator.load(path).generate(budgets).archs, expected.archs)
 
-    tensors, body = files.read_safetensors(path, "pnag-generator", 2)
+    tensors, body = files.read_safetensors(path, "pnag-generator", 3)
     for written_by_files in ("format", "version", "provenance"):
         del body[written_by_files]
     # Version 1 knew one kind of policy and did not name it.
@@ -287,23 +287,23 @@ def test_files_of_pnag_generators(tiny_pnag_generator, tmp_path, tiny_table):
         ("policy.budget", tensors, {"n_budgets": 3}),
         ("policy.lstm.hidden", {k: v for k, v in tensors.items() if "lstm.hidden" not in k}, {}),
     ):
-        files.write_safetensors(path, "pnag-generator", 2, changed, {**body, **values})
+        files.write_safetensors(path, "pnag-generator", 3, changed, {**body, **values})
         with pytest.raises(FileFormatError, match=message):
             pf.Generator.load(path)
 
 
 def test_inconsistent_files_are_refused(tiny_generator, tiny_generator_path, tmp_path):
-    tensors, body = files.read_safetensors(tiny_generator_path, "pnag-generator", 2)
+    tensors, body = files.read_safetensors(tiny_generator_path, "pnag-generator", 3)
     path = tmp_path / "changed.safetensors"
     for written_by_files in ("format", "version", "provenance"):
         del body[written_by_files]
 
-    def refused(message, tensors=tensors, version=2, **changes):
+    def refused(message, tensors=tensors, version=3, **changes):
         files.write_safetensors(path, "pnag-generator", version, tensors, {**body, **changes})
         with pytest.raises(FileFormatError, match=message):
             pf.Generator.load(path)
 
-    refused("upgrade", version=3)
+    refused("upgrade", version=4)
     refused("no cost table", tables=[])
     refused("unknown kind 'oracle'", policy="oracle")
     refused("n_budgets", policy="lstm")

@@ -112,7 +112,7 @@ def test_a_new_method_and_a_new_policy_are_one_class_each(
     moved = trained.retarget([pf.costs.macs(tiny)], evaluations=100)
     assert type(moved.policy) is type(trained.policy)
     # What a file may hold is what its own policy writes.
-    tensors, body = files.read_safetensors(path, "pnag-generator", 2)
+    tensors, body = files.read_safetensors(path, "pnag-generator", 3)
     for written_by_files in ("format", "version", "provenance"):
         del body[written_by_files]
     for message, extra, values in (
@@ -121,7 +121,7 @@ def test_a_new_method_and_a_new_policy_are_one_class_each(
         ("extra tensor 'policy.more'", {"policy.more": np.zeros(1)}, {}),
         ("extra tensor 'scale.low'", {"scale.low": np.zeros(1)}, {}),
     ):
-        files.write_safetensors(path, "pnag-generator", 2, {**tensors, **extra}, body | values)
+        files.write_safetensors(path, "pnag-generator", 3, {**tensors, **extra}, body | values)
         with pytest.raises(FileFormatError, match=message):
             pf.Generator.load(path)
 

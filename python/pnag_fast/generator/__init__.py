@@ -5,7 +5,9 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from .generator import Generated, Generator
+from .answers import Generated
+from .bank import Bank
+from .generator import Generator
 from .method import GeneratorMethod
 from .methods.expert import ExpertSettings
 from .methods.pnag import PnagSettings, dominance
@@ -15,6 +17,7 @@ from .policies.lstm import BudgetScale, LstmPolicy
 from .training import train_generator
 
 __all__ = [
+    "Bank",
     "BudgetPolicy",
     "BudgetScale",
     "ExpertSettings",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,28 +14,22 @@ import numpy.typing as npt
 from .. import arguments, files, search
 from .. import costs as cost_tables
 from ..accuracy import AccuracyModel
-from ..budgets import Budgets, OnInfeasible, check_budgets, reach
+from ..budgets import Budgets, OnInfeasible, as_budgets, check_budgets, reach
 from ..costs import CostStack, CostTable
-from ..errors import BudgetInfeasibleError, FileFormatError, InvalidInputError
+from ..errors import BudgetInfeasibleError, InvalidInputError, InvalidTypeError
 from ..memory import require_memory
-from ..objective import TOP1, Objective
 from ..progress import ProgressCallback, ignore_progress
 from ..search import Front
-from ..spaces import Archs, SearchSpace, from_definition
-from ..strict_json import shorten
+from ..spaces import Archs, SearchSpace
 from ..threads import one_thread
 from ..typing import FloatArray
+from . import file
+from .answers import Generated
+from .bank import Bank, distinct
+from .devices import check_devices, searched
 from .policies import BudgetPolicy
 
-GENERATOR_FORMAT = "pnag-generator"
-# 2 names the kind of policy; version 1 knew only the LSTM.
-GENERATOR_VERSION = 2
-
-# Fields of the header, and arrays; those of the policy are what it would write itself, those of
-# the model its reader knows.
-_KEYS = ("space", "tables", "model", "archive", "record")
-_TENSORS = ("archive.archs", "archive.top1")
-_POLICY, _MODEL = "policy.", "model."
+Device = str | CostTable
 
 # Candidates held at once, with a few hundred logits each.
 _CANDIDATES = 50_000
@@ -43,63 +38,13 @@ _CANDIDATES = 50_000
 # range of budgets, and from as many of its draws.
 _START_BUDGETS, _START_CANDIDATES = 128, 8
 
+# What `adapt` asks at most in a second, as many as a fast core answers.
+_QUESTIONS_PER_SECOND = 30_000
 
-@dataclass(frozen=True, eq=False)
-class Generated:
-    """Answers of a generator, one row per budget.
-
-    Attributes
-    ----------
-    budgets : ndarray of float64, shape (b, n_tables)
-        As asked; infinite where a cost was left open.
-    archs : ndarray of uint8, shape (b, n_slots)
-        Zeros, which is no architecture, where no architecture meets the budget.
-    top1, top1_std : ndarray of float64, shape (b,)
-        Predicted value of the objective (top-1, unless the model is of another) and its standard
-        deviation; NaN without an answer.
-    costs : ndarray of float64, shape (b, n_tables)
-        By the generator's tables; never above the budget, NaN without an answer.
-    source : tuple of str
-        What answered: ``"policy"``, ``"policy+neighbours"`` or ``"archive"``; ``"infeasible"``
-        where nothing did.
-    gap : ndarray of float64, shape (b,)
-        How much better, in the unit of the objective, the best architecture of the archive within
-        the budget is predicted than the answer: 0 where the archive answered, negative where the
-        policy found better. NaN where the archive has nothing within the budget, and without an
-        answer.
-    notes : tuple of str
-        What to know about a row, such as why it has no answer; usually empty.
-    objective : Objective
-        What ``top1`` is.
-    """
-
-    budgets: FloatArray
-    archs: Archs
-    top1: FloatArray
-    top1_std: FloatArray
-    costs: FloatArray
-    source: tuple[str, ...]
-    gap: FloatArray
-    notes: tuple[str, ...]
-    objective: Objective = TOP1
-
-    def __len__(self) -> int:
-        return len(self.archs)
-
-    def __repr__(self) -> str:
-        answered = self.top1[self.feasible]
-        top1 = f"; {self.objective.span(answered)}" if len(answered) else ""
-        return f"<Generated: {len(answered)} of {len(self)} budgets answered{top1}>"
-
-    @property
-    def feasible(self) -> npt.NDArray[np.bool_]:
-        """Whether a row has an answer, shape (b,)."""
-        return np.array([source != "infeasible" for source in self.source], dtype=np.bool_)
-
-    @property
-    def quality(self) -> FloatArray:
-        """The same as ``top1``, whatever the objective."""
-        return self.top1
+# Fronts kept of devices and confidences that were asked for, a few hundred architectures each.
+_VIEWS = 64
+# Devices that a generator names when it is printed.
+_SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +64,12 @@ class Generator:
     archive : Front
     record : dict
         How it was trained; JSON.
+    devices : tuple of CostTable
+        Of a generator for several devices: their tables, of which the first is the first of
+        `tables` as well. Empty for one device.
+    bank : Bank, optional
+        Architectures that are known beside the archive, from which other devices and confidences
+        are answered. Default: the archive alone.
     """
 
     policy: BudgetPolicy
@@ -126,12 +77,18 @@ class Generator:
     tables: tuple[CostTable, ...]
     archive: Front
     record: Mapping[str, Any] = field(default_factory=dict)
+    devices: tuple[CostTable, ...] = ()
+    bank: Bank | None = None
 
     def __repr__(self) -> str:
         costs = "; ".join(f"{table.metric} of {reach(table)}" for table in self.tables)
+        names = list({table.device: 0 for table in (*self.devices, *self.tables)})
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        first = f" on '{self.devices[0].device}'" if len(self.devices) > 1 else ""
         return (
-            f"<Generator of '{self.space.name}' for {', '.join({t.device: 0 for t in self.tables})}"
-            f"\n  budgets: {costs}"
+            f"<Generator of '{self.space.name}' for "
+            f"{', '.join(name[:40] for name in names[:_SHOWN])}{more}"
+            f"\n  budgets{first}: {costs}"
             f"\n  archive: {len(self.archive)} architectures, "
             f"{self.model.objective.span(self.archive.top1)}, {self.model.source}>"
         )
@@ -150,10 +107,85 @@ class Generator:
         """All tables, looked up in one pass."""
         return cost_tables.stack(self.tables)
 
+    @cached_property
+    def known(self) -> Bank:
+        """All architectures that this generator knows."""
+        return Bank.of([self.archive]) if self.bank is None else self.bank
+
+    @cached_property
+    def _views(self) -> dict[tuple[CostTable, float | None], Generator]:
+        """Generators for single devices and confidences that were asked for, the oldest first."""
+        return {}
+
+    def on(self, device: Device | None = None, *, confidence: float | None = None) -> Generator:
+        """Return the generator of one device, whose archive is all that is known, costed by it.
+
+        It takes some milliseconds, once for each device and confidence, and asks nothing of the
+        accuracy model but the cheapest architecture.
+
+        Parameters
+        ----------
+        device : str or CostTable, optional
+            The name of a known device, or the table of any: of this space, and of the metric and
+            the unit of the known ones. Default: the only one that there is.
+        confidence : float, optional
+            Hold budgets with this probability, see `generate`.
+
+        Raises
+        ------
+        InvalidInputError
+            If the device is not known, or the table is for another space, metric or unit; without
+            a name where there are several.
+        """
+        first, k = self._table_of(device), _deviations(confidence)
+        view = self._views.get((first, k))
+        if view is not None:
+            return view
+        tables = (first, *self.tables[1:])
+        if k is not None:
+            tables = tuple(table.cautious(k) for table in tables)
+        if all(a is b for a, b in zip(tables, self.tables, strict=True)) and not self.devices:
+            return self
+        archive = self.known.front(self.model, tables, self.archive)
+        nodes = cost_tables.stack(tables)(self.archive.archs)
+        policy = self.policy.rescaled(self.space, nodes)
+        view = replace(self, policy=policy, tables=tables, archive=archive, devices=())
+        if len(self._views) >= _VIEWS:
+            del self._views[next(iter(self._views))]
+        self._views[first, k] = view
+        return view
+
+    def _table_of(self, device: Device | None) -> CostTable:
+        known = {table.device: table for table in self.devices or self.tables[:1]}
+        if isinstance(device, CostTable):
+            check_devices([self.tables[0], device], unique=False)
+            return device.for_space(self.space)
+        if device is None and len(known) == 1:
+            return self.tables[0]
+        if device is None:
+            raise InvalidInputError(
+                f"this generator answers for {len(known)} devices: give device=, "
+                f"one of {', '.join(map(repr, known))}, or a cost table"
+            )
+        if not isinstance(device, str):
+            raise InvalidTypeError(
+                "device should be the name of a known device or a cost table, found "
+                f"{arguments.shown(device)}"
+            )
+        if device not in known:
+            raise InvalidInputError(
+                f"device {arguments.shown(device)} is not known to this generator, which knows "
+                f"{', '.join(map(repr, known))}{arguments.nearest(device, known)}; give its cost "
+                "table instead of its name, or add it by adapt(table)"
+            )
+        return known[device]
+
     def generate(
         self,
         budgets: npt.ArrayLike,
         *,
+        device: Device | Sequence[Device] | None = None,
+        confidence: float | None = None,
         n_candidates: int | None = None,
         neighbour_steps: int = 0,
         on_infeasible: OnInfeasible = "raise",
@@ -166,6 +198,14 @@ class Generator:
         budgets : array of float, shape (), (b,) or (b, n_tables)
             Upper bounds in the units of the tables; a scalar or ``(b,)`` with one table only. Any
             bound above the dearest architecture leaves its cost open, as ``inf`` does.
+        device : str, CostTable, or a sequence of them, optional
+            Whose cost the first column is: the name of a known device, or the table of any, as in
+            `on`; or one for each budget. Default: the only device that there is.
+        confidence : float, optional
+            From 0.5 up to 1: the probability, by what the tables know of their errors, that an
+            answer's cost is within its budget. Bounds then hold for the mean and as many standard
+            deviations as that takes, 1.645 at 0.95. With an exact table nothing changes. Default:
+            bounds hold for the tables as they are.
         n_candidates : int, optional
             Architectures that the policy proposes for each budget. Default: what the policy asks
             for itself, 5 where it imitates a front, 32 where it is PNAG's.
@@ -187,8 +227,33 @@ class Generator:
         BudgetInfeasibleError
             If no architecture meets a budget, unless these are marked.
         InvalidInputError
-            If a budget is no positive number.
+            If a budget is no positive number, or a device is not known.
         """
+        options: dict[str, Any] = {
+            "n_candidates": n_candidates,
+            "neighbour_steps": neighbour_steps,
+            "on_infeasible": on_infeasible,
+            "seed": seed,
+        }
+        if device is None or isinstance(device, (str, CostTable)):
+            return self.on(device, confidence=confidence)._generate(budgets, **options)
+        asked, groups = _by_device(budgets, device)
+        parts = {
+            tuple(rows): self.on(of, confidence=confidence)._generate(asked[rows], **options)
+            for of, rows in groups.items()
+        }
+        return Generated.joined(parts)
+
+    def _generate(
+        self,
+        budgets: npt.ArrayLike,
+        *,
+        n_candidates: int | None,
+        neighbour_steps: int,
+        on_infeasible: OnInfeasible,
+        seed: int,
+    ) -> Generated:
+        """Answer for one device."""
         wanted = check_budgets(budgets, self.tables, on_infeasible=on_infeasible)
         if n_candidates is None:
             n_candidates = self.policy.n_candidates
@@ -239,11 +304,13 @@ class Generator:
         source[asked] = found_source
         source[~answered] = "infeasible"
         top1, std, gap = np.full((3, n), np.nan)
-        costs = np.full((n, len(self.tables)), np.nan)
-        unique, inverse = _unique(archs[answered])
+        costs, costs_std = np.full((2, n, len(self.tables)), np.nan)
+        unique, _, inverse = distinct(archs[answered])
         mean, spread = self.model.predict(unique, return_std=True)
         top1[answered], std[answered] = mean[inverse], spread[inverse]
-        costs[answered] = self.stack(unique)[inverse]
+        for column, table in enumerate(self.tables):
+            mean, spread = table.mean(unique, return_std=True)
+            costs[answered, column], costs_std[answered, column] = mean[inverse], spread[inverse]
         known = self.archive.best(wanted.upper)
         merit = self.model.objective.merit
         ahead = merit(self.archive.top1[known]) - merit(top1)
@@ -255,9 +322,11 @@ class Generator:
             top1,
             std,
             costs,
+            costs_std,
             tuple(source.tolist()),
             gap,
             tuple(notes),
+            (self.tables[0].device,) * n,
             self.model.objective,
         )
 
@@ -313,7 +382,7 @@ class Generator:
     ) -> tuple[Archs, FloatArray]:
         candidates = self.policy.candidates(budgets, n_candidates, rng)
         flat = np.ascontiguousarray(candidates.reshape(-1, self.space.n_slots))
-        unique, inverse = _unique(flat)
+        unique, _, inverse = distinct(flat)
         shape = candidates.shape[:2]
         merit = self._merit(unique)[inverse.reshape(shape)]
         costs = self.stack(unique)[inverse.reshape(shape)]
@@ -404,7 +473,7 @@ class Generator:
             seed=seed,
             evaluations=evaluations,
             time_limit_s=time_limit_s,
-            start=_unique(start)[0],
+            start=distinct(start)[0],
             progress=progress,
         )
         record = {
@@ -416,6 +485,72 @@ class Generator:
         policy = self.policy.rescaled(space, stack(self.archive.archs))
         return Generator(policy, model, stack.tables, archive, record)
 
+    def adapt(
+        self,
+        table: CostTable,
+        *,
+        seconds: float = 1.0,
+        evaluations: int | None = None,
+        seed: int = 0,
+        progress: ProgressCallback = ignore_progress,
+    ) -> Generator:
+        """Return a generator that knows one more device, or knows a device better.
+
+        All known architectures are costed by the new table, and a short search goes on from there.
+        What it finds is kept for every other device too.
+
+        Parameters
+        ----------
+        table : CostTable
+            Of this space, and of the metric and the unit of the known devices. If its device is
+            known by that name, its table is replaced.
+        seconds : float
+            Time limit of the search; what is found by it depends on the machine.
+        evaluations : int, optional
+            Predictions of the accuracy model to spend instead: same number and seed, same
+            generator. 30,000 take about a second.
+
+        Returns
+        -------
+        Generator
+            Of at least two devices, unless the table replaces the only one.
+
+        Raises
+        ------
+        InvalidInputError
+            If the table is for another space, metric or unit.
+        """
+        check_devices([self.tables[0], table], unique=False)
+        table = table.for_space(self.space)
+        limit: float | None = None
+        if evaluations is None:
+            limit = arguments.number(seconds, "seconds", 0, above=True)
+            evaluations = max(1, round(limit * _QUESTIONS_PER_SECOND))
+        tables = (table, *self.tables[1:])
+        bank = searched(
+            self.known,
+            self.model,
+            tables,
+            self.archive,
+            evaluations=arguments.integer(evaluations, "evaluations", 1),
+            time_limit_s=limit,
+            seed=arguments.seed(seed),
+            progress=progress,
+        )
+        before = {of.device: of for of in self.devices or self.tables[:1]}
+        devices = tuple({**before, table.device: table}.values())
+        known = replace(self, devices=devices, bank=bank)
+        # Where the table of the first device is replaced, policy and archive follow.
+        first = self if devices[0] is self.tables[0] else known.on(devices[0])
+        adapted = [*self.record.get("adapted", []), table.device]
+        return replace(
+            known,
+            policy=first.policy,
+            tables=first.tables,
+            archive=first.archive,
+            record={**self.record, "adapted": adapted},
+        )
+
     def _format(self, row: FloatArray) -> str:
         return ", ".join(
             f"{value:g} {table.unit}" for value, table in zip(row, self.tables, strict=True)
@@ -423,26 +558,7 @@ class Generator:
 
     def save(self, path: files.StrPath) -> None:
         """Write everything into one safetensors file with a JSON header, atomically."""
-        model_tensors, model_body = self.model.to_tensors(_MODEL)
-        policy_tensors, policy_body = self.policy.to_tensors(_POLICY)
-        tensors: dict[str, npt.NDArray[Any]] = {
-            **model_tensors,
-            **policy_tensors,
-            "archive.archs": self.archive.archs,
-            "archive.top1": self.archive.top1,
-        }
-        body = {
-            "space": self.space.definition,
-            "tables": [table.to_json() for table in self.tables],
-            "model": model_body,
-            **policy_body,
-            "archive": {
-                "evaluations": self.archive.evaluations,
-                "seconds": self.archive.seconds,
-            },
-            "record": dict(self.record),
-        }
-        files.write_safetensors(path, GENERATOR_FORMAT, GENERATOR_VERSION, tensors, body)
+        file.write(self, path)
 
     @classmethod
     def load(cls, path: files.StrPath) -> Generator:
@@ -453,38 +569,43 @@ class Generator:
         FileFormatError
             If the file is truncated, foreign, inconsistent, or from a newer version.
         """
-        tensors, body = files.read_safetensors(path, GENERATOR_FORMAT, GENERATOR_VERSION)
-        space = from_definition(files.require(body, "space", dict, path), f"'{path}'")
-        listed = files.require_each(body, "tables", dict, path)
-        if not listed:
-            raise FileFormatError(f"'{path}' holds no cost table")
-        try:
-            tables = tuple(CostTable.from_json(entry, path).for_space(space) for entry in listed)
-            model = AccuracyModel.from_tensors(
-                tensors, files.require(body, "model", dict, path), path, _MODEL
-            ).for_space(space)
-            archive = _load_archive(space, tables, model, tensors, body, path)
-        except FileFormatError:
-            raise
-        except InvalidInputError as error:
-            raise FileFormatError(f"'{path}' is inconsistent: {error}") from error
-        policy = BudgetPolicy.from_tensors(space, len(tables), tensors, body, path, _POLICY)
-        policy_tensors, policy_body = policy.to_tensors(_POLICY)
-        files.check_keys(body, (*_KEYS, *policy_body), path)
-        known = {*_TENSORS, *policy_tensors}
-        extra = [name for name in tensors if name not in known and not name.startswith(_MODEL)]
-        if extra:
-            raise FileFormatError(f"'{path}' has the extra tensor {shorten(extra[0])}")
-        return cls(policy, model, tables, archive, files.require(body, "record", dict, path))
+        return cls(**file.read(path))
 
 
-def _unique(archs: Archs) -> tuple[Archs, npt.NDArray[np.intp]]:
-    """Distinct rows, and which of them each row is."""
-    rows = np.ascontiguousarray(archs)
-    # Rows as opaque bytes sort several times faster than rows as arrays.
-    packed = rows.view(np.dtype((np.void, rows.shape[1])))[:, 0]
-    _, first, inverse = np.unique(packed, return_index=True, return_inverse=True)
-    return np.ascontiguousarray(rows[first]), inverse
+def _deviations(confidence: float | None) -> float | None:
+    """Return the standard deviations above the mean that hold with a probability."""
+    if confidence is None:
+        return None
+    share = arguments.number(confidence, "confidence", 0.5, 1, below=True)
+    return statistics.NormalDist().inv_cdf(share)
+
+
+def _by_device(
+    budgets: npt.ArrayLike, devices: Sequence[Device]
+) -> tuple[FloatArray, dict[Device, list[int]]]:
+    """Return budgets, one row for each of `devices`, and the rows of each device."""
+    if not isinstance(devices, (list, tuple)) or len(devices) == 0:
+        raise InvalidTypeError(
+            "device should be the name of a known device, a cost table, or a list of them, one "
+            f"for each budget, found {arguments.shown(devices)}"
+        )
+    asked = as_budgets(budgets)
+    if asked.ndim == 0:
+        asked = np.full(len(devices), asked)
+    if len(asked) != len(devices):
+        raise InvalidInputError(
+            f"device should name one device for each budget: found {len(devices)} devices for "
+            f"{len(asked)} budgets"
+        )
+    rows: dict[Device, list[int]] = {}
+    for row, device in enumerate(devices):
+        if not isinstance(device, (str, CostTable)):
+            raise InvalidTypeError(
+                f"device of row {row} should be the name of a known device or a cost table, found "
+                f"{arguments.shown(device)}"
+            )
+        rows.setdefault(device, []).append(row)
+    return asked, rows
 
 
 def _same_slots(a: SearchSpace, b: SearchSpace) -> bool:
@@ -495,40 +616,3 @@ def _same_slots(a: SearchSpace, b: SearchSpace) -> bool:
         ]
 
     return slots(a) == slots(b)
-
-
-def _load_archive(
-    space: SearchSpace,
-    tables: Sequence[CostTable],
-    model: AccuracyModel,
-    tensors: Mapping[str, npt.NDArray[Any]],
-    body: Mapping[str, Any],
-    path: files.StrPath,
-) -> Front:
-    archs, top1 = tensors.get("archive.archs"), tensors.get("archive.top1")
-    about = files.require(body, "archive", dict, path)
-    files.check_keys(about, ("evaluations", "seconds"), path, within="archive")
-    if (
-        archs is None
-        or top1 is None
-        or archs.dtype != np.uint8
-        or archs.ndim != 2
-        or archs.shape[1] != space.n_slots
-        or top1.dtype != np.float64
-        or top1.shape != archs.shape[:1]
-        or not np.isfinite(top1).all()
-    ):
-        raise FileFormatError(f"'{path}': the archive of known architectures is damaged")
-    space.validate(archs)
-    return Front.of(
-        archs,
-        top1,
-        cost_tables.stack(tables)(archs),
-        tables,
-        accuracy_source=model.source,
-        evaluations=files.integer(
-            about.get("evaluations"), f"'{path}': field 'archive.evaluations'", low=0
-        ),
-        seconds=files.number(about.get("seconds"), f"'{path}': field 'archive.seconds'", low=0),
-        objective=model.objective,
-    )

@@ -18,6 +18,7 @@ from ..search import Problem, extremes
 from ..search.problem import identity, require_problem
 from ..spaces import SearchSpace
 from ..threads import one_thread
+from .devices import check_devices, fill
 from .generator import Generator
 from .method import GeneratorMethod, model_of
 from .methods import known
@@ -28,6 +29,7 @@ def train_generator(
     model: AccuracyModel,
     tables: Sequence[CostTable],
     *,
+    devices: Sequence[CostTable] | None = None,
     method: str = "expert",
     seed: int = 0,
     preset: str | None = None,
@@ -43,7 +45,12 @@ def train_generator(
     model : AccuracyModel
         Of the same space.
     tables : sequence of CostTable
-        Of the same space; budgets have one column for each.
+        Of the same space; budgets have one column for each. With `devices` these are the costs
+        beside that of the device, such as parameters, and there may be none.
+    devices : sequence of CostTable, optional
+        One metric, such as the latency, in one unit, on several devices of different names. The
+        first column of budgets is then the cost on the device that `Generator.generate` is asked
+        for, and `tables` are the others.
     method : str
         ``"expert"``: the front search and a policy that imitates it
         (`pnag_fast.generator.methods.expert`); ``"pnag"``: Guo et al. 2022 as published
@@ -71,31 +78,42 @@ def train_generator(
     TrainingError
         If a loss is no longer a number.
     """
+    if devices is not None:
+        check_devices(devices)
+        if not isinstance(tables, (list, tuple)):
+            require_problem(space, model, tables)
+        tables = [devices[0], *tables]
     require_problem(space, model, tables)
     chosen = _settings(method, preset, settings)
     run = Run(seed, progress=progress, checkpoint=checkpoint)
     problem = Problem(space, model, tables, evaluations=chosen.evaluations)
     model = model_of(problem)
-    _require_trade_off(problem, model, run.seed)
+    fleet = tuple(table.for_space(space) for table in devices or ())
+    for table in (*problem.tables, *fleet[1:]):
+        _require_trade_off(table)
+    _require_variety(problem, model, run.seed)
     started = time.monotonic()
     kept = run.open(
         lambda: {
             "method": chosen.name,
             "seed": run.seed,
             "settings": dataclasses.asdict(chosen),
-            **identity(model, problem.tables),
+            **identity(model, (*problem.tables, *fleet[1:])),
         }
     )
     with one_thread():
-        policy, archive, record = chosen.train(problem, dataclasses.replace(run, checkpoint=kept))
+        run = dataclasses.replace(run, checkpoint=kept)
+        policy, archive, record = chosen.train(problem, run)
+        bank, known = fill(problem, model, archive, fleet, run)
     record = {
         "method": chosen.name,
         "seed": run.seed,
         "seconds": round(time.monotonic() - started, 3),
         **record,
+        **known,
         "settings": dataclasses.asdict(chosen),
     }
-    return Generator(policy, model, problem.tables, archive, record)
+    return Generator(policy, model, problem.tables, archive, record, fleet, bank)
 
 
 def _settings(method: str, preset: str | None, settings: object) -> GeneratorMethod:
@@ -122,21 +140,25 @@ def _settings(method: str, preset: str | None, settings: object) -> GeneratorMet
     return settings
 
 
-def _require_trade_off(problem: Problem, model: AccuracyModel, seed: int) -> None:
-    """Refuse what holds nothing to learn."""
+def _require_trade_off(table: CostTable) -> None:
+    """Refuse a cost that holds nothing to learn."""
+    low, high = table.bounds
+    if not low > 0:
+        raise InvalidInputError(
+            f"by the {table.metric} table of '{table.device}' an architecture costs {low:g} "
+            f"{table.unit}, and every cost should be above zero: make tables by "
+            "pf.CostTable.build, which checks them"
+        )
+    if not low < high:
+        raise InvalidInputError(
+            f"every architecture of '{table.space.name}' has the same {table.metric} ({low:g} "
+            f"{table.unit}) on '{table.device}': there is no trade-off to learn"
+        )
+
+
+def _require_variety(problem: Problem, model: AccuracyModel, seed: int) -> None:
+    """Refuse an accuracy that holds nothing to learn."""
     space, stack = problem.space, problem.stack
-    for table, (low, high) in zip(stack.tables, stack.bounds.tolist(), strict=True):
-        if not low > 0:
-            raise InvalidInputError(
-                f"by the {table.metric} table of '{table.device}' an architecture costs {low:g} "
-                f"{table.unit}, and every cost should be above zero: make tables by "
-                "pf.CostTable.build, which checks them"
-            )
-        if not low < high:
-            raise InvalidInputError(
-                f"every architecture of '{space.name}' has the same {table.metric} ({low:g} "
-                f"{table.unit}) on '{table.device}': there is no trade-off to learn"
-            )
     probe = np.concatenate([extremes(stack.tables), space.sample(256, seed=seed)])
     if np.ptp(model.predict(probe)) == 0:
         raise InvalidInputError(
