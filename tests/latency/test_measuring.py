@@ -90,6 +90,10 @@ def test_the_table_is_the_corrected_sum_of_blocks(mini, tmp_path, fake_device):
     assert len(table.provenance["networks"]) == 6
     assert table.provenance["conditions"]["target"] == "fake"
     json.dumps(table.provenance, allow_nan=False)
+    # What is left unknown where nothing is noisy is what another session may be slower by.
+    _, std = table(archs, return_std=True)
+    assert ((std / truth.ms > 0.01) & (std / truth.ms < 0.02)).all()
+    assert set(table.provenance["uncertainty"]) == {"stages", "blocks", "misfit", "common"}
 
 
 def test_several_resolutions_make_several_contexts(mini, tmp_path, fake_device):

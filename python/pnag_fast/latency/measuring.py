@@ -45,6 +45,7 @@ from .protocol import (
 )
 from .tiles import Tile
 from .tuning import DATABASE_FILE, Tuned, Tuner, tuning_conditions
+from .uncertainty import refine
 
 JOURNAL_FILE = "measurements.jsonl"
 
@@ -579,10 +580,11 @@ def measure_table(
         networks=keys,
         cheapest_ms=raw.bounds[0],
     )
-    table = scaled(
+    corrected = scaled(
         correction.offset_ms + correction.scale * raw.constants,
         np.array(correction.stage_scales)[stages],
     )
+    table, uncertainty = refine(corrected, summaries, archs, measured_ms)
     return replace(
         table,
         provenance={
@@ -598,6 +600,7 @@ def measure_table(
             "seconds": asdict(fleet.shares),
             "protocol": asdict(protocol),
             "correction": correction.to_json(),
+            "uncertainty": asdict(uncertainty),
             **({"warnings": correction.warnings} if correction.warnings else {}),
             "call_ms": call_ms,
             "reference_ms": measured.reference_ms,
