@@ -38,12 +38,12 @@ def test_names_from_files_do_not_command_the_terminal(
     assert "owned" in out
 
 
-def test_names_of_files_and_bad_options_do_not_either(run, harmless, tmp_path):
+def test_names_of_files_and_bad_options_do_not_either(run, harmless, tiny_generator_path, tmp_path):
     for arguments in (
         ["generate", tmp_path / "a\x1b]0;x\x07", "--budget", "1"],
         ["accuracy", "a\x1b]0;x\x07", "--out", "y"],
         ["\x1b]0;x\x07"],
-        ["generate", "x", "--budget", "\x1b[2J"],
+        ["generate", tiny_generator_path, "--budget", "\x1b[2J"],
     ):
         code, out, err = run(*arguments)
         assert code in (1, 2)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -89,25 +90,61 @@ def test_budgets_as_shares_of_the_range(run, tiny_generator_path, tiny_table):
     assert [answers[i]["budget"][0] for i in (0, 2, 3)] == [low, high, None]
 
 
-def test_the_examples_of_generate_work(run, tiny_generator_path, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def several(tiny, tiny_model, tiny_table):
+    """A generator of latency and parameters; the tables of a space too small for real budgets."""
+    tables = [tiny_table, pf.costs.parameters(tiny)]
+    scale = 2e7 / tables[1].bounds[1], 40 / tables[0].bounds[1]
+    tables = [
+        dataclasses.replace(
+            table, constants=factor * table.constants, entries=factor * table.entries
+        )
+        for table, factor in zip(tables, scale[::-1], strict=True)
+    ]
+    settings = pf.generator.ExpertSettings(evaluations=3000, steps=20)
+    return pf.train_generator(tiny, tiny_model, tables, settings=settings)
+
+
+def test_several_costs_have_names(run, several, tmp_path):
+    several.save(tmp_path / "g")
+    budgets = ("--budget", "latency=20ms", "--budget", "parameters=8M", "--budget", "latency=1s")
+    code, out, err = run("generate", tmp_path / "g", *budgets)
+    assert code == 0, err
+    head, first, second = out.splitlines()
+    assert head.split()[:7] == [
+        "latency", "budget", "parameters", "budget", "latency", "ms", "parameters",
+    ]  # fmt: skip
+    assert first.split()[:2] == ["20", "8M"]
+    assert second.split()[:2] == ["1000", "8M"]
+    assert first.split()[3].endswith("M")
+    answers = json.loads(run("generate", tmp_path / "g", *budgets, "--json")[1])["answers"]
+    for answer, bounds in zip(answers, ([20, 8e6], [1000, 8e6]), strict=True):
+        assert answer["budget"] == bounds
+        assert answer["metrics"] == ["latency", "parameters"]
+        assert (np.array(answer["costs"]) <= bounds).all()
+    code, _, err = run("generate", tmp_path / "g", "--budget", "20")
+    assert code == 2
+    assert "or name what you bound, as latency=50%" in err
+
+
+def test_the_examples_of_generate_work(run, tiny_generator_path, several, tmp_path, monkeypatch):
     import shlex
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "quickstart").mkdir()
     shutil.copy(tiny_generator_path, "quickstart/generator.safetensors")
+    several.save("several.safetensors")
     examples = re.findall(r"^ +pnag (generate .*)$", run("generate", "--help")[1], re.M)
     assert examples
     for example in examples:
         code, out, err = run(*shlex.split(example))
         assert code == 0, err
-        assert len(out.splitlines()) == 3
+        assert len(out.splitlines()) == (2 if "several" in example else 3)
 
 
 def test_a_generator_of_a_poor_table_says_so(
     run, tiny, tiny_model, tiny_table, quick_settings, tmp_path
 ):
-    import dataclasses
-
     poor = dataclasses.replace(tiny_table, provenance={"correction": {"r2": 0.4}})
     quick = dataclasses.replace(quick_settings, evaluations=1000, steps=5)
     path = tmp_path / "generator.safetensors"

@@ -11,30 +11,7 @@ from typing import Literal
 import click
 
 from ...terminal import aligned, say, say_json
-from .. import options
-
-
-def _budget(text: str) -> tuple[float, bool]:
-    """Read a budget: a number, and whether it is a percentage of the range."""
-    share = text.strip().endswith("%")
-    try:
-        value = float(text.strip().removesuffix("%"))
-    except ValueError as error:
-        raise click.BadParameter(
-            f"a budget is a number, a percentage or inf: {error}", param_hint="--budget"
-        ) from error
-    if share and not 0 <= value <= 100:
-        raise click.BadParameter(
-            f"a share of the range is from 0% to 100%, found {text}", param_hint="--budget"
-        )
-    return value, share
-
-
-def _bound(value: float, share: bool, bounds: tuple[float, float]) -> float:
-    low, high = bounds
-    if not share:
-        return value
-    return high if value == 100 else low + (high - low) * value / 100
+from .. import bounds, options
 
 
 @click.command()
@@ -45,8 +22,11 @@ def _bound(value: float, share: bool, bounds: tuple[float, float]) -> float:
     type=str,
     multiple=True,
     required=True,
-    help="Upper bound in the table's unit, a share of the way from the cheapest to the dearest "
-    "network such as 50%, or inf for none; comma-separated for several costs; repeatable.",
+    metavar="BOUND[,BOUND...]",
+    help="Upper bounds, such as latency=20ms,parameters=5M: each a number in the table's unit or "
+    "with its own, a share of the way from the cheapest to the dearest network such as 50%, or inf "
+    "for none. Without names one for each cost, in their order. Repeat it for other budgets of the "
+    "same costs, or for bounds of other costs, which then hold as well.",
 )
 @click.option(
     "--on-infeasible",
@@ -75,22 +55,14 @@ def generate(
     \b
     Example:
       pnag generate quickstart/generator.safetensors --budget 50% --budget inf
+      pnag generate several.safetensors --budget latency=20ms --budget parameters=5M
     """  # noqa: D301
     from ... import credibility
     from ...generator import Generator
 
-    parsed = [[_budget(part) for part in budget.split(",")] for budget in budgets]
     generator = Generator.load(path)
     tables = generator.tables
-    if any(len(row) != len(tables) for row in parsed):
-        costs = ", ".join(table.describe() for table in tables)
-        raise click.BadParameter(
-            f"this generator takes one number for each of: {costs}", param_hint="--budget"
-        )
-    wanted = [
-        [_bound(*part, table.bounds) for part, table in zip(row, tables, strict=True)]
-        for row in parsed
-    ]
+    wanted = bounds.vectors(budgets, tables)
     warnings = credibility.of_generator(generator)
     ask = partial(
         generator.generate, n_candidates=candidates, on_infeasible=on_infeasible, seed=seed
@@ -121,6 +93,7 @@ def generate(
                         "arch": name,
                         "codes": None if name is None else answers.archs[i].tolist(),
                         "costs": None if name is None else answers.costs[i].tolist(),
+                        "metrics": [table.metric for table in tables],
                         "units": units,
                         "top1": None if name is None else float(answers.top1[i]),
                         "top1_std": None if name is None else float(answers.top1_std[i]),
@@ -135,20 +108,21 @@ def generate(
     # What is not of the table goes where no program reads it.
     for line in warnings:
         say(f"WARNING: {line}", error=True)
-    head = [f"budget {unit}" for unit in units] + [f"cost {unit}" for unit in units]
+    labels = bounds.labels(tables)
+    asked = ["budget"] if len(tables) == 1 else [f"{name} budget" for name in bounds.names(tables)]
     rows = [
-        [f"{v:g}" for v in answers.budgets[i]]
+        [bounds.shown(v, table, 6) for v, table in zip(answers.budgets[i], tables, strict=True)]
         + (
-            ["-"] * (len(units) + 1)
+            ["-"] * (len(tables) + 1)
             if name is None
-            else [f"{v:.4g}" for v in answers.costs[i]]
+            else [bounds.shown(v, table) for v, table in zip(answers.costs[i], tables, strict=True)]
             + [objective.with_std(answers.top1[i], answers.top1_std[i])]
         )
         + [answers.source[i], name or "-"]
         for i, name in enumerate(names)
     ]
     unit = "%" if objective.is_fraction else objective.unit
-    head = [*head, f"{objective.name} {unit}".rstrip(), "from", "architecture"]
+    head = [*asked, *labels, f"{objective.name} {unit}".rstrip(), "from", "architecture"]
     for line in aligned(head, rows, left=2):
         say(line)
     for note in dict.fromkeys(filter(None, answers.notes)):
