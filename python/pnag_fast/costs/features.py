@@ -69,6 +69,25 @@ def entries(space: SearchSpace, weights: FloatArray) -> tuple[FloatArray, FloatA
     return constants, found
 
 
+def weights(space: SearchSpace, constants: FloatArray, entries: FloatArray) -> FloatArray:
+    """Return the weights of a table's constants and entries, as `entries` takes them.
+
+    What absent codes cost goes to the constants and to the present ones. With several resolutions,
+    those whose entries are nearest, by least squares: entries may be no line in the pixels.
+    """
+    columns = [constants + entries[:, :, 0].sum(axis=1)]
+    for slot in range(space.n_slots):
+        if slot != space.resolution_slot:
+            columns += list((entries[:, slot, 1 : space.n_codes[slot]] - entries[:, slot, :1]).T)
+    contexts = np.stack(columns, axis=1)
+    if space.resolution_slot is None:
+        return np.asarray(contexts[0])
+    share = shares(space) - shares(space).mean(axis=0)
+    slope = (share * contexts).sum(axis=0) / (share**2).sum(axis=0)
+    fixed = contexts.mean(axis=0) - slope * shares(space).mean(axis=0)
+    return np.concatenate([fixed, slope])
+
+
 # Spaces whose blocks were counted; those with many resolutions take 20 ms.
 @lru_cache(maxsize=16)
 def shares(space: SearchSpace) -> FloatArray:

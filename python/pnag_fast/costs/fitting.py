@@ -1,10 +1,11 @@
-"""Tables from measurements of whole networks: what they determine, what is far off, how well."""
+"""Tables from measurements of whole networks, and how far they may be wrong."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,32 +14,38 @@ import numpy.typing as npt
 from .. import arguments
 from ..agreement import relative as agreement
 from ..errors import InvalidInputError
-from ..spaces import Archs, SearchSpace, hull
+from ..spaces import Archs, SearchSpace
 from ..threads import one_thread
 from ..typing import BoolArray, FloatArray, IntArray
+from . import structure
+from .evidence import LEAST_NOISE, Regression, regress
 from .features import entries as entries_of
-from .features import indicators, shares
+from .features import features
+from .least_squares import FAR, MANY, Design, Robust, fit_robust, hold_out
+from .posterior import Posterior
+from .prior import of_tables
+from .structure import Component
 from .table import CostTable, require_text
-
-Mask = BoolArray
-
-# Beyond this many standard deviations, estimated from the median, a measurement is far off.
-_FAR = 8.0
-# Few that are far off are faults. Many are what the table cannot describe, unless they are off by
-# more than a factor of two, as a machine that was busy with something else makes them.
-_FEW = 0.02
-_MANY = 0.10
-_GROSS = 2.0
-# A table is not blamed for less than this, relative to the median.
-_RESOLUTION = 0.005
-# Where the loss of Huber turns from squares to lines, in standard deviations.
-_HUBER = 1.345
-_ROUNDS = 50
 
 # Below this on networks left out, a table explains too little to compare networks by.
 LEAST_R2 = 0.9
+# Below this it explains nothing: where values are noise, all networks are predicted about alike.
+_LEAST_SKILL = 0.05
 # Listed in a table's provenance at most.
 _LISTED = 100
+# Degrees of freedom of the noise: what lies three standard deviations off counts a third.
+_FREEDOM = 4.0
+_REWEIGHTINGS = 10
+# Mean change of the weights, as a logarithm, that is not worth another round.
+_SETTLED = 0.03
+# The share of networks that an interval of so many standard deviations should hold.
+_SHARE, _DEVIATIONS = 0.90, 1.6448536269514722
+# Residuals are believed over their root mean square by as much as they are more than this.
+_FEW_RESIDUALS = 20
+# Of the noise, at least so much is no noise of the measurement.
+_LEAST_MISFIT = 0.1
+# Architectures that directions of the uncertainty are chosen by.
+_SAMPLED = 600
 
 
 def fit(
@@ -51,15 +58,20 @@ def fit(
     device: str = "unknown",
     folds: int = 5,
     seed: int = 0,
+    prior: Sequence[CostTable] | None = None,
 ) -> CostTable:
-    """Fit a table to whole-network measurements by least squares.
+    """Fit a table to whole-network measurements, and find how far it may be wrong.
 
-    With several resolutions in the space, every entry is linear in the multiply-adds of its blocks,
-    so that measurements at all resolutions are used together.
+    A regression in which entries resemble each other as far as the measurements say that they do:
+    choices of one slot, slots of one stage, and stages, see `pnag_fast.costs.structure`. What is
+    measured without noise is fitted exactly. With several resolutions in the space, every entry is
+    linear in the multiply-adds of its blocks, so that measurements at all resolutions are used
+    together.
 
     An architecture that was measured several times counts once, with the median, and is held out
     as a whole. Measurements that lie far off while nearly all others agree are left out and named
-    under ``outliers`` in ``provenance``; where there are none, this is plain least squares.
+    under ``outliers`` in ``provenance``; of the others, those count less that lie further off
+    (Lange, Little and Taylor, Robust statistical modeling using the t distribution, 1989).
 
     Parameters
     ----------
@@ -72,11 +84,16 @@ def fit(
         more than a factor of two are not judged by; all others are.
     seed : int
         For the choice of folds.
+    prior : sequence of CostTable, optional
+        Tables of the same space, as of other devices, or counts: likely, the entries of this device
+        are much like a mixture of theirs. Measurements may then be fewer than unknowns.
 
     Returns
     -------
     CostTable
-        Its `domain` is `space`. ``provenance`` has ``networks`` (distinct architectures), ``noise``
+        Its `domain` is `space`, and its `posterior` says what the measurements leave open, with
+        an interval of 1.645 standard deviations that holds 90 % of the networks left out.
+        ``provenance`` has ``networks`` (distinct architectures), ``noise``
         where some were measured repeatedly (``spread``, the relative standard deviation of one
         measurement), and ``warnings`` where the table should not be trusted.
 
@@ -85,7 +102,8 @@ def fit(
     InvalidInputError
         If the architectures leave open what others of the space cost: names codes, or combinations
         of codes, that should be measured. If the table predicts networks that were left out no
-        better than their mean does, or an architecture would cost less than nothing.
+        better than their mean does, or an architecture would cost less than nothing. With `prior`,
+        only the last is refused.
     """
     for name, value in (("metric", metric), ("unit", unit), ("device", device)):
         require_text(value, name)
@@ -98,51 +116,227 @@ def fit(
     if len(bad):
         raise InvalidInputError(f"value {target[bad[0]]} of row {bad[0]} is not a positive number")
     measured = _Measured.of(archs, target)
+    components = structure.of_space(space)
     with one_thread():
-        return _fit(space, measured, metric, unit, device, folds, seed)
+        if prior is not None:
+            components += of_tables(space, prior)
+            fitted = _fit_any(space, measured, components, folds, seed)
+        else:
+            fitted = _fit_determined(space, measured, components, folds, seed)
+            _require_skill(fitted.quality["r2"], measured, metric)
+        constants, entries = entries_of(space, fitted.weights)
+        try:
+            return CostTable.build(
+                space,
+                metric=metric,
+                unit=unit,
+                device=device,
+                constants=constants,
+                entries=entries,
+                provenance=_fit_provenance(space, measured, fitted, unit),
+                domain=space,
+                posterior=fitted.posterior,
+            )
+        except InvalidInputError as error:
+            raise InvalidInputError(
+                f"{error}. The cheapest network that was measured has {measured.values.min():.4g} "
+                f"{unit}: measure more networks that are cheap"
+            ) from error
 
 
-def _fit(
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """Weights, what they leave open, what they were not fitted to, and networks left out."""
+
+    weights: FloatArray
+    posterior: Posterior
+    robust: Robust
+    quality: dict[str, float]
+
+
+def _fit_determined(
     space: SearchSpace,
     measured: _Measured,
-    metric: str,
-    unit: str,
-    device: str,
+    components: Sequence[Component],
     folds: int,
     seed: int,
-) -> CostTable:
-    design = _Design.of(space, measured.archs)
+) -> _Fitted:
+    """Fit to measurements that by themselves determine what every network costs."""
+    design = Design.of(space, measured.archs)
     n, rank = design.basis.shape
     if folds > n or n * (folds - 1) // folds < rank:
         raise InvalidInputError(
             f"{n} measured architectures are too few for a table of space '{space.name}': with "
-            f"{folds} folds it needs at least {math.ceil(rank * folds / (folds - 1))}"
+            f"{folds} folds it needs at least {math.ceil(rank * folds / (folds - 1))}; tables of "
+            "other devices as prior= make do with fewer"
         )
     if np.ptp(measured.values) == 0:
         raise InvalidInputError(
-            f"all {n} architectures measure {measured.values[0]:g} {unit}: there is nothing to fit"
+            f"all {n} architectures measure {measured.values[0]:g}: there is nothing to fit"
         )
-    robust = _fit_robust(design, measured.values)
-    held_out, judged = _hold_out(design, measured.values, robust, folds, seed)
-    quality = agreement(held_out[judged], measured.values[judged])
-    _require_skill(quality["r2"], measured, metric)
-    constants, entries = entries_of(space, design.back @ robust.solution)
-    try:
-        return CostTable.build(
-            space,
-            metric=metric,
-            unit=unit,
-            device=device,
-            constants=constants,
-            entries=entries,
-            provenance=_fit_provenance(space, measured, robust, quality, unit),
-            domain=space,
+    robust = fit_robust(design, measured.values)
+    error = (measured.values - robust.fitted)[~robust.left_out]
+    noise = math.sqrt(error @ error / max(len(error) - rank, 1)) / measured.values.mean()
+    if noise > LEAST_NOISE:
+        learned = _Learned.of(space, measured, components, robust.left_out)
+        return learned.fitted(space, measured, robust, folds, seed)
+    held_out, judged = hold_out(design, measured.values, robust, folds, seed)
+    weights = design.back @ robust.solution
+    return _Fitted(
+        weights,
+        Posterior(np.zeros((len(weights), 1)), noise),
+        robust,
+        agreement(held_out[judged], measured.values[judged]),
+    )
+
+
+def _fit_any(
+    space: SearchSpace,
+    measured: _Measured,
+    components: Sequence[Component],
+    folds: int,
+    seed: int,
+) -> _Fitted:
+    """Fit to measurements that may leave costs open."""
+    n = len(measured.values)
+    if n < 2:
+        raise InvalidInputError(f"a fit needs at least 2 different architectures, found {n}")
+    folds = min(folds, n)
+    none = np.zeros(n, dtype=np.bool_)
+    first = _Learned.of(space, measured, components, none)
+    residual, variance = first.left_out
+    far = np.abs(residual) > FAR * np.sqrt(variance + first.regression.noise * first.alone**2)
+    left_out = far if far.sum() <= max(1, MANY * n) else none
+    learned = _Learned.of(space, measured, components, left_out) if left_out.any() else first
+    fitted = learned.features @ learned.weights
+    robust = Robust(learned.weights, fitted, left_out, none, float(far.mean()))
+    return learned.fitted(space, measured, robust, folds, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Learned:
+    """A regression under a prior, with noise whose tails are heavy.
+
+    Attributes
+    ----------
+    features : ndarray of float64, shape (n, n_features)
+        Of all that was measured.
+    inside : ndarray of bool, shape (n,)
+        What was fitted to.
+    regression : Regression
+        Of the rows inside, in units of `scale`.
+    alone, scale : ndarray of float64, shape (rows inside,)
+        What each row was divided by: at first, and in the end, when some lie far off.
+    """
+
+    features: FloatArray
+    inside: BoolArray
+    regression: Regression
+    alone: FloatArray
+    scale: FloatArray
+
+    @classmethod
+    def of(
+        cls,
+        space: SearchSpace,
+        measured: _Measured,
+        components: Sequence[Component],
+        left_out: BoolArray,
+    ) -> _Learned:
+        inside = ~left_out
+        every = features(space, measured.archs)
+        x, y = every[inside], measured.values[inside]
+        typical = float(np.median(y))
+        alone = np.full(len(y), typical)
+        found = regress(x / typical, y / typical, components)
+        if measured.least_noise > 0:
+            # More repeats, less noise; the rest is what no sum over slots can follow.
+            noise = measured.least_noise / measured.repeats[inside]
+            misfit = max(found.noise - float(noise.mean()), (_LEAST_MISFIT**2) * found.noise)
+            alone = typical * np.sqrt((misfit + noise) / (misfit + noise.mean()))
+        scale = alone
+        for _ in range(_REWEIGHTINGS):
+            residual, variance = found.left_out()
+            square = residual**2 / variance * (scale / alone) ** 2
+            before, scale = scale, alone * np.sqrt((_FREEDOM + square) / (_FREEDOM + 1.0))
+            found = regress(x / scale[:, None], y / scale, components, start=found)
+            if np.abs(np.log(scale / before)).mean() < _SETTLED:
+                break
+        return cls(every, inside, found, alone, scale)
+
+    @cached_property
+    def weights(self) -> FloatArray:
+        return self.regression.weights
+
+    @cached_property
+    def left_out(self) -> tuple[FloatArray, FloatArray]:
+        """Residual of each row inside by all others, and what these leave open of its cost."""
+        residual, variance = self.regression.left_out()
+        return residual * self.scale, (variance - self.regression.noise) * self.scale**2
+
+    def fitted(
+        self, space: SearchSpace, measured: _Measured, robust: Robust, folds: int, seed: int
+    ) -> _Fitted:
+        """Add what is unknown, and predictions of what is left out fold by fold."""
+        held_out = self.features @ self.weights
+        mean = np.maximum(held_out, measured.values / 2)
+        fold = np.random.default_rng(seed).permutation(len(held_out)) % folds
+        for k in range(folds):
+            rows = (fold == k) & self.inside
+            residual = self.regression.left_out_together(rows[self.inside])
+            held_out[rows] = measured.values[rows] - residual * self.scale[rows[self.inside]]
+        judged = ~robust.gross
+        return _Fitted(
+            self.weights,
+            Posterior.of(
+                self.regression.covariance(self._inflation()),
+                features(space, _sample(space)),
+                self.weights,
+                self._misfit(measured, mean),
+            ),
+            robust,
+            agreement(held_out[judged], measured.values[judged]),
         )
-    except InvalidInputError as error:
-        raise InvalidInputError(
-            f"{error}. The cheapest network that was measured has {measured.values.min():.4g} "
-            f"{unit}: measure more networks that are cheap"
-        ) from error
+
+    def _inflation(self) -> float:
+        """Return by how much weighted rows say less than their weights.
+
+        The variance of an M-estimate over that of least squares with its weights (Huber, Robust
+        Statistics, 1981, section 7.6).
+        """
+        residual, variance = self.regression.left_out()
+        off = self.scale**2 / self.alone**2
+        square = residual**2 / variance * off
+        weight = (_FREEDOM + 1.0) / (_FREEDOM + square)
+        slope = weight * (_FREEDOM - square) / (_FREEDOM + square)
+        return float(np.mean(weight**2 * square) * np.mean(weight) / np.mean(slope) ** 2)
+
+    def _misfit(self, measured: _Measured, mean: FloatArray) -> float:
+        """Return by how much networks differ from the sum over slots, as a share of their cost.
+
+        Such that the interval holds the share of networks that it should, of all that were
+        measured, each predicted by the others.
+        """
+        residual, variance = self.left_out
+        n = len(mean)
+        needed = np.full(n, np.inf)
+        needed[self.inside] = ((residual / _DEVIATIONS) ** 2 - variance) / mean[self.inside] ** 2
+        # One more than there are: as many as of networks that are still to come (conformal).
+        rank = min(math.ceil(_SHARE * (n + 1)), int(self.inside.sum()))
+        believed = n / (n + _FEW_RESIDUALS)
+        usual = self.regression.noise * float(np.mean(self.scale**2 / mean[self.inside] ** 2))
+        square = believed * float(np.sort(needed)[rank - 1]) + (1.0 - believed) * usual
+        square -= measured.least_noise * float(np.mean(1.0 / measured.repeats))
+        return math.sqrt(max(square, LEAST_NOISE**2))
+
+
+def _sample(space: SearchSpace) -> Archs:
+    """Architectures of all sizes, by which to choose what of an uncertainty is kept."""
+    halves = (
+        space.sample(_SAMPLED, seed=0),
+        space.sample(_SAMPLED, seed=0, distribution="decisions"),
+    )
+    return np.concatenate(halves)
 
 
 @dataclass(frozen=True)
@@ -153,6 +347,20 @@ class _Measured:
     values: FloatArray
     rows: tuple[IntArray, ...]
     noise: Mapping[str, Any] | None
+
+    @property
+    def repeats(self) -> IntArray:
+        """How often each was measured."""
+        return np.array([len(rows) for rows in self.rows])
+
+    @property
+    def least_noise(self) -> float:
+        """Variance of a measurement, relative, as far as repeats are enough to be sure of it."""
+        if self.noise is None:
+            return 0.0
+        freedom = self.noise["measurements"] - self.noise["networks"]
+        sure = max(1.0 - _DEVIATIONS * math.sqrt(2.0 / freedom), 0.0)
+        return float(sure * self.noise["spread"] ** 2)
 
     @classmethod
     def of(cls, archs: Archs, target: FloatArray) -> _Measured:
@@ -179,243 +387,8 @@ class _Measured:
         return cls(np.ascontiguousarray(archs[first[order]]), medians, rows, noise)
 
 
-@dataclass(frozen=True)
-class _Design:
-    """Features of architectures as orthonormal columns, and the way back to entries.
-
-    Attributes
-    ----------
-    basis : ndarray of float64, shape (n, rank)
-    back : ndarray of float64, shape (n_features, rank)
-        Turns coefficients of the basis into the smallest solution; there are many, since depths
-        make codes depend on each other.
-    """
-
-    basis: FloatArray
-    back: FloatArray
-
-    @classmethod
-    def of(cls, space: SearchSpace, archs: Archs) -> _Design:
-        """Prepare a fit to `archs`.
-
-        Raises
-        ------
-        InvalidInputError
-            If they leave open what other architectures of `space` cost.
-        """
-        _require_all_codes(space, archs)
-        spanning = hull.spanning(space)
-        # The unknowns of the space: fewer than its codes, of which a layer always has one.
-        _, size, right = np.linalg.svd(indicators(space, spanning.archs), full_matrices=False)
-        unknowns = np.ascontiguousarray(right[size > _OPEN * size[0]].T)
-        features, back = indicators(space, archs) @ unknowns, unknowns
-        if space.resolution_slot is not None:
-            share = shares(space)[archs[:, space.resolution_slot] - 1]
-            centre, scale = share.mean(axis=0), share.std(axis=0)
-            if scale.min() == 0:
-                resolution = space.resolutions[int(archs[0, space.resolution_slot]) - 1]
-                raise InvalidInputError(
-                    f"all architectures have the input resolution {resolution}, which leaves open "
-                    "what they cost at others: measure some there, or make a space with this "
-                    "resolution alone"
-                )
-            # Centred, sizes that are close to each other do not look like a constant.
-            sized = (indicators(space, archs) * ((share - centre) / scale)) @ unknowns
-            features = np.hstack([features, sized])
-            back = np.block(
-                [
-                    [unknowns, -(centre / scale)[:, None] * unknowns],
-                    [0 * unknowns, unknowns / scale[:, None]],
-                ]
-            )
-        size, directions = np.linalg.eigh(features.T @ features)
-        dependent = size <= _DEPENDENT * size[-1]
-        if dependent.any():
-            raise _leaves_open(space, archs, spanning, unknowns, directions[:, dependent])
-        first = directions / np.sqrt(size)
-        basis = features @ first
-        # Once more, for what rounding left of the angles.
-        size, directions = np.linalg.eigh(basis.T @ basis)
-        second = directions / np.sqrt(size)
-        return cls(basis @ second, back @ first @ second)
-
-    def solve_without(self, rows: Mask, target: FloatArray) -> tuple[FloatArray, Mask]:
-        """Fit to all but some rows, and say which rows the others determine."""
-        out = self.basis[rows]
-        size, directions = np.linalg.eigh(np.eye(out.shape[1]) - out.T @ out)
-        known = size > _DEPENDENT_ROWS
-        right_side = self.basis.T @ np.where(rows, 0.0, target)
-        seen = directions[:, known]
-        solution = seen @ ((seen.T @ right_side) / size[known])
-        determined = np.ones(len(target), dtype=np.bool_)
-        if not known.all():
-            outside = np.linalg.norm(self.basis @ directions[:, ~known], axis=1)
-            determined = outside <= _OPEN * np.linalg.norm(self.basis, axis=1)
-        return np.asarray(solution, dtype=np.float64), determined
-
-
-# A direction of features that is this much shorter than the longest, squared, is rounding.
-_DEPENDENT = 1e-11
-# The same, for a part of the rows of an orthonormal basis.
-_DEPENDENT_ROWS = 1e-9
-# Features that no combination of measured ones comes nearer to than this are open.
-_OPEN = 1e-6
-# Open costs that an error names.
-_NAMED = 3
-
-
-def _require_all_codes(space: SearchSpace, archs: Archs) -> None:
-    for slot in range(space.n_slots):
-        if slot == space.resolution_slot:
-            continue
-        seen = set(np.unique(archs[:, slot]).tolist())
-        for code in range(1, space.n_codes[slot]):
-            if code not in seen and _code_allowed(space, slot, code):
-                raise InvalidInputError(
-                    f"no architecture has {hull.describe_code(space, slot, code)}: measure some "
-                    "that do"
-                )
-
-
-def _leaves_open(
-    space: SearchSpace,
-    archs: Archs,
-    spanning: hull.Spanning,
-    unknowns: FloatArray,
-    directions: FloatArray,
-) -> InvalidInputError:
-    """Name some of what a design leaves open: `directions` are those in which it does not reach."""
-    needed, found = directions.shape[0], directions.shape[0] - directions.shape[1]
-    if len(archs) < needed:
-        return InvalidInputError(
-            f"{len(archs)} measured architectures are too few for a table of space "
-            f"'{space.name}', which has {needed} unknowns"
-        )
-    features = indicators(space, spanning.archs) @ unknowns
-    # What each changes of the first; where all changes are known, so is the first.
-    features -= features[0]
-    # With several resolutions a cost has two parts, one that grows with the pixels.
-    parts = np.split(directions, needed // unknowns.shape[1])
-    outside = [np.abs(features @ part).max(axis=1) > _OPEN for part in parts]
-    rows = np.flatnonzero(np.any(outside, axis=0))
-    named = list(
-        dict.fromkeys(_open_cost(space, archs, *spanning.changes[row]) for row in rows.tolist())
-    )
-    more = f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-    example = ",".join(map(str, spanning.archs[rows[0]].tolist()))
-    return InvalidInputError(
-        f"these {len(archs)} architectures determine {found} of {needed} unknowns of a table for "
-        f"'{space.name}', and leave open: {'; '.join(named[:_NAMED])}{more}; measure networks that "
-        f"tell these apart, for example that with the codes {example}"
-    )
-
-
-def _open_cost(space: SearchSpace, archs: Archs, slot: int, code: int) -> str:
-    """Say why the cost of a code is open."""
-    if archs[:, slot].all() and _code_allowed(space, slot, 0):
-        return f"slot {slot} ('{space.slots[slot].name}') is never absent"
-    what = hull.describe_code(space, slot, code)
-    companion = hull.companion(archs, slot, code)
-    if companion is not None:
-        return f"{what}, which occurs only together with {hull.describe_code(space, *companion)}"
-    return f"{what}, which occurs only in combinations with others"
-
-
-@dataclass(frozen=True)
-class _Robust:
-    """Least squares without what is far off.
-
-    Attributes
-    ----------
-    solution, fitted : ndarray of float64, shapes (rank,) and (n,)
-    left_out, gross : ndarray of bool, shape (n,)
-        What was not fitted to; which of that is off by more than a factor of two.
-    far : float
-        Share that is far off, left out or not.
-    """
-
-    solution: FloatArray
-    fitted: FloatArray
-    left_out: Mask
-    gross: Mask
-    far: float
-
-
-def _fit_robust(design: _Design, target: FloatArray) -> _Robust:
-    """Fit by least squares; where some are far off, by Huber's loss, and again without those.
-
-    Where none is, this is plain least squares.
-    """
-    basis = design.basis
-    n, rank = basis.shape
-    # A row that nearly alone determines something is never off.
-    shrinks = np.sqrt(np.maximum(1.0 - np.sum(basis**2, axis=1), 1e-3))
-    freedom = math.sqrt(n / max(n - rank, 1))
-    floor = _RESOLUTION * float(np.median(target))
-
-    def deviations(fitted: FloatArray) -> FloatArray:
-        """How far off each measurement is, in standard deviations."""
-        residual = np.abs(target - fitted)
-        scale = max(float(np.median(residual)) / 0.6745 * freedom, floor)
-        return np.asarray(residual / (scale * shrinks))
-
-    none = np.zeros(n, dtype=np.bool_)
-    solution = basis.T @ target
-    # Several that are far off hide each other from least squares, but not that something is.
-    if (deviations(basis @ solution) <= _FAR / 2).all():
-        return _Robust(solution, basis @ solution, none, none, 0.0)
-    robust = solution
-    for _ in range(_ROUNDS):
-        fitted = basis @ robust
-        weighted = basis / np.maximum(deviations(fitted) / _HUBER, 1.0)[:, None]
-        robust = np.linalg.solve(weighted.T @ basis, weighted.T @ target)
-        if np.abs(basis @ robust - fitted).max() < floor:
-            break
-    left_out, gross, far = none, none, none
-    for _ in range(_ROUNDS):
-        fitted = basis @ robust
-        far = deviations(fitted) > _FAR
-        gross = far & ((target > _GROSS * fitted) | (_GROSS * target < fitted))
-        chosen = far if far.sum() <= max(1, _FEW * n) else gross
-        if chosen.sum() > max(1, _MANY * n):
-            chosen = none
-        _, determined = design.solve_without(chosen, target)
-        # What nothing else determines has to stay.
-        chosen = chosen & determined
-        if np.array_equal(chosen, left_out):
-            break
-        left_out = chosen
-        robust = design.solve_without(left_out, target)[0]
-    if not left_out.any():
-        robust = solution
-    return _Robust(robust, basis @ robust, left_out, gross & left_out, float(far.mean()))
-
-
-def _hold_out(
-    design: _Design, target: FloatArray, robust: _Robust, folds: int, seed: int
-) -> tuple[FloatArray, Mask]:
-    """Predict each architecture by a fit to those of other folds, and say which to judge by.
-
-    An architecture whose cost the others leave open cannot be predicted, only measured.
-    """
-    held_out = np.empty_like(target)
-    judged = ~robust.gross
-    fold = np.random.default_rng(seed).permutation(len(target)) % folds
-    for k in range(folds):
-        inside = fold == k
-        solution, determined = design.solve_without(inside | robust.left_out, target)
-        held_out[inside] = design.basis[inside] @ solution
-        judged &= ~inside | determined
-    if judged.sum() < 2:
-        raise InvalidInputError(
-            f"no measured architecture can be predicted from the others ({len(target)} in "
-            f"{folds} folds): measure more"
-        )
-    return held_out, judged
-
-
 def _require_skill(r2: float, measured: _Measured, metric: str) -> None:
-    if r2 > 0:
+    if r2 > _LEAST_SKILL:
         return
     noise = ""
     if measured.noise is not None:
@@ -429,11 +402,11 @@ def _require_skill(r2: float, measured: _Measured, metric: str) -> None:
 
 
 def _fit_provenance(
-    space: SearchSpace, measured: _Measured, robust: _Robust, quality: dict[str, float], unit: str
+    space: SearchSpace, measured: _Measured, fitted: _Fitted, unit: str
 ) -> dict[str, Any]:
-    n = len(measured.values)
+    n, robust, quality = len(measured.values), fitted.robust, fitted.quality
     provenance: dict[str, Any] = {
-        "source": "least squares on whole networks",
+        "source": "whole networks",
         "networks": n,
         "held_out": quality,
     }
@@ -472,7 +445,7 @@ def _fit_provenance(
             f"{first['row']}: {first['measured']:.4g} {unit} measured, {first['fitted']:.4g} by "
             "the others; measure them again"
         )
-    elif robust.far > _MANY:
+    elif robust.far > MANY:
         warnings.append(
             f"{robust.far:.0%} of the networks lie far off, too many to be left out: they were "
             "measured under other conditions, or do not add up over slots"
@@ -480,14 +453,3 @@ def _fit_provenance(
     if warnings:
         provenance["warnings"] = warnings
     return provenance
-
-
-def _code_allowed(space: SearchSpace, slot: int, code: int) -> bool:
-    first = 0
-    for stage in space.stages:
-        if slot < first + len(stage.slots):
-            if stage.rows is not None:
-                return any(row[slot - first] == code for row in stage.rows)
-            return code > 0 or slot - first >= stage.min_depth
-        first += len(stage.slots)
-    return False

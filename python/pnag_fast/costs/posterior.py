@@ -18,6 +18,12 @@ from ..typing import FloatArray
 
 # Rows whose features are held at once.
 _BLOCK = 8192
+# Directions that are kept at most: a table's file stays small, and a lookup fast.
+RANK = 48
+# Share of the variance that may be dropped, or rather spread over all architectures.
+_DROPPED = 0.003
+# An architecture counts for no more than as if it cost this share of the dearest.
+_LEAST_COST = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +40,34 @@ class Posterior:
 
     root: FloatArray
     misfit: float
+
+    @classmethod
+    def of(
+        cls, covariance: FloatArray, features: FloatArray, weights: FloatArray, misfit: float
+    ) -> Posterior:
+        """Keep of a covariance what matters for the costs of architectures.
+
+        Parameters
+        ----------
+        covariance : ndarray of float64, shape (n_features, n_features)
+        features : ndarray of float64, shape (n, n_features)
+            Of architectures of all kinds.
+        weights : ndarray of float64, shape (n_features,)
+        misfit : float
+            What is not kept is added to it, as its mean over the architectures.
+        """
+        mean = features @ weights
+        rows = features / np.maximum(mean, _LEAST_COST * mean.max())[:, None] / len(mean) ** 0.5
+        size, directions = np.linalg.eigh(covariance)
+        root = directions * np.sqrt(np.maximum(size, 0.0))
+        seen = rows @ root
+        share, mixed = np.linalg.eigh(seen.T @ seen)
+        share = np.maximum(share, 0.0)
+        dropped = np.cumsum(share)
+        allowed = _DROPPED * (dropped[-1] + misfit**2)
+        kept = min(max(int((dropped > allowed).sum()), 1), RANK)
+        rest = float(dropped[-kept - 1]) if kept < len(share) else 0.0
+        return cls(root @ mixed[:, -kept:], float(np.hypot(misfit, np.sqrt(rest))))
 
     def variance(self, features: FloatArray, mean: FloatArray) -> FloatArray:
         """Return the variance of costs, shape (n,), from their features and means."""
