@@ -116,21 +116,22 @@ def reach(table: CostTable) -> str:
     """Print the costs that a table reaches, rounded inwards: both ends can be typed back."""
     low, high = table.bounds
     for digits in _DIGITS:
-        first = _rounded(low, digits, decimal.ROUND_CEILING)
-        last = _rounded(high, digits, decimal.ROUND_FLOOR)
+        first = rounded(low, digits, decimal.ROUND_CEILING)
+        last = rounded(high, digits, decimal.ROUND_FLOOR)
         if first <= last:
             break
     return f"{first:.{digits}g} to {last:.{digits}g} {table.unit}"
 
 
-def _rounded(value: float, digits: int, rounding: str) -> float:
+def rounded(value: float, digits: int, rounding: str) -> float:
+    """Round to significant digits, as `decimal` does by its name for the direction."""
     return float(decimal.Context(digits, rounding).create_decimal_from_float(value))
 
 
 def _too_small(value: float, table: CostTable) -> str:
     low = table.bounds[0]
     in_unit = f"is it in {table.unit}? " if value * _WRONG_UNIT < low else ""
-    cheapest = _rounded(low, _DIGITS[0], decimal.ROUND_CEILING)
+    cheapest = rounded(low, _DIGITS[0], decimal.ROUND_CEILING)
     bound = f", its mean and {table.caution:.3g} standard deviations" if table.caution else ""
     return (
         f"budget {value:g} {table.unit} is below the cheapest architecture of "

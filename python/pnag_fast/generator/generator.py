@@ -26,6 +26,7 @@ from ..typing import FloatArray
 from . import file
 from .answers import Generated
 from .bank import Bank, distinct
+from .cheapest import cheapest
 from .devices import check_devices, searched
 from .policies import BudgetPolicy
 
@@ -243,6 +244,64 @@ class Generator:
             for of, rows in groups.items()
         }
         return Generated.joined(parts)
+
+    def cheapest(
+        self,
+        quality: npt.ArrayLike,
+        *,
+        budgets: npt.ArrayLike | None = None,
+        device: Device | None = None,
+        confidence: float | None = None,
+        on_infeasible: OnInfeasible = "raise",
+    ) -> Generated:
+        """Return the architecture of the smallest cost that is as good as is asked for.
+
+        Parameters
+        ----------
+        quality : array of float, shape () or (q,)
+            What is to be reached, in the unit of the objective: of top-1 a fraction.
+        budgets : array of float, shape (n_tables,), optional
+            Bounds that hold as well, in the units of the tables; ``inf`` for none.
+        device : str or CostTable, optional
+            Whose cost is to be small, as for `generate`; of several costs that is the first.
+        confidence : float, optional
+            From 0.5 up to 1: the probability, by what the model knows of its errors, that an answer
+            is as good, and by what the tables know, that it keeps each bound of `budgets`.
+        on_infeasible : {"raise", "mark"}
+            What a quality that nothing reaches is: an error, or a row without an answer.
+
+        Returns
+        -------
+        Generated
+            One row for each quality.
+
+        Raises
+        ------
+        BudgetInfeasibleError
+            If no known architecture is as good within the bounds, unless these are marked.
+        InvalidInputError
+            If a quality is no number or beyond the limits of the objective, or a device is not
+            known.
+        """
+        view, k = self.on(device, confidence=confidence), _deviations(confidence)
+        wanted = np.atleast_1d(arguments.floats(quality, "quality", finite=True))
+        if wanted.ndim != 1:
+            raise InvalidInputError(
+                f"quality should be a number or a list of numbers, found shape {wanted.shape}"
+            )
+        view.model.objective.check(wanted, "quality")
+        limits = np.full(len(view.tables), np.inf) if budgets is None else as_budgets(budgets)
+        if limits.shape != (len(view.tables),):
+            raise InvalidInputError(
+                f"budgets should have shape ({len(view.tables)},), one bound for each of "
+                f"{', '.join(table.describe() for table in view.tables)}; found {limits.shape}"
+            )
+        bounds = check_budgets(
+            np.tile(limits, (len(wanted), 1)), view.tables, on_infeasible=on_infeasible
+        )
+        model = view.model.cautious(k) if k else view.model
+        with one_thread():
+            return cheapest(view, model, wanted, bounds, mark=on_infeasible == "mark")
 
     def _generate(
         self,

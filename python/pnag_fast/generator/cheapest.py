@@ -1,0 +1,125 @@
+"""The other question to a front: not how good within a budget, but how cheap for a quality."""
+
+from __future__ import annotations
+
+import decimal
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..accuracy import AccuracyModel
+from ..budgets import Budgets, rounded
+from ..errors import BudgetInfeasibleError
+from ..spaces import Archs
+from ..typing import FloatArray
+from .answers import Generated
+
+if TYPE_CHECKING:
+    from .generator import Generator
+
+
+def cheapest(
+    view: Generator, model: AccuracyModel, quality: FloatArray, bounds: Budgets, *, mark: bool
+) -> Generated:
+    """Return the cheapest architecture by the first table that is good enough, for each row.
+
+    The cheapest of the archive, and from there to cheaper architectures one decision away for as
+    long as one of these is good enough.
+
+    Parameters
+    ----------
+    view : Generator
+        For one device.
+    model : AccuracyModel
+        What has to reach the quality: the generator's, or its bound.
+    quality : ndarray of float64, shape (b,)
+    bounds : Budgets
+        Of b rows.
+    mark : bool
+        Whether a quality that nothing reaches is a row without an answer.
+    """
+    merit = model.objective.merit
+    wanted = merit(quality)
+    known = view.archive
+    of_known = merit(known.top1 if model is view.model else model.predict(known.archs))
+    n = len(quality)
+    archs = np.zeros((n, view.space.n_slots), dtype=np.uint8)
+    source, notes = ["infeasible"] * n, list(bounds.problems)
+    for row in range(n):
+        fits = (of_known >= wanted[row]) & (known.costs <= bounds.upper[row]).all(axis=1)
+        if notes[row] or not fits.any():
+            notes[row] = notes[row] or _unreachable(view, model, of_known, quality, bounds, row)
+            if not mark:
+                raise BudgetInfeasibleError(notes[row])
+            continue
+        first = known.archs[np.flatnonzero(fits)[known.costs[fits, 0].argmin()]]
+        archs[row], moved = _descend(view, model, first, wanted[row], bounds.upper[row])
+        source[row] = "archive+neighbours" if moved else "archive"
+        notes[row] = bounds.notes[row]
+    answered = np.array([of != "infeasible" for of in source], dtype=np.bool_)
+    top1, std, gap = np.full((3, n), np.nan)
+    costs, costs_std = np.full((2, n, len(view.tables)), np.nan)
+    if answered.any():
+        top1[answered], std[answered] = view.model.predict(archs[answered], return_std=True)
+    for column, table in enumerate(view.tables):
+        costs[answered, column], costs_std[answered, column] = table.mean(
+            archs[answered], return_std=True
+        )
+    best = known.best(np.where(answered[:, None], view.stack(archs), 0.0))
+    gap[answered] = np.where(best >= 0, merit(known.top1[best]) - merit(top1), np.nan)[answered]
+    return Generated(
+        bounds.asked,
+        archs,
+        top1,
+        std,
+        costs,
+        costs_std,
+        tuple(source),
+        gap,
+        tuple(notes),
+        (view.tables[0].device,) * n,
+        view.model.objective,
+    )
+
+
+def _descend(
+    view: Generator, model: AccuracyModel, arch: Archs, wanted: float, upper: FloatArray
+) -> tuple[Archs, bool]:
+    """Move to the cheapest good neighbour while there is a cheaper one."""
+    cost, moved = float(view.stack(arch[None])[0, 0]), False
+    while True:
+        around = view.space.neighbors(arch)
+        costs = view.stack(around)
+        around = around[(costs[:, 0] < cost) & (costs <= upper).all(axis=1)]
+        if len(around):
+            around = around[model.objective.merit(model.predict(around)) >= wanted]
+        if not len(around):
+            return arch, moved
+        costs = view.stack(around)[:, 0]
+        arch, cost, moved = around[costs.argmin()], float(costs.min()), True
+
+
+def _unreachable(
+    view: Generator,
+    model: AccuracyModel,
+    of_known: FloatArray,
+    quality: FloatArray,
+    bounds: Budgets,
+    row: int,
+) -> str:
+    """Say what is reached where too much was asked for."""
+    objective = model.objective
+    within = (view.archive.costs <= bounds.upper[row]).all(axis=1)
+    bound = "" if model is view.model else " with this confidence"
+    asked = f"no network known to this generator reaches {objective.name} "
+    asked += f"{objective.text(float(quality[row]), 2)}{bound}"
+    limits = bounds.upper[row] < view.stack.bounds[:, 1]
+    if limits.any():
+        asked += " within the other bounds"
+    if not within.any():
+        return f"{asked}: nothing meets these; give larger ones"
+    best = float(objective.merit(of_known[within].max(keepdims=True))[0])
+    # What is printed can be asked for.
+    worse = decimal.ROUND_FLOOR if objective.direction == "max" else decimal.ROUND_CEILING
+    end = "at most" if objective.direction == "max" else "no less than"
+    return f"{asked}; ask for {end} {objective.text(rounded(best, 4, worse), 2)}"

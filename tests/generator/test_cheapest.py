@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+import pnag_fast as pf
+from pnag_fast.costs import Posterior
+from pnag_fast.costs.features import n_features
+from pnag_fast.errors import BudgetInfeasibleError, InvalidInputError
+
+SETTINGS = pf.generator.ExpertSettings(evaluations=2500, steps=20, hidden=16)
+DOWN = pf.accuracy.Objective("error", unit="mm", direction="min")
+
+
+@pytest.fixture(scope="module", params=["max", "min"])
+def cells(cell, request):
+    """A generator of a space that can be enumerated, for an objective of either direction."""
+    archs = cell.enumerate()
+    rng = np.random.default_rng(0)
+    # None, skip, 1x1, 3x3, pool: what is dearer is better, on some edges more than on others.
+    gain = np.array([0, 0, 0.2, 0.5, 1, 0.3]) * rng.uniform(0.3, 1, size=(cell.n_slots, 1))
+    good = gain[np.arange(cell.n_slots), archs].sum(axis=1)
+    good = 0.2 + 0.6 * (good - good.min()) / np.ptp(good)
+    if request.param == "max":
+        model = pf.accuracy.table(cell, archs, good)
+    else:
+        model = pf.accuracy.table(cell, archs, 100 * (1 - good), objective=DOWN)
+    tables = [pf.costs.macs(cell), pf.costs.parameters(cell)]
+    return pf.train_generator(cell, model, tables, settings=SETTINGS)
+
+
+def test_the_cheapest_that_is_good_enough(cells):
+    archs = cells.space.enumerate()
+    quality, costs = cells.model.predict(archs), cells.stack(archs)
+    merit = cells.model.objective.merit
+    asked = np.quantile(quality, np.linspace(0.02, 0.98, 9))
+    out = cells.cheapest(asked)
+    good = merit(quality) >= merit(asked)[:, None]
+    np.testing.assert_array_equal(out.costs[:, 0], [costs[row, 0].min() for row in good])
+    assert (merit(out.quality) >= merit(asked)).all()
+    assert np.isinf(out.budgets).all()
+    # With a bound on another cost.
+    bound = float(np.median(costs[:, 1]))
+    out = cells.cheapest(asked, budgets=[np.inf, bound], on_infeasible="mark")
+    within = costs[:, 1] <= bound
+    for row, of in enumerate(good & within):
+        assert out.feasible[row] == of.any()
+        if of.any():
+            assert out.costs[row, 0] == costs[of, 0].min()
+            assert out.costs[row, 1] <= bound
+    assert not out.feasible.all()
+    missed = int(np.argmin(out.feasible))
+    assert "within the other bounds; ask for" in out.notes[missed]
+    assert (out.archs[missed] == 0).all()
+    assert np.isnan(out.costs[missed]).all()
+
+
+def test_what_is_offered_instead_can_be_asked_for(cells):
+    objective = cells.model.objective
+    beyond = 1.0 if objective.direction == "max" else 0.0
+    with pytest.raises(BudgetInfeasibleError, match="no network known") as refused:
+        cells.cheapest(beyond)
+    offered = float(re.search(r"ask for .* ([\d.]+)", str(refused.value))[1])
+    offered = offered / 100 if objective.is_fraction else offered
+    assert cells.cheapest(offered).feasible.all()
+    with pytest.raises(InvalidInputError, match="quality"):
+        cells.cheapest(np.nan)
+    with pytest.raises(InvalidInputError, match=r"shape \(2,\)"):
+        cells.cheapest(beyond, budgets=[1.0])
+    with pytest.raises(InvalidInputError, match="a number or a list"):
+        cells.cheapest([[0.5]])
+
+
+def test_confidence_asks_for_the_bound(tiny_generator, tiny_model, tiny_table, tiny):
+    asked = float(np.median(tiny_generator.archive.top1))
+    plain, sure = tiny_generator.cheapest(asked), tiny_generator.cheapest(asked, confidence=0.95)
+    assert plain.top1[0] >= asked > plain.top1[0] - 1.645 * plain.top1_std[0]
+    assert sure.top1[0] - 1.6448 * sure.top1_std[0] >= asked
+    assert sure.costs[0, 0] > plain.costs[0, 0]
+    assert tiny_generator.cheapest(asked, confidence=0.5).costs == plain.costs
+    with pytest.raises(BudgetInfeasibleError, match="with this confidence; ask for at most"):
+        tiny_generator.cheapest(float(tiny_generator.archive.top1.max()), confidence=0.99)
+    # A bound holds for the mean and as many deviations.
+    root = np.zeros((n_features(tiny), 1))
+    unsure = dataclasses.replace(tiny_table, device="new", posterior=Posterior(root, 0.1))
+    budget = [float(plain.costs[0, 0] * 1.05)]
+    assert tiny_generator.cheapest(asked, budgets=budget, device=unsure).feasible.all()
+    with pytest.raises(BudgetInfeasibleError, match="within the other bounds"):
+        tiny_generator.cheapest(asked, budgets=budget, device=unsure, confidence=0.95)
