@@ -94,7 +94,10 @@ def of_generator(generator: Generator) -> list[str]:
     """Doubt a generator by its model, its tables and its training."""
     return distinct(
         of_model(generator.model.report),
-        *(of_table(table.provenance, table.device) for table in generator.tables),
+        *(
+            of_table(table.provenance, table.device)
+            for table in dict.fromkeys((*generator.devices, *generator.tables))
+        ),
         listed(generator.record),
     )
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "supernet evaluate": ["supernet", "evaluate", "supernet.safetensors"],
     "accuracy": ["accuracy", "accuracy.csv", "--space", "space.json"],
     "train": ["train", "--accuracy", "accuracy.csv", "--cost", "cost.json"],
+    "adapt": ["adapt", "generator.safetensors", "--table", "cost.json"],
     "export": ["export", "--supernet", "supernet.safetensors", "--arch", "x"],
     "table fit": ["table", "fit", "accuracy.csv", "--device", "d"],
     "table import": ["table", "import", "accuracy.csv"],

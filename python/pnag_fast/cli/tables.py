@@ -10,6 +10,7 @@ from .output import answer, numbers
 
 if TYPE_CHECKING:
     from ..costs import CostTable
+    from ..generator import Generator
 
 # Architectures by which a table is described.
 _SAMPLED = 1000
@@ -91,6 +92,25 @@ def answer_written(table: CostTable, out: Path, *, as_json: bool) -> None:
     """Answer with what a table that was written to `out` is."""
     facts = {"table": str(out), **facts_of(table)}
     answer(facts, [*lines_of(table, facts), f"written to {out}"], as_json=as_json)
+
+
+def reachable_of(generator: Generator) -> list[dict[str, Any]]:
+    """Return what each cost of a generator reaches, on each device, JSON."""
+    return [
+        {"metric": t.metric, "unit": t.unit, "device": t.device, "range": list(t.bounds)}
+        for t in _tables_of(generator)
+    ]
+
+
+def reachable_lines(generator: Generator) -> list[str]:
+    """Say the same to a person."""
+    from ..budgets import reach
+
+    return [f"reachable: {t.metric} {reach(t)} on {t.device}" for t in _tables_of(generator)]
+
+
+def _tables_of(generator: Generator) -> tuple[CostTable, ...]:
+    return (*(generator.devices or generator.tables[:1]), *generator.tables[1:])
 
 
 def _is_short(key: str, value: object) -> bool:

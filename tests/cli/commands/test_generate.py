@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import pnag_fast as pf
+from pnag_fast.costs import features
 
 
 def test_generate_prints_an_architecture(run, tiny_generator_path, tiny_table, tiny):
@@ -90,56 +91,136 @@ def test_budgets_as_shares_of_the_range(run, tiny_generator_path, tiny_table):
     assert [answers[i]["budget"][0] for i in (0, 2, 3)] == [low, high, None]
 
 
+def scaled(table, dearest, **changes):
+    """A table of which the dearest network costs so much; spaces that train fast are small."""
+    factor = dearest / table.bounds[1]
+    return dataclasses.replace(
+        table, constants=factor * table.constants, entries=factor * table.entries, **changes
+    )
+
+
 @pytest.fixture(scope="module")
-def several(tiny, tiny_model, tiny_table):
-    """A generator of latency and parameters; the tables of a space too small for real budgets."""
-    tables = [tiny_table, pf.costs.parameters(tiny)]
-    scale = 2e7 / tables[1].bounds[1], 40 / tables[0].bounds[1]
-    tables = [
-        dataclasses.replace(
-            table, constants=factor * table.constants, entries=factor * table.entries
-        )
-        for table, factor in zip(tables, scale[::-1], strict=True)
+def new(tiny_table):
+    """A device that no generator knows."""
+    return scaled(tiny_table, 100, device="new")
+
+
+@pytest.fixture(scope="module")
+def fleet(tiny, tiny_model, tiny_table):
+    """A generator of latency on two devices, of which one may be wrong, and of parameters."""
+    root = np.full((features.n_features(tiny), 1), 0.02)
+    devices = [
+        scaled(tiny_table, 40, device="pi5", posterior=pf.costs.Posterior(root, 0.03)),
+        scaled(pf.costs.macs(tiny), 20, metric="latency", unit="ms", device="phone"),
     ]
-    settings = pf.generator.ExpertSettings(evaluations=3000, steps=20)
-    return pf.train_generator(tiny, tiny_model, tables, settings=settings)
+    parameters = scaled(pf.costs.parameters(tiny), 2e7)
+    settings = pf.generator.ExpertSettings(evaluations=2000, steps=20, hidden=16)
+    return pf.train_generator(tiny, tiny_model, [parameters], devices=devices, settings=settings)
 
 
-def test_several_costs_have_names(run, several, tmp_path):
-    several.save(tmp_path / "g")
+@pytest.fixture
+def folder(fleet, new, tiny_generator_path, tmp_path, monkeypatch):
+    """What the examples of the command read."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quickstart").mkdir()
+    shutil.copy(tiny_generator_path, "quickstart/generator.safetensors")
+    fleet.save("fleet.safetensors")
+    new.save("new.json")
+    return tmp_path
+
+
+def answers_of(run, *arguments):
+    code, out, err = run("generate", *arguments, "--json")
+    assert code == 0, err + out
+    return json.loads(out)["answers"]
+
+
+def test_several_costs_have_names(run, folder):
     budgets = ("--budget", "latency=20ms", "--budget", "parameters=8M", "--budget", "latency=1s")
-    code, out, err = run("generate", tmp_path / "g", *budgets)
+    command = ("fleet.safetensors", "--device", "pi5", *budgets)
+    code, out, err = run("generate", *command)
     assert code == 0, err
     head, first, second = out.splitlines()
-    assert head.split()[:7] == [
-        "latency", "budget", "parameters", "budget", "latency", "ms", "parameters",
+    assert head.split()[:8] == [
+        "device", "latency", "budget", "parameters", "budget", "latency", "ms", "parameters",
     ]  # fmt: skip
-    assert first.split()[:2] == ["20", "8M"]
-    assert second.split()[:2] == ["1000", "8M"]
-    assert first.split()[3].endswith("M")
-    answers = json.loads(run("generate", tmp_path / "g", *budgets, "--json")[1])["answers"]
-    for answer, bounds in zip(answers, ([20, 8e6], [1000, 8e6]), strict=True):
-        assert answer["budget"] == bounds
+    assert first.split()[:3] == ["pi5", "20", "8M"]
+    assert second.split()[:3] == ["pi5", "1000", "8M"]
+    assert " ± " in first
+    for answer, limits in zip(answers_of(run, *command), ([20, 8e6], [1000, 8e6]), strict=True):
+        assert answer["budget"] == limits
         assert answer["metrics"] == ["latency", "parameters"]
-        assert (np.array(answer["costs"]) <= bounds).all()
-    code, _, err = run("generate", tmp_path / "g", "--budget", "20")
+        assert (np.array(answer["costs"]) <= limits).all()
+    code, _, err = run("generate", "fleet.safetensors", "--device", "pi5", "--budget", "20")
     assert code == 2
     assert "or name what you bound, as latency=50%" in err
 
 
-def test_the_examples_of_generate_work(run, tiny_generator_path, several, tmp_path, monkeypatch):
+def test_devices_are_asked_for_by_name_or_table(run, folder, new):
+    fleet = "fleet.safetensors"
+    found = answers_of(run, fleet, "--budget", "50%,inf", "--device", "all", "--device", "new.json")
+    assert [answer["device"] for answer in found] == ["pi5", "phone", "new"]
+    # A share is one of the device's own range.
+    assert found[2]["budget"][0] == pytest.approx(np.mean(new.bounds))
+    assert found[2]["costs"][0] == pytest.approx(new(np.array([found[2]["codes"]], np.uint8))[0])
+    code, _, err = run("generate", fleet, "--budget", "50%,inf")
+    assert code == 2
+    assert "for 2 devices: give --device, one of pi5, phone, 'all', or a cost table" in err
+    code, _, err = run("generate", fleet, "--budget", "50%,inf", "--device", "phon")
+    assert code == 1
+    assert "did you mean 'phone'" in err
+
+
+def test_a_confidence_keeps_room(run, folder):
+    budget = ("fleet.safetensors", "--device", "pi5", "--budget", "latency=15")
+    (plain,), (sure,) = answers_of(run, *budget), answers_of(run, *budget, "--confidence", "0.95")
+    assert sure["costs"][0] + 1.64 * sure["costs_std"][0] <= 15
+    assert plain["costs"][0] > sure["costs"][0]
+    assert "bounds hold with 95 %" in run("generate", *budget, "--confidence", "0.95")[2]
+    assert run("generate", *budget, "--confidence", "1")[0] == 2
+
+
+def test_the_cheapest_network_that_reaches_an_accuracy(run, folder, tiny_generator):
+    path = "quickstart/generator.safetensors"
+    asked = [f"{value:.3f}" for value in np.quantile(tiny_generator.archive.top1, (0.3, 0.6))]
+    command = [path, "--accuracy", asked[0], "--accuracy", f"{100 * float(asked[1]):.1f}%"]
+    found = answers_of(run, *command)
+    expected = tiny_generator.cheapest([float(value) for value in asked])
+    assert [answer["codes"] for answer in found] == expected.archs.tolist()
+    assert [answer["quality"] for answer in found] == [float(value) for value in asked]
+    code, out, err = run("generate", *command)
+    assert code == 0, err
+    assert out.split()[:5] == ["at", "least", "%", "latency", "ms"]
+    # Bounds hold as well.
+    limit = ("--budget", "latency=1us")
+    assert "below the cheapest" in run("generate", *command, *limit)[2]
+    command = ["fleet.safetensors", "--device", "phone", *command[1:], "--budget", "parameters=9M"]
+    assert all(answer["costs"][1] <= 9e6 for answer in answers_of(run, *command))
+    assert "parameters budget" in run("generate", *command)[1]
+    for wrong, code, message in (
+        ("1.0", 1, "no network known"), ("75", 1, "divide percentages by 100"), ("x", 2, "number"),
+    ):  # fmt: skip
+        found, _, err = run("generate", path, "--accuracy", wrong)
+        assert found == code
+        assert message in err
+
+
+def test_something_has_to_be_asked(run, tiny_generator_path):
+    code, _, err = run("generate", tiny_generator_path)
+    assert code == 2
+    assert "--budget, or --accuracy" in err
+
+
+def test_the_examples_of_generate_work(run, folder):
     import shlex
 
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "quickstart").mkdir()
-    shutil.copy(tiny_generator_path, "quickstart/generator.safetensors")
-    several.save("several.safetensors")
-    examples = re.findall(r"^ +pnag (generate .*)$", run("generate", "--help")[1], re.M)
-    assert examples
+    text = run("generate", "--help")[1].replace("\\\n", " ")
+    examples = re.findall(r"^ +pnag (generate .*)$", text, re.M)
+    assert len(examples) == 4
     for example in examples:
         code, out, err = run(*shlex.split(example))
         assert code == 0, err
-        assert len(out.splitlines()) == (2 if "several" in example else 3)
+        assert len(out.splitlines()) == (2 if "pi5" in example else 4 if "all" in example else 3)
 
 
 def test_a_generator_of_a_poor_table_says_so(

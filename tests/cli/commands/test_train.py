@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 
@@ -100,6 +101,27 @@ def test_training_prints_what_can_be_reached(run, files, monkeypatch, quick):
     assert code == 0, err
     assert "reachable: " in text
     assert "written to g" in text
+
+
+def test_several_devices_and_a_second_cost(run, files, tiny, tiny_table, monkeypatch, quick):
+    monkeypatch.chdir(files)
+    quick(evaluations=1000, steps=5)
+    dataclasses.replace(tiny_table, device="pi5").save("pi5.json")
+    pf.costs.parameters(tiny).save("parameters.json")
+    devices = ("--device", "cost.json", "--device", "pi5.json")
+    code, text, err = run(
+        "train", "--accuracy", "model.safetensors", *devices, "--table", "parameters.json",
+        "--out", "fleet",
+    )  # fmt: skip
+    assert code == 0, err
+    for line in ("latency ", "on test device", "on pi5", "reachable: parameters "):
+        assert line in text
+    fleet = pf.Generator.load("fleet")
+    assert [table.device for table in fleet.devices] == ["test device", "pi5"]
+    assert [table.metric for table in fleet.tables] == ["latency", "parameters"]
+    code, _, err = run("train", "--accuracy", "model.safetensors", "--out", "x")
+    assert code == 2
+    assert "--table, or --device" in err
 
 
 def test_all_methods_are_on_offer():

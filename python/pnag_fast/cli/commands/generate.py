@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from ... import arguments
 from ...terminal import aligned, say, say_json
 from .. import bounds, options
+
+if TYPE_CHECKING:
+    from ...costs import CostTable
+    from ...generator import Generated, Generator
+    from ...objective import Objective
+
+# Asks for every device that a generator knows.
+_ALL = "all"
 
 
 @click.command()
@@ -21,12 +31,32 @@ from .. import bounds, options
     "budgets",
     type=str,
     multiple=True,
-    required=True,
     metavar="BOUND[,BOUND...]",
     help="Upper bounds, such as latency=20ms,parameters=5M: each a number in the table's unit or "
     "with its own, a share of the way from the cheapest to the dearest network such as 50%, or inf "
     "for none. Without names one for each cost, in their order. Repeat it for other budgets of the "
     "same costs, or for bounds of other costs, which then hold as well.",
+)
+@click.option(
+    "--accuracy",
+    "--quality",
+    "qualities",
+    multiple=True,
+    help="Ask for the cheapest network that reaches it, such as 0.75 or 75%, within the bounds of "
+    "--budget, if any; repeatable.",
+)
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    help="Whose cost is bounded: a device that the generator knows, 'all' of them, or the cost "
+    "table (JSON) of any other; repeatable.",
+)
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0.5, 1, max_open=True),
+    help="Keep bounds with this probability, such as 0.95, by what the tables know of their own "
+    "errors; and reach --accuracy with it, by what the model knows.",
 )
 @click.option(
     "--on-infeasible",
@@ -45,6 +75,9 @@ from .. import bounds, options
 def generate(
     path: Path,
     budgets: tuple[str, ...],
+    qualities: tuple[str, ...],
+    devices: tuple[str, ...],
+    confidence: float | None,
     on_infeasible: Literal["raise", "mark"],
     candidates: int | None,
     seed: int,
@@ -55,79 +88,178 @@ def generate(
     \b
     Example:
       pnag generate quickstart/generator.safetensors --budget 50% --budget inf
-      pnag generate several.safetensors --budget latency=20ms --budget parameters=5M
+      pnag generate quickstart/generator.safetensors --accuracy 80% --accuracy 90%
+      pnag generate fleet.safetensors --device pi5 --confidence 0.95 \\
+          --budget latency=20ms --budget parameters=8M
+      pnag generate fleet.safetensors --device all --device new.json --budget 50%,inf
     """  # noqa: D301
     from ... import credibility
-    from ...generator import Generator
+    from ...generator import Generated, Generator
 
+    if not budgets and not qualities:
+        raise click.UsageError("say what is wanted: --budget, or --accuracy")
     generator = Generator.load(path)
-    tables = generator.tables
-    wanted = bounds.vectors(budgets, tables)
-    warnings = credibility.of_generator(generator)
-    ask = partial(
-        generator.generate, n_candidates=candidates, on_infeasible=on_infeasible, seed=seed
-    )
-    # The C++ tables are built on first use; ask once so that the time shown is that of an answer.
-    ask(wanted[:1])
-    started = time.perf_counter()
-    answers = ask(wanted)
-    elapsed_ms = 1000 * (time.perf_counter() - started)
-    feasible = answers.feasible
-    notations = iter(generator.space.to_strings(answers.archs[feasible]))
-    names = [next(notations) if answered else None for answered in feasible]
-    units = [table.unit or table.metric for table in tables]
     objective = generator.model.objective
+    wanted = [_quality(text, objective) for text in qualities]
+    views, calls = [], []
+    for device in _asked(generator, devices):
+        view = generator.on(device, confidence=confidence)
+        vectors = bounds.vectors(budgets, view.tables)
+        how = {"device": device, "confidence": confidence, "on_infeasible": on_infeasible}
+        if wanted:
+            calls += [partial(generator.cheapest, wanted, budgets=row, **how) for row in vectors]
+        else:
+            how.update(n_candidates=candidates, seed=seed)
+            calls.append(partial(generator.generate, vectors, **how))
+        views += [view] * len(vectors) * max(1, len(wanted))
+    # The C++ tables are built on first use; ask once so that the time shown is that of an answer.
+    for call in calls:
+        call()
+    started = time.perf_counter()
+    parts = [call() for call in calls]
+    elapsed_ms = 1000 * (time.perf_counter() - started)
+    firsts = [sum(map(len, parts[:i])) for i in range(len(parts))]
+    answers = Generated.joined(
+        {
+            tuple(range(first, first + len(part))): part
+            for first, part in zip(firsts, parts, strict=True)
+        }
+    )
+    known = list(dict.fromkeys(views))
+    warnings = credibility.distinct(*map(credibility.of_generator, known))
+    asked = wanted * (len(answers) // len(wanted)) if wanted else [None] * len(answers)
+    rows = list(_rows(answers, asked, views))
     if as_json:
-        say_json(
-            {
-                "space": generator.space.name,
-                "accuracy_source": generator.model.source,
-                "objective": objective.to_json(),
-                "elapsed_ms": elapsed_ms,
-                "warnings": warnings,
-                "answers": [
-                    {
-                        # JSON knows no infinity: null is a cost that was left open.
-                        "budget": [v if math.isfinite(v) else None for v in row.tolist()],
-                        "feasible": name is not None,
-                        "arch": name,
-                        "codes": None if name is None else answers.archs[i].tolist(),
-                        "costs": None if name is None else answers.costs[i].tolist(),
-                        "metrics": [table.metric for table in tables],
-                        "units": units,
-                        "top1": None if name is None else float(answers.top1[i]),
-                        "top1_std": None if name is None else float(answers.top1_std[i]),
-                        "source": answers.source[i],
-                        "note": answers.notes[i],
-                    }
-                    for i, (row, name) in enumerate(zip(answers.budgets, names, strict=True))
-                ],
-            }
-        )
+        facts = {
+            "space": generator.space.name,
+            "accuracy_source": generator.model.source,
+            "objective": objective.to_json(),
+            "confidence": confidence,
+            "elapsed_ms": elapsed_ms,
+            "warnings": warnings,
+            "answers": rows,
+        }
+        say_json(facts)
         return
     # What is not of the table goes where no program reads it.
     for line in warnings:
         say(f"WARNING: {line}", error=True)
-    labels = bounds.labels(tables)
-    asked = ["budget"] if len(tables) == 1 else [f"{name} budget" for name in bounds.names(tables)]
-    rows = [
-        [bounds.shown(v, table, 6) for v, table in zip(answers.budgets[i], tables, strict=True)]
-        + (
-            ["-"] * (len(tables) + 1)
-            if name is None
-            else [bounds.shown(v, table) for v, table in zip(answers.costs[i], tables, strict=True)]
-            + [objective.with_std(answers.top1[i], answers.top1_std[i])]
-        )
-        + [answers.source[i], name or "-"]
-        for i, name in enumerate(names)
-    ]
-    unit = "%" if objective.is_fraction else objective.unit
-    head = [*asked, *labels, f"{objective.name} {unit}".rstrip(), "from", "architecture"]
-    for line in aligned(head, rows, left=2):
+    for line in _lines(rows, views, objective, with_device=len(generator.devices) > 1 or devices):
         say(line)
     for note in dict.fromkeys(filter(None, answers.notes)):
         say(note, error=True)
+    held = f"; bounds hold with {100 * confidence:g} %" if confidence is not None else ""
     say(
-        f"({elapsed_ms:.1f} ms; {objective.title} is predicted: {generator.model.source})",
+        f"({elapsed_ms:.1f} ms; {objective.title} is predicted: {generator.model.source}{held})",
         error=True,
     )
+
+
+def _asked(generator: Generator, devices: Sequence[str]) -> list[str | CostTable | None]:
+    """Return the devices that were asked for: names that are known, else tables in files."""
+    from ...costs import CostTable
+
+    known = [table.device for table in generator.devices or generator.tables[:1]]
+    if not devices:
+        if len(known) > 1:
+            raise click.UsageError(
+                f"this generator answers for {len(known)} devices: give --device, one of "
+                f"{', '.join(known)}, '{_ALL}', or a cost table"
+            )
+        return [None]
+    asked: list[str | CostTable | None] = []
+    for device in devices:
+        if device == _ALL and _ALL not in known:
+            asked += known
+        elif device not in known and Path(device).exists():
+            asked.append(CostTable.load(device))
+        else:
+            asked.append(device)
+    return asked
+
+
+def _quality(text: str, objective: Objective) -> float:
+    """Read what is to be reached; fractions also in percent."""
+    percent = objective.is_fraction and text.strip().endswith("%")
+    try:
+        value = float(text.strip().removesuffix("%") if percent else text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{objective.name} is a number{' or a percentage' if objective.is_fraction else ''}, "
+            f"found {arguments.shown(text)}",
+            param_hint="--accuracy",
+        ) from None
+    return value / 100 if percent else value
+
+
+def _rows(
+    answers: Generated, asked: Sequence[float | None], views: Sequence[Generator]
+) -> Iterator[dict[str, Any]]:
+    """Say what is known of each answer, JSON; null where there is none, and for an open cost."""
+    for row, view in enumerate(views):
+        known = bool(answers.feasible[row])
+        arch = answers.archs[row]
+        yield {
+            "device": answers.devices[row],
+            # JSON knows no infinity.
+            "budget": [v if math.isfinite(v) else None for v in answers.budgets[row].tolist()],
+            "quality": asked[row],
+            "feasible": known,
+            "arch": view.space.to_strings(arch[None])[0] if known else None,
+            "codes": arch.tolist() if known else None,
+            "costs": answers.costs[row].tolist() if known else None,
+            "costs_std": answers.costs_std[row].tolist() if known else None,
+            "metrics": [table.metric for table in view.tables],
+            "units": [table.unit or table.metric for table in view.tables],
+            "top1": float(answers.top1[row]) if known else None,
+            "top1_std": float(answers.top1_std[row]) if known else None,
+            "source": answers.source[row],
+            "note": answers.notes[row],
+        }
+
+
+def _lines(
+    rows: Sequence[dict[str, Any]],
+    views: Sequence[Generator],
+    objective: Objective,
+    *,
+    with_device: bool,
+) -> list[str]:
+    """Lay the answers out as a table."""
+    tables = views[0].tables
+    unit = "%" if objective.is_fraction else objective.unit
+    asking = any(row["quality"] is not None for row in rows)
+    # A bound that nobody gave needs no column.
+    bounded = [i for i in range(len(tables)) if any(row["budget"][i] is not None for row in rows)]
+    if not asking:
+        bounded = list(range(len(tables)))
+    names = ["budget"] if len(tables) == 1 else [f"{name} budget" for name in bounds.names(tables)]
+    head = [
+        *(["device"] if with_device else []),
+        *([f"at least {unit}" if objective.direction == "max" else f"at most {unit}"] * asking),
+        *(names[i] for i in bounded),
+        *bounds.labels(tables),
+        f"{objective.name} {unit}".rstrip(),
+        "from",
+        "architecture",
+    ]
+    cells = []
+    for row, view in zip(rows, views, strict=True):
+        line = [row["device"]] if with_device else []
+        if asking:
+            line.append(objective.number(row["quality"]))
+        line += [
+            bounds.shown(math.inf if row["budget"][i] is None else row["budget"][i], tables[i], 6)
+            for i in bounded
+        ]
+        if row["feasible"]:
+            costs = zip(row["costs"], row["costs_std"], view.tables, strict=True)
+            line += [
+                bounds.shown(cost, table) + (f" ± {bounds.shown(std, table, 2)}" if std else "")
+                for cost, std, table in costs
+            ]
+            line.append(objective.with_std(row["top1"], row["top1_std"]))
+        else:
+            line += ["-"] * (len(tables) + 1)
+        cells.append([*line, row["source"], row["arch"] or "-"])
+    return aligned(head, cells, left=2)

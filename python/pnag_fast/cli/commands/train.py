@@ -12,6 +12,7 @@ import click
 from .. import options
 from ..keeping import kept_fits, working
 from ..output import answer, numbers
+from ..tables import reachable_lines, reachable_of
 
 if TYPE_CHECKING:
     from ...accuracy import AccuracyModel
@@ -26,12 +27,21 @@ _METHODS = sorted(
 
 @click.command()
 @click.option(
+    "--table",
     "--cost",
-    "cost_paths",
+    "table_paths",
     type=options.EXISTING,
     multiple=True,
-    required=True,
-    help="Cost table (JSON).",
+    help="Cost table (JSON); budgets bound each that is given, in this order. Repeatable.",
+)
+@click.option(
+    "--device",
+    "device_paths",
+    type=options.EXISTING,
+    multiple=True,
+    help="Cost table (JSON) of one device of several, all of one metric: the generator answers for "
+    "each, and for new ones. Budgets bound the cost on the device that is asked for first, then "
+    "those of --table. Repeatable.",
 )
 @click.option(
     "--accuracy",
@@ -55,7 +65,8 @@ _METHODS = sorted(
 @options.seed
 @options.as_json
 def train(
-    cost_paths: tuple[Path, ...],
+    table_paths: tuple[Path, ...],
+    device_paths: tuple[Path, ...],
     accuracy_path: Path,
     out: Path,
     method: str,
@@ -72,19 +83,24 @@ def train(
 
     \b
     Example:
-      pnag train --accuracy accuracy.csv --cost cpu.json --out generator.safetensors
+      pnag train --accuracy accuracy.csv --table cpu.json --out generator.safetensors
+      pnag train --accuracy accuracy.csv --device pi5.json --device phone.json \\
+          --table parameters.json --out fleet.safetensors
     """  # noqa: D301
     from ... import accuracy, credibility, outputs
-    from ...budgets import reach
     from ...costs import CostTable
     from ...generator import train_generator
     from ...threads import torch_threads
 
-    outputs.check(out, outputs.GENERATOR, inputs=[*cost_paths, accuracy_path], force=force)
+    inputs = [*device_paths, *table_paths, accuracy_path]
+    if len(inputs) == 1:
+        raise click.UsageError("say what budgets bound: --table, or --device for several devices")
+    outputs.check(out, outputs.GENERATOR, inputs=inputs, force=force)
     state = checkpoint.beside(out)
     fitted = checkpoint._replace(path=None, holds="the accuracy model").beside(out, ".fitted")
-    tables = [CostTable.load(path) for path in cost_paths]
-    space = tables[0].space
+    tables = [CostTable.load(path) for path in table_paths]
+    devices = [CostTable.load(path) for path in device_paths]
+    space = [*devices, *tables][0].space
     with working(state, fitted, quiet=as_json) as progress, torch_threads(1):
         if accuracy_path.suffix == ".csv":
             archs, top1 = accuracy.load_table(accuracy_path, space, objective=objective)
@@ -98,6 +114,7 @@ def train(
             space,
             model,
             tables,
+            devices=devices or None,
             method=method,
             seed=seed,
             checkpoint=None if state is None else state.path,
@@ -109,15 +126,12 @@ def train(
         "objective": model.objective.to_json(),
         "accuracy_model": {"source": model.source, **model.report},
         "record": dict(generator.record),
-        "reachable": [
-            {"metric": t.metric, "unit": t.unit, "device": t.device, "range": list(t.bounds)}
-            for t in generator.tables
-        ],
+        "reachable": reachable_of(generator),
         "warnings": credibility.of_generator(generator),
     }
     lines = [
         f"{_named(model)}: {model.source}; held out: {numbers(model.report)}",
-        *(f"reachable: {reach(table)} on {table.device}" for table in generator.tables),
+        *reachable_lines(generator),
         f"written to {out}",
     ]
     answer(facts, lines, as_json=as_json)
