@@ -105,7 +105,11 @@ def generate(
     for device in _asked(generator, devices):
         view = generator.on(device, confidence=confidence)
         vectors = bounds.vectors(budgets, view.tables)
-        how = {"device": device, "confidence": confidence, "on_infeasible": on_infeasible}
+        how: dict[str, Any] = {
+            "device": device,
+            "confidence": confidence,
+            "on_infeasible": on_infeasible,
+        }
         if wanted:
             calls += [partial(generator.cheapest, wanted, budgets=row, **how) for row in vectors]
         else:
@@ -144,7 +148,8 @@ def generate(
     # What is not of the table goes where no program reads it.
     for line in warnings:
         say(f"WARNING: {line}", error=True)
-    for line in _lines(rows, views, objective, with_device=len(generator.devices) > 1 or devices):
+    with_device = len(generator.devices) > 1 or len(devices) > 0
+    for line in _lines(rows, views, objective, with_device=with_device):
         say(line)
     for note in dict.fromkeys(filter(None, answers.notes)):
         say(note, error=True)
