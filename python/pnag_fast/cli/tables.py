@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,9 +88,12 @@ def lines_of(table: CostTable, facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def answer_written(table: CostTable, out: Path, *, as_json: bool) -> None:
-    """Answer with what a table that was written to `out` is."""
+def answer_written(
+    table: CostTable, out: Path, *, as_json: bool, warnings: Sequence[str] = ()
+) -> None:
+    """Answer with what a table that was written to `out` is, and what to know beside that."""
     facts = {"table": str(out), **facts_of(table)}
+    facts["warnings"] = [*facts["warnings"], *warnings]
     answer(facts, [*lines_of(table, facts), f"written to {out}"], as_json=as_json)
 
 

@@ -62,3 +62,16 @@ def test_other_resolutions_tell_of_the_wanted_one(run, tmp_path, monkeypatch):
     assert table.space == pf.spaces.get("mbv3-tiny", resolutions=(32,))
     wanted = table.space.sample(30, seed=1)
     np.testing.assert_allclose(table(wanted), pf.costs.macs(table.space)(wanted) / 1e6, rtol=0.1)
+    # Of few networks it is told by a table that this device resembles, of one resolution.
+    pf.costs.macs(table.space).save("macs.json")
+    (tmp_path / "few.csv").write_text("\n".join(lines[:60]) + "\n")
+    few = ("table", "fit", "few.csv", "--column", "gpu", "--out", "few.json", "--resolution", "32")
+    code, _, err = run(*few)
+    assert code == 1
+    code, out, err = run(*few, "--prior", "macs.json")
+    assert code == 0, err
+    kept = sum(",32," in line for line in lines[1:60])
+    assert f"{59 - kept} networks at other input resolutions were left out" in err
+    assert f"networks: {kept}" in out
+    few = pf.CostTable.load(tmp_path / "few.json")
+    np.testing.assert_allclose(few(wanted), pf.costs.macs(table.space)(wanted) / 1e6, rtol=0.02)

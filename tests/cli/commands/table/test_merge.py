@@ -32,6 +32,12 @@ def test_measured_networks_correct_a_table(run, unsure, tiny, tmp_path):
     expected = unsure.updated(archs, 1.1 * unsure(archs), noise=0.01)
     np.testing.assert_allclose(table(archs), expected(archs), rtol=1e-9)
     assert (table(archs, return_std=True)[1] < unsure(archs, return_std=True)[1]).all()
+    assert "WARNING" not in out
+    # Measurements that contradict what the table says of itself are told.
+    pf.costs.save_measured("far.csv", tiny, archs, 3 * unsure(archs), column="latency_ms")
+    merge = ("table", "merge", "table.json", "--measured", "far.csv", "--out", "corrected.json")
+    assert "times as far from the table" in run(*merge)[1].splitlines()[0]
+    assert "WARNING" not in run(*merge, "--noise", "2")[1]
 
 
 def test_parts_of_a_cost_are_added(run, unsure, tiny, tmp_path):

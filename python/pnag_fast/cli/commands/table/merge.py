@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ... import options
 from ...tables import answer_written
+
+if TYPE_CHECKING:
+    from ....costs import CostTable
+    from ....spaces import Archs
+    from ....typing import FloatArray
+
+# Off by so many of the stated deviations, by root mean square, measurements contradict a table;
+# fewer than these say nothing of it.
+_SURPRISING, _FEW = 1.5, 5
 
 
 @click.command()
@@ -69,6 +79,7 @@ def merge(
     inputs = [path, *measured_paths, *added_paths]
     outputs.check(out, outputs.COST_TABLE, inputs=inputs, force=force)
     table = costs.CostTable.load(path)
+    warnings: list[str] = []
     named = column or options.column_of(table.metric, table.unit)
     for measured in measured_paths:
         space, archs, values = costs.load_measured(measured, table.space, column=named)
@@ -77,9 +88,28 @@ def merge(
                 f"{measured} has networks at input resolutions that {path} is not for "
                 f"({', '.join(map(str, table.space.resolutions))} px): leave them out"
             )
+        if table.posterior is not None:
+            warnings += _surprise(table, archs, values, noise, measured)
         table = table.updated(archs, values, noise=noise)
     if added_paths:
         others = [costs.CostTable.load(added) for added in added_paths]
         table = costs.add([table, *others], device=device)
     table.save(out)
-    answer_written(table, out, as_json=as_json)
+    answer_written(table, out, warnings=warnings, as_json=as_json)
+
+
+def _surprise(
+    table: CostTable, archs: Archs, values: FloatArray, noise: float, path: Path
+) -> list[str]:
+    """Doubt an uncertainty that the measurements lie far outside of."""
+    import numpy as np
+
+    mean, std = table.mean(archs, return_std=True)
+    off = float(np.sqrt(np.mean((values - mean) ** 2 / (std**2 + (noise * mean) ** 2))))
+    if off < _SURPRISING or len(values) < _FEW:
+        return []
+    return [
+        f"The measurements of {path} lie {off:.1f} times as far from the table as it says that "
+        "they may: what it states of its uncertainty is too little for this device now. Give "
+        "--noise, or fit a table to all measurements."
+    ]
