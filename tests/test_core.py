@@ -522,6 +522,8 @@ def test_instruction_sets_agree_to_the_last_bit():
         "        h.update(_core.non_dominated_sort(p, 1).tobytes())\n"
         "        h.update(_core.is_non_dominated(p, 1).tobytes())\n"
         "        h.update(_core.crowding_distance(p).tobytes())\n"
+        "        within = _core.BestWithin(p, p.sum(axis=1))\n"
+        "        h.update(within.find(p[::-1] + 0.1, 1).tobytes())\n"
         "        q = p[:40] / 5\n"
         "        h.update(np.float64(_core.hypervolume(q, np.full(m, 1.1))).tobytes())\n"
         "        h.update(_core.hypervolume_contributions(q, np.full(m, 1.1)).tobytes())\n"
@@ -632,6 +634,9 @@ def kernels_of_arrays():
         "volume": (lambda x: _core.hypervolume(x, corner, 1), points),
         "reference": (lambda x: _core.hypervolume(points, x, 1), corner),
         "contributions": (lambda x: _core.hypervolume_contributions(x, corner, 1), points),
+        "costs": (lambda x: _core.BestWithin(x, np.ones(4)), points),
+        "merit": (lambda x: _core.BestWithin(points, x), np.ones(4)),
+        "bounds": (lambda x: _core.BestWithin(points, np.ones(4)).find(x, 1), points),
         "mutate": (lambda x: space.mutate(x, 0.5, 0, 1), archs),
         "mutate out": (lambda x: space.mutate(archs, 0.5, 0, 1, x), archs.copy()),
         "crossover": (lambda x: space.crossover(archs, x, 0, 1), archs),

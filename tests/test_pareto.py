@@ -564,6 +564,7 @@ def test_random_fronts():
         "pareto.non_dominated_sort(sphere(2_000_000, 8), threads=2)",
         "pareto.is_non_dominated(sphere(2_000_000, 8), threads=2)",
         "pareto.hypervolume(sphere(300_000, 4), np.full(4, 1.1))",
+        "(lambda x: pareto.best_within(x[:50_000], x[:50_000, 0], x))(sphere(2_000_000, 6))",
     ],
 )
 def test_interrupts_are_answered(call):
@@ -599,6 +600,84 @@ def test_interrupts_are_answered(call):
     assert float(answer) - asked < 0.5 + SLACK_S
 
 
+# --- the best within bounds ---------------------------------------------------------------------
+
+
+def best_by_definition(costs, merit, bounds):
+    """Row of the largest merit that fits; then the lexicographically first costs, then the row."""
+    order = np.lexsort((np.arange(len(costs)), *costs.T[::-1], -merit))
+    fits = (costs[order] <= bounds[:, None]).all(axis=2)
+    if len(costs) == 0:
+        return np.full(len(bounds), -1)
+    return np.where(fits.any(axis=1), order[fits.argmax(axis=1)], -1)
+
+
+def test_best_within_by_hand():
+    costs = [[1, 4], [2, 2], [4, 1], [2, 2]]
+    merit = [0.7, 0.8, 0.9, 0.8]
+    bounds = [[4, 4], [3, 5], [1, 1], [INF, 1], [1, INF], [2, 2]]
+    found = pareto.best_within(costs, merit, bounds)
+    assert found.dtype == np.intp
+    np.testing.assert_array_equal(found, [2, 1, -1, 2, 0, 1])
+    # One cost: a cheaper one of the same merit is the answer, whatever the bound.
+    found = pareto.best_within([[3], [2], [5], [1]], [1, 1, 0, 0], [[0.5], [1], [2], [3], [9]])
+    np.testing.assert_array_equal(found, [-1, 3, 1, 1, 1])
+
+
+@given(st.data(), st.integers(0, 60), st.integers(1, 6), st.booleans())
+@settings(deadline=None, max_examples=100)
+def test_best_within_matches_the_definition(data, n, m, is_coarse):
+    values = coarse if is_coarse else wild
+    costs = data.draw(hnp.arrays(np.float64, (n, m), elements=values))
+    merit = data.draw(hnp.arrays(np.float64, n, elements=values))
+    bounds = data.draw(hnp.arrays(np.float64, (9, m), elements=values))
+    bounds = np.concatenate([bounds, costs[: n // 2], np.full((1, m), INF)])
+    # -0.0 and 0.0 are one value.
+    expected = best_by_definition(costs + 0.0, merit + 0.0, bounds)
+    np.testing.assert_array_equal(pareto.best_within(costs, merit, bounds), expected)
+
+
+@pytest.mark.parametrize("m", [1, 2, 4, 8])
+def test_best_within_large_fronts(m):
+    rng = np.random.default_rng(m)
+    costs = rng.random((9000, m))
+    # Merits that follow the costs with some noise.
+    merit = np.round(costs.sum(axis=1) + rng.normal(0, 0.02, len(costs)), 3)
+    bounds = costs[rng.integers(0, len(costs), 700)] * rng.uniform(0.9, 1.5, (700, m))
+    bounds[::9, m - 1] = INF
+    bounds[::10, 0] = -1.0
+    found = pareto.best_within(costs, merit, bounds)
+    np.testing.assert_array_equal(found, best_by_definition(costs, merit, bounds))
+    assert (found < 0).any()
+    assert len(np.unique(found)) > min(m, 2) * 20
+    for threads in (1, 2, 5):
+        np.testing.assert_array_equal(
+            pareto.best_within(costs, merit, bounds, threads=threads), found
+        )
+
+
+def test_wrong_bounds_are_named():
+    costs, merit, bounds = np.zeros((3, 2)), np.zeros(3), np.zeros((4, 2))
+    nan = np.full((9, 2), np.nan)
+    for arguments, message in [
+        ((nan[:3], merit, bounds), "costs: row 0, column 0 is NaN"),
+        ((costs, nan[:3, 0], bounds), "merit: row 0, column 0 is NaN"),
+        ((costs, merit, nan[:4]), "bounds: row 0, column 0 is NaN"),
+        ((costs, merit[:2], bounds), "merit has 2 values for 3 rows"),
+        ((costs, merit, bounds[:, :1]), "bounds has 1 columns"),
+        ((costs[:, :0], merit, bounds[:, :0]), "costs has no columns"),
+        ((merit, merit, bounds), r"costs .* \(n, m\): one column per cost"),
+        ((costs, costs, bounds), r"merit .* \(n,\): one entry per row of costs"),
+        ((costs, merit, merit), r"bounds .* \(b, m\): one column per cost"),
+    ]:
+        with pytest.raises(InvalidInputError, match=message):
+            pareto.best_within(*arguments)
+    with pytest.raises(InvalidInputError, match="threads is 0"):
+        pareto.best_within(costs, merit, bounds, threads=0)
+    assert pareto.best_within(costs, merit, bounds[:0]).shape == (0,)
+    np.testing.assert_array_equal(pareto.best_within(costs[:0], merit[:0], bounds), [-1] * 4)
+
+
 # --- what goes in -------------------------------------------------------------------------------
 
 FUNCTIONS = {
@@ -609,6 +688,7 @@ FUNCTIONS = {
     "hypervolume_contributions": lambda points: pareto.hypervolume_contributions(
         points, [10.0] * 3
     ),
+    "best_within": lambda points: pareto.best_within(np.eye(3), [1, 2, 3], points),
 }
 each_function = pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
 

@@ -60,9 +60,30 @@ py::array contributions(const py::object& points, const py::object& reference, i
     return out.array;
 }
 
+BestWithin make_best_within(const py::object& costs, const py::object& merit, int threads) {
+    const Input<double> rows(costs, "costs", 2);
+    const Input<double> values(merit, "merit", 1);
+    return run_interruptibly(threads, [&](const Execution& execution) {
+        return BestWithin(view(rows), values.values, execution);
+    });
+}
+
+py::array find_within(const BestWithin& within, const py::object& bounds, int threads) {
+    const Input<double> input(bounds, "bounds", 2);
+    const Output<std::int64_t> out({input.extent(0)});
+    run_interruptibly(threads, [&](const Execution& execution) {
+        within.find(view(input), out.values, execution);
+    });
+    return out.array;
+}
+
 }  // namespace
 
 void register_pareto(py::module_& module) {
+    py::class_<BestWithin>(module, "BestWithin", "Rows, asked for the best within upper bounds.")
+        .def(py::init(&make_best_within), py::arg("costs"), py::arg("merit"),
+             py::arg("threads") = 1)
+        .def("find", &find_within, py::arg("bounds"), py::arg("threads"));
     module.def("non_dominated_sort", &sort, py::arg("points"), py::arg("threads"));
     module.def("is_non_dominated", &mask, py::arg("points"), py::arg("threads"));
     module.def("crowding_distance", &crowding, py::arg("points"), py::arg("threads") = 1);

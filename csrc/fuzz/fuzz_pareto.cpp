@@ -1,5 +1,5 @@
-// Points: refused or accepted as by definition; ranks, mask and hypervolume of what is accepted
-// against the plainest code.
+// Points: refused or accepted as by definition; ranks, mask, hypervolume and the best within bounds
+// of what is accepted against the plainest code.
 #include <algorithm>
 #include <cmath>
 
@@ -40,6 +40,27 @@ std::vector<std::int32_t> ranks_by_definition(const Points& points) {
     return ranks;
 }
 
+// The largest merit that fits, then the lexicographically first costs, then the first row.
+std::int64_t best_by_definition(const Points& costs, const std::vector<double>& merit,
+                                const double* bounds) {
+    std::int64_t best = -1;
+    for (std::size_t i = 0; i < costs.n; ++i) {
+        const double* row = costs.row(i);
+        bool fits = true;
+        for (std::size_t j = 0; j < costs.m; ++j)
+            fits = fits && row[j] <= bounds[j];
+        if (!fits) continue;
+        const double* other = costs.row(best < 0 ? i : static_cast<std::size_t>(best));
+        const double held = merit[best < 0 ? i : static_cast<std::size_t>(best)];
+        if (best < 0 || merit[i] > held ||
+            (merit[i] == held &&
+             std::lexicographical_compare(row, row + costs.m, other, other + costs.m))) {
+            best = static_cast<std::int64_t>(i);
+        }
+    }
+    return best;
+}
+
 // Of points with coordinates 0, 1 and 2 below a reference of 3s, by counting unit cells.
 double cells_above(const Points& points, std::size_t skipped) {
     double total = 0.0;
@@ -78,7 +99,20 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     REQUIRE(refuses([&] { non_dominated_sort(points, ranks); }) == wrong);
     REQUIRE(refuses([&] { is_non_dominated(points, mask); }) == wrong);
     REQUIRE(refuses([&] { crowding_distance(points, crowding); }) == wrong);
+    std::vector<double> merit(n);
+    for (double& value : merit)
+        value = on_grid ? static_cast<double>(in.below(4)) : in.number();
+    std::vector<std::int64_t> best(n);
+    const bool wrong_merit =
+        std::any_of(merit.begin(), merit.end(), [](double x) { return std::isnan(x); });
+    // Bounds of which many are those of another row.
+    std::vector<double> bounds(values);
+    if (in.below(2) == 1) std::reverse(bounds.begin(), bounds.end());
+    REQUIRE(refuses([&] { BestWithin(points, merit).find({bounds, n, m}, best); }) ==
+            (wrong || wrong_merit));
     if (wrong) return 0;
+    for (std::size_t i = 0; i < n && !wrong_merit; ++i)
+        REQUIRE(best[i] == best_by_definition(points, merit, bounds.data() + i * m));
     REQUIRE(ranks == ranks_by_definition(points));
     for (std::size_t i = 0; i < n; ++i) {
         REQUIRE(mask[i] == (ranks[i] == 0 ? 1 : 0));

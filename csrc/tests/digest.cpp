@@ -71,6 +71,10 @@ void print_pareto() {
         std::vector<double> parts(n);
         hypervolume_contributions(points, reference, parts);
         print("contributions", m, parts);
+        const auto merit = numbers(n, 1, 0, false);
+        std::vector<std::int64_t> best(n);
+        BestWithin(points, merit).find(points, best);
+        print("best within", m, best);
     }
 }
 

@@ -675,6 +675,138 @@ TEST(sizes_that_do_not_fit_are_refused) {
     CHECK_THROWS(require_points(wrapped), InvalidInput, "has 0 values");
 }
 
+namespace {
+
+// By definition: the largest merit that fits, then the lexicographically first costs, then the row.
+std::int64_t best_within_by_definition(const Batch& costs, const std::vector<double>& merit,
+                                       const double* bounds) {
+    std::int64_t best = -1;
+    for (std::size_t i = 0; i < costs.n; ++i) {
+        const double* row = costs.view().row(i);
+        bool fits = true;
+        for (std::size_t j = 0; j < costs.m; ++j)
+            fits = fits && row[j] <= bounds[j];
+        if (!fits) continue;
+        if (best >= 0) {
+            const auto b = static_cast<std::size_t>(best);
+            const double* other = costs.view().row(b);
+            if (merit[i] < merit[b]) continue;
+            if (merit[i] == merit[b] &&
+                !std::lexicographical_compare(row, row + costs.m, other, other + costs.m)) {
+                continue;
+            }
+        }
+        best = static_cast<std::int64_t>(i);
+    }
+    return best;
+}
+
+void check_best_within(const Batch& costs, const std::vector<double>& merit, const Batch& bounds) {
+    const BestWithin within(costs.view(), merit, 2);
+    std::vector<std::int64_t> found(bounds.n);
+    within.find(bounds.view(), found, 2);
+    bool same = true;
+    for (std::size_t i = 0; i < bounds.n; ++i) {
+        same = same &&
+               found[i] == best_within_by_definition(costs, merit, &bounds.values[i * bounds.m]);
+    }
+    CHECK(same);
+}
+
+}  // namespace
+
+TEST(best_within_by_hand) {
+    const Batch costs{{1, 4, 2, 2, 4, 1, 2, 2, 3, 1, kInf, 0}, 6, 2};
+    // Rows 1 and 3 are equal, 2 and 4 in merit only.
+    const BestWithin within(costs.view(), std::vector<double>{1, 2, 3, 2, 3, 9});
+    const std::vector<double> bounds{1, 4, 0.5, 9, 2, 2, 9, 9, kInf, 9, -kInf, kInf};
+    std::vector<std::int64_t> found(6);
+    within.find({bounds, 6, 2}, found);
+    CHECK(found == std::vector<std::int64_t>{0, -1, 1, 4, 5, -1});
+    const BestWithin one({costs.values, 12, 1},
+                         std::vector<double>{0, 1, 2, 2, 2, 2, 2, 2, 2, 3, 9, -1});
+    const std::vector<double> each{-1, 0, 1, 2, 3, 4, kInf};
+    found.resize(7);
+    one.find({each, 7, 1}, found);
+    CHECK(found == std::vector<std::int64_t>{-1, 11, 9, 9, 9, 9, 10});
+}
+
+TEST(best_within_matches_the_definition) {
+    for (const Shape shape : {Shape::uniform, Shape::coarse, Shape::sphere, Shape::chain,
+                              Shape::equal, Shape::constant_column, Shape::extremes}) {
+        for (std::size_t m = 1; m <= 9; m += m < 5 ? 1 : 4) {
+            // Blocks of 16, and of 16 of these, full and about to be.
+            for (const std::size_t n : {0UL, 1UL, 15UL, 16UL, 17UL, 255UL, 256UL, 257UL, 700UL}) {
+                const Batch costs = make(shape, n, m, 1);
+                // Merits that rise with the costs, that are their own, and that are all one.
+                std::vector<double> sums(n);
+                for (std::size_t i = 0; i < n; ++i)
+                    sums[i] = std::clamp(costs.at(i, 0), -9.0, 9.0) +
+                              std::clamp(costs.at(i, m - 1), -9.0, 9.0);
+                for (const std::vector<double>& merit :
+                     {sums, make(shape, n, 1, 2).values, std::vector<double>(n, -0.0)}) {
+                    Batch bounds = make(shape, 90, m, 3);
+                    // Some open, some exactly those of a row.
+                    for (std::size_t i = 0; i < 30; ++i)
+                        bounds.values[i * m + i % m] = kInf;
+                    for (std::size_t i = 30; i < 60 && n > 0; ++i)
+                        std::copy_n(&costs.values[i % n * m], m, &bounds.values[i * m]);
+                    check_best_within(costs, merit, bounds);
+                }
+            }
+        }
+    }
+    const Batch costs = make(Shape::uniform, 5000, 3, 4);
+    check_best_within(costs, make(Shape::uniform, 5000, 1, 5).values,
+                      make(Shape::uniform, 1100, 3, 6));
+}
+
+TEST(first_within_with_every_instruction_set) {
+    const Batch costs = make(Shape::coarse, 16, 3, 1);
+    std::vector<double> block(48);
+    for (std::size_t i = 0; i < 16; ++i) {
+        for (std::size_t j = 0; j < 3; ++j)
+            block[j * 16 + i] = costs.at(i, j);
+    }
+    const double* levels[] = {block.data()};
+    const Batch queries = make(Shape::coarse, 50, 3, 2);
+    for (const simd::Level level : simd::usable_levels()) {
+        const auto& kernel = simd::kernels<simd::PointKernels>(level);
+        for (std::size_t q = 0; q < 50; ++q) {
+            const double* query = queries.view().row(q);
+            std::size_t first = 0;
+            while (first < 16 &&
+                   !(costs.at(first, 0) <= query[0] && costs.at(first, 1) <= query[1] &&
+                     costs.at(first, 2) <= query[2]))
+                ++first;
+            const std::size_t found = kernel.find_first_within(levels, 1, 3, query);
+            CHECK(found == (first < 16 ? first : static_cast<std::size_t>(-1)));
+        }
+    }
+}
+
+TEST(wrong_questions_for_the_best_are_refused) {
+    const Batch good{{0, 1, 1, 0}, 2, 2};
+    const std::vector<double> merit{1, 2};
+    const Batch nan{{0, 1, std::nan(""), 2}, 2, 2};
+    const Batch empty{{}, 0, 0};
+    std::vector<std::int64_t> found(2);
+    const BestWithin within(good.view(), merit);
+    CHECK_THROWS(BestWithin(nan.view(), merit), InvalidInput, "costs: row 1, column 0 is NaN");
+    CHECK_THROWS(BestWithin(good.view(), std::vector<double>{1, std::nan("")}), InvalidInput,
+                 "merit: row 1, column 0 is NaN");
+    CHECK_THROWS(BestWithin(good.view(), std::vector<double>{1}), InvalidInput,
+                 "merit has 1 values for 2 rows");
+    CHECK_THROWS(BestWithin(empty.view(), {}), InvalidInput, "costs has no columns");
+    CHECK_THROWS(BestWithin({good.values, std::size_t{1} << 63, 2}, merit), InvalidInput,
+                 "costs has 4 values");
+    CHECK_THROWS(within.find(nan.view(), found), InvalidInput, "bounds: row 1, column 0 is NaN");
+    CHECK_THROWS(within.find({good.values, 4, 1}, found), InvalidInput, "bounds has 1 columns");
+    CHECK_THROWS(within.find(good.view(), {}), InvalidInput, "out has the wrong size");
+    CHECK_THROWS(within.find(good.view(), found, 0), InvalidInput, "threads is 0");
+    within.find({{}, 0, 2}, {});
+}
+
 TEST(threads_change_no_bit) {
     for (const std::size_t m : {2UL, 4UL, 5UL}) {
         const std::size_t n = m == 2 ? 200000 : 300;

@@ -87,6 +87,12 @@ class WindowSampler:
         out: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]: ...
 
+class BestWithin:
+    def __init__(
+        self, costs: NDArray[np.float64], merit: NDArray[np.float64], threads: int = 1
+    ) -> None: ...
+    def find(self, bounds: NDArray[np.float64], threads: int) -> NDArray[np.int64]: ...
+
 def depthwise_weight_gradient(
     images: NDArray[np.float32],
     gradient: NDArray[np.float32],

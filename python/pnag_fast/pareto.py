@@ -1,4 +1,4 @@
-"""Pareto kernels: fronts, masks, crowding distance and hypervolume.
+"""Pareto kernels: fronts, masks, crowding distance, hypervolume, and the best within bounds.
 
 Every function minimises; negate an objective to maximise it. Rows are points, columns objectives.
 Accepted are arrays and nested sequences of real numbers (float16 to float64, any integers that a
@@ -17,6 +17,7 @@ from pnag_fast import _core, arguments
 from pnag_fast.threads import resolve_threads
 
 __all__ = [
+    "best_within",
     "crowding_distance",
     "hypervolume",
     "hypervolume_contributions",
@@ -25,6 +26,14 @@ __all__ = [
 ]
 
 _FLOAT64 = np.dtype(np.float64)
+
+_MEANINGS = {
+    "points": "(n, m): one row per point",
+    "reference": "(m,): one entry per objective",
+    "costs": "(n, m): one column per cost",
+    "merit": "(n,): one entry per row of costs",
+    "bounds": "(b, m): one column per cost",
+}
 
 # Kernels on fewer values end before a second thread has started.
 _FEW_VALUES = 4096
@@ -46,7 +55,7 @@ def _as_float64(values: ArrayLike, name: str, n_dims: int) -> NDArray[np.float64
         and values.flags.aligned
     ):
         return values
-    meaning = "(n, m): one row per point" if n_dims == 2 else "(m,): one entry per objective"
+    meaning = _MEANINGS[name]
     return arguments.floats(values, name, (None,) * n_dims, meaning=meaning)
 
 
@@ -303,3 +312,52 @@ def hypervolume_contributions(
     array = _as_float64(points, "points", 2)
     corner = _as_float64(reference, "reference", 1)
     return _core.hypervolume_contributions(array, corner, _threads_for(array, threads))
+
+
+def best_within(
+    costs: ArrayLike, merit: ArrayLike, bounds: ArrayLike, /, *, threads: int | None = None
+) -> NDArray[np.intp]:
+    """Return the best of all rows within each vector of upper bounds.
+
+    Parameters
+    ----------
+    costs : array_like, shape (n, m)
+        Any real numbers and infinities, no NaN, m >= 1.
+    merit : array_like, shape (n,)
+        Larger is better; no NaN.
+    bounds : array_like, shape (b, m)
+        Upper bounds, inclusive; inf leaves a cost open.
+    threads : int, optional
+        Number of threads; None for every usable core. The result does not depend on it.
+
+    Returns
+    -------
+    ndarray, shape (b,), intp
+        Row of the largest merit among those of which no cost is above its bound; -1 where there is
+        none. Of equal merits the lexicographically first costs win, of equal costs too the first
+        row: an answer is never dominated.
+
+    Raises
+    ------
+    InvalidInputError
+        NaN (named by row and column), no columns, or lengths that do not fit together.
+    InvalidTypeError
+        Not real numbers.
+
+    Notes
+    -----
+    Rows are sorted by merit once, O(n log n); then a bound takes a binary search (m = 1), or a walk
+    down a tree whose nodes know the least of every cost below them, in order of merit: O(n m) at
+    worst, a few blocks of 16 rows where merit and costs rise together.
+
+    Examples
+    --------
+    >>> from pnag_fast import pareto
+    >>> pareto.best_within([[1, 4], [2, 2], [4, 1]], [0.7, 0.8, 0.9], [[4, 4], [3, 5], [1, 1]])
+    array([ 2,  1, -1])
+    """
+    rows = _as_float64(costs, "costs", 2)
+    wanted = _as_float64(bounds, "bounds", 2)
+    n_threads = _threads_for(wanted, threads)
+    within = _core.BestWithin(rows, _as_float64(merit, "merit", 1), n_threads)
+    return within.find(wanted, n_threads).astype(np.intp, copy=False)

@@ -81,4 +81,32 @@ double hypervolume(const Points& points, std::span<const double> reference,
 void hypervolume_contributions(const Points& points, std::span<const double> reference,
                                std::span<double> out, const Execution& execution = 1);
 
+/// Points with a merit each, to be asked for the best one within upper bounds.
+///
+/// Of equal merits the lexicographically first costs win, of equal costs too the first row: so an
+/// answer is never dominated, and a bound that is widened changes it for a larger merit or lower
+/// costs only.
+///
+/// Rows are sorted by merit, so the answer is the first that fits. m = 1: a staircase and a binary
+/// search, O(log n). m >= 2: a tree over blocks of 16 rows whose nodes know the least of each cost
+/// below them; 16 children are compared at once, and what no bound admits is skipped. O(n m) for a
+/// query at worst, a few blocks where merits and costs rise together. Made in O(n log n).
+class BestWithin {
+  public:
+    /// Throws InvalidInput for costs without columns, for a number of merits that is not n, and for
+    /// NaN in either.
+    BestWithin(const Points& costs, std::span<const double> merit, const Execution& execution = 1);
+
+    /// Row with the best merit among those of which no cost is above its bound, or -1, for each
+    /// row of bounds. Throws InvalidInput for NaN and another number of columns.
+    void find(const Points& bounds, std::span<std::int64_t> out,
+              const Execution& execution = 1) const;
+
+  private:
+    std::size_t m_;
+    std::vector<std::uint32_t> order_;         // rows, best first; m = 1: those on the staircase
+    std::vector<double> stairs_;               // m = 1: their costs, falling
+    std::vector<std::vector<double>> levels_;  // blocks of rows, of their minima, and so on
+};
+
 }  // namespace pnag

@@ -235,12 +235,36 @@ bool any_not_above(const double* blocks, int n_columns, std::size_t n, const dou
     return false;
 }
 
+std::size_t find_first_within(const double* const* levels, int n_levels, int n_columns,
+                              const double* query) {
+    const std::size_t stride = kBlock * static_cast<std::size_t>(n_columns);
+    unsigned left[kMaxLevels];  // of the block on the way down at each level: children to visit
+    int level = n_levels - 1;
+    std::size_t block = 0;
+    left[level] = not_above(levels[level], n_columns, query);
+    for (;;) {
+        if (left[level] == 0) {
+            if (++level == n_levels) return static_cast<std::size_t>(-1);
+            block /= kBlock;
+            continue;
+        }
+        const std::size_t child =
+            block * kBlock + static_cast<std::size_t>(__builtin_ctz(left[level]));
+        if (level == 0) return child;
+        left[level] &= left[level] - 1;
+        block = child;
+        --level;
+        left[level] = not_above(levels[level] + block * stride, n_columns, query);
+    }
+}
+
 }  // namespace
 
 constinit const PointKernels PointKernels::PNAG_LEVEL = {
     .max_ranks_below = simd::max_ranks_below,
     .find_dominator = simd::find_dominator,
     .any_not_above = simd::any_not_above,
+    .find_first_within = simd::find_first_within,
     .find_places = simd::find_places,
 };
 

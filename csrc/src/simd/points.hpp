@@ -9,6 +9,9 @@ namespace pnag::simd {
 /// Points per block of find_dominator.
 inline constexpr std::size_t kBlock = 16;
 
+/// Levels of blocks that hold 2^32 points.
+inline constexpr int kMaxLevels = 8;
+
 struct PointKernels {
     /// For every query q: best[q] is the largest rank[i] over i < n[q] with column[c][i] <
     /// queries[q * n_columns + c] in every column, or -1. n does not fall from query to query.
@@ -23,6 +26,12 @@ struct PointKernels {
 
     /// Is there an i < n whose columns are all <= query? Blocks as for find_dominator.
     bool (*any_not_above)(const double* blocks, int n_columns, std::size_t n, const double* query);
+
+    /// The first row whose columns are all <= query, or -1 converted. Blocks as for find_dominator:
+    /// levels[0] holds the rows, and place i of levels[l + 1] the minima of block i of levels[l].
+    /// The last level is one block. Free places hold +inf.
+    std::size_t (*find_first_within)(const double* const* levels, int n_levels, int n_columns,
+                                     const double* query);
 
     /// Place of every value in rising order, equal values by index, O(n^2). Both arrays have room
     /// for whole groups of 8.

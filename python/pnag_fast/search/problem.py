@@ -28,7 +28,7 @@ from ..runs import Arrays, State
 from ..spaces import Archs, SearchSpace
 from ..spaces.space import require_space
 from ..typing import BoolArray, Float32Array, FloatArray, IntArray
-from .result import Front, best_within, points
+from .result import Front, points
 
 # Members of the archive: it is cut to the first where it has grown by the second. More slows every
 # comparison with it.
@@ -156,7 +156,7 @@ class Problem:
 
     def front_at(self, costs: FloatArray) -> FloatArray:
         """Merit of the best archive member within each row of costs; `floor` where none is."""
-        found = best_within(self.costs, self.merit, costs)
+        found = pareto.best_within(self.costs, self.merit, costs, threads=self.threads)
         return np.where(found >= 0, self.merit[found], self.floor)
 
     def slopes(self, archs: Archs) -> Float32Array | None:

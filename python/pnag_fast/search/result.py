@@ -124,7 +124,7 @@ class Front:
             (None, self.costs.shape[1]),
             meaning=f"(b, {self.costs.shape[1]}): one column for each cost",
         )
-        return best_within(self.costs, self.objective.merit(self.top1), wanted)
+        return pareto.best_within(self.costs, self.objective.merit(self.top1), wanted)
 
     def to_csv(self) -> str:
         """Return one line per member: architecture, the objective, and every cost."""
@@ -185,47 +185,6 @@ class Front:
             seconds=files.number(document.get("seconds"), f"'{path}': field 'seconds'", low=0),
             objective=front_objective(document, path),
         )
-
-
-# Comparisons held at once when budgets of several costs meet a front.
-_COMPARISONS = 2_000_000
-
-
-def best_within(costs: FloatArray, merit: FloatArray, budgets: FloatArray) -> npt.NDArray[np.intp]:
-    """Row with the largest merit within each budget, or -1 where none fits.
-
-    One cost: a bisection, O((n + b) log n). Several: all pairs, a block of budgets at a time.
-
-    Parameters
-    ----------
-    costs : ndarray of float64, shape (n, n_tables)
-    merit : ndarray of float64, shape (n,)
-    budgets : ndarray of float64, shape (b, n_tables)
-
-    Returns
-    -------
-    ndarray of intp, shape (b,)
-    """
-    found = np.full(len(budgets), -1, dtype=np.intp)
-    if len(costs) == 0:
-        return found
-    if costs.shape[1] == 1:
-        order = np.argsort(costs[:, 0], kind="stable")
-        # Index of the best up to each row: where the running maximum last rose.
-        ranked = merit[order]
-        rises = np.append(True, ranked[1:] > np.maximum.accumulate(ranked)[:-1])
-        best = order[np.maximum.accumulate(np.where(rises, np.arange(len(order)), 0))]
-        place = np.searchsorted(costs[order, 0], budgets[:, 0], side="right") - 1
-        return np.where(place >= 0, best[place], -1)
-    # Best first: the first that fits is the answer.
-    order = np.argsort(-merit, kind="stable")
-    sorted_costs = costs[order]
-    block = max(1, _COMPARISONS // sorted_costs.size)
-    for start in range(0, len(budgets), block):
-        rows = slice(start, start + block)
-        fits = np.all(sorted_costs <= budgets[rows, None], axis=2)
-        found[rows] = np.where(fits.any(axis=1), order[fits.argmax(axis=1)], -1)
-    return found
 
 
 def objectives(top1: FloatArray, costs: FloatArray) -> FloatArray:

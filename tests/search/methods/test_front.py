@@ -14,7 +14,6 @@ from pnag_fast.objective import TOP1
 from pnag_fast.search import objectives
 from pnag_fast.search.jumps import Jumps
 from pnag_fast.search.methods import front as reference
-from pnag_fast.search.result import best_within
 
 
 @pytest.fixture
@@ -71,7 +70,7 @@ def test_tables_without_slopes_are_searched_by_variation(never_exhaustive, cell)
     found = pf.search.front(cell, model, [table], evaluations=8000)
     exact = exact_front(cell, model, [table])
     budgets = np.linspace(*table.bounds, 50)[:, None]
-    best = exact[best_within(exact[:, 1:], 1 - exact[:, 0], budgets), 0]
+    best = exact[pf.pareto.best_within(exact[:, 1:], 1 - exact[:, 0], budgets), 0]
     assert (1 - found.top1[found.best(budgets)] - best).mean() < 1e-3
 
 
@@ -145,23 +144,6 @@ def test_a_search_goes_on_from_known_architectures(tiny, tiny_model, tiny_table)
         pf.search.front(tiny, tiny_model, tables, start=first.archs[:0])
     with pytest.raises(InvalidInputError, match="not an architecture"):
         pf.search.front(tiny, tiny_model, tables, start=np.full_like(first.archs[:3], 250))
-
-
-def test_best_within_by_definition():
-    rng = np.random.default_rng(0)
-    for n_tables in (1, 2):
-        # Few values: ties in cost and in top-1.
-        costs = rng.integers(1, 8, size=(40, n_tables)).astype(float)
-        top1 = rng.integers(0, 6, size=40) / 10
-        budgets = rng.uniform(0, 9, size=(300, n_tables))
-        found = best_within(costs, top1, budgets)
-        for budget, row in zip(budgets, found, strict=True):
-            fits = (costs <= budget).all(axis=1)
-            assert (row == -1) == (not fits.any())
-            if row >= 0:
-                assert fits[row]
-                assert top1[row] == top1[fits].max()
-    assert best_within(costs[:0], top1[:0], budgets).tolist() == [-1] * 300
 
 
 @pytest.mark.slow
