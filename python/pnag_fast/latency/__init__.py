@@ -25,6 +25,7 @@ from ..progress import ProgressCallback, ignore_progress
 from ..runs import Run
 from ..spaces import Archs, Block, SearchSpace
 from ..spaces.space import require_space
+from .confirm import Confirmed, confirm
 from .correction import MIN_NETWORKS, Correction, fit_correction
 from .device import Device, Loaded
 from .doctor import Finding, check_tvm
@@ -42,22 +43,27 @@ from .networks import (
 from .protocol import Protocol
 from .runners import PATIENCE_S, TIMEOUT_S, open_device, open_fleet
 from .tiles import Tile, parse_tile
+from .timer import Timer, WeightsOf
 
 __all__ = [
     "CompiledNetwork",
+    "Confirmed",
     "Correction",
     "Finding",
     "NetworkTimes",
     "Protocol",
+    "Timer",
     "check_tvm",
     "compile_blocks",
     "compile_network",
+    "confirm",
     "fit_correction",
     "measure",
     "measure_network",
     "measure_networks",
     "random_weights",
     "space_blocks",
+    "timer",
     "tuned_tiles",
     "weight_shapes",
 ]
@@ -267,6 +273,88 @@ def measure_network(
         progress=progress,
     )
     return float(times.ms[0])
+
+
+def timer(
+    table: CostTable,
+    *,
+    target: str = "llvm",
+    runner: str = "local",
+    threads: int = 1,
+    weights: WeightsOf | None = None,
+    n_anchors: int = 8,
+    sessions: int = 1,
+    checkpoint: files.StrPath | None = None,
+    passes: int = 10,
+    timeout_s: float = TIMEOUT_S,
+    patience_s: float = PATIENCE_S,
+    max_devices: int | None = None,
+    progress: ProgressCallback = ignore_progress,
+) -> Timer:
+    """Return what times whole networks on the device of a table and on its scale, for `confirm`.
+
+    A machine that others use slows whole networks down by some percent, and more than the small
+    reference program that is timed beside them. So in every session, which compiles everything
+    anew, networks that the table was made from are timed as well, and what they take longer than
+    then is taken out of all times.
+
+    Parameters
+    ----------
+    table : CostTable
+        Made by `measure`; networks are compiled with its tiles.
+    weights : callable, optional
+        Returns the weights of an architecture, shape ``(n_slots,)``, as `measure_networks` takes
+        them; random by default, which does not change the latency.
+    n_anchors : int
+        Networks of the table that are timed beside.
+    sessions : int
+        Independent measurements of each network in a call.
+    checkpoint : path, optional
+        Folder for the journals of all sessions. One that was stopped goes on when the same networks
+        are asked for again.
+
+    The other parameters are those of `measure`.
+
+    Returns
+    -------
+    Timer
+        Called with architectures, shape (n, n_slots), it returns milliseconds of one image, shape
+        (n, sessions); its ``slowdown`` says how much slower the machine was in the last session.
+    """
+    space = table.space
+    space.require_network("timing whole networks")
+    run = Run(progress=progress, checkpoint=checkpoint)
+
+    def networks(
+        archs: Archs,
+        *,
+        weights: Sequence[Sequence[Weights]] | None,
+        checkpoint: files.StrPath | None,
+    ) -> NetworkTimes:
+        return measure_networks(
+            space,
+            archs,
+            target=target,
+            runner=runner,
+            threads=threads,
+            weights=weights,
+            table=table,
+            checkpoint=checkpoint,
+            passes=passes,
+            timeout_s=timeout_s,
+            patience_s=patience_s,
+            max_devices=max_devices,
+            progress=progress,
+        )
+
+    return Timer(
+        table,
+        networks,
+        weights=weights,
+        n_anchors=arguments.integer(n_anchors, "n_anchors", 0),
+        sessions=arguments.integer(sessions, "sessions", 1),
+        folder=run.make_folder(),
+    )
 
 
 def tuned_tiles(table: CostTable) -> dict[str, Tile]:

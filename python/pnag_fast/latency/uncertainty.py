@@ -12,20 +12,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..costs import CostTable, Posterior
 from ..costs.features import entries as entries_of
-from ..costs.features import features, shares
-from ..spaces import Archs
+from ..costs.features import features, n_features, shares
+from ..spaces import Archs, SearchSpace
 from ..typing import BoolArray, FloatArray
 from .protocol import Summary
 
 # What networks measured another time differ by, all alike, as a share: sessions within minutes lay
 # 0.5 % apart, and what a search finds was 0.3 to 1.5 % slower than its table says.
 _COMMON = 0.01
+# What networks differ by from a table that does not say how well it knows them.
+_MISFIT = 0.01
 # Standard deviations that are weighed, as shares: of the scales of stages, of blocks that run
 # between others, of networks about any sum of blocks.
 _STAGES = (0.0, 0.03, 0.1, 0.3)
@@ -131,6 +133,35 @@ def _narrowed(root: FloatArray) -> FloatArray:
     return np.ascontiguousarray(directions[:, kept] * size[kept])
 
 
+def weights_of(table: CostTable) -> FloatArray:
+    """Return the weights, shape (n_features,), whose sums over `features` a table's costs are.
+
+    At several resolutions those that come nearest to it.
+    """
+    slots, columns = np.array(_codes(table.space)).T
+    weights = np.column_stack([table.constants, table.entries[:, slots, columns]])
+    if table.space.resolution_slot is None:
+        return np.asarray(weights[0])
+    return _lines(shares(table.space), weights).reshape(-1)
+
+
+def slower_together(table: CostTable, share: float) -> CostTable:
+    """Return the table with a posterior that allows all networks to be slower by a share."""
+    posterior = table.posterior or Posterior(np.zeros((n_features(table.space), 0)), _MISFIT)
+    root = np.column_stack([posterior.root, share * weights_of(table)])
+    return replace(table, posterior=Posterior(root, posterior.misfit))
+
+
+def _codes(space: SearchSpace) -> list[tuple[int, int]]:
+    """List slots and codes in the order of `features`."""
+    return [
+        (slot, code)
+        for slot in range(space.n_slots)
+        if slot != space.resolution_slot
+        for code in range(1, space.n_codes[slot])
+    ]
+
+
 def _lines(x: FloatArray, y: FloatArray) -> FloatArray:
     """Fit a line to each column of `y` over the same of `x`: offsets and slopes, shape (2, n)."""
     centred = x - x.mean(axis=0)
@@ -165,26 +196,17 @@ class _Parts:
         network = space.require_network("the uncertainty of a table of blocks")
         sizes = [len(stage.slots) for stage in space.stages]
         stage_of = np.repeat(np.arange(len(sizes)), sizes)
-        codes = [
-            (slot, code)
-            for slot in range(space.n_slots)
-            if slot != space.resolution_slot
-            for code in range(1, space.n_codes[slot])
-        ]
+        codes = _codes(space)
         keys = [network.layer(slot, code, space.resolutions[-1]).key for slot, code in codes]
-        slots, columns = np.array(codes).T
-        weights = np.column_stack([table.constants, table.entries[:, slots, columns]])
+        slots = np.array(codes)[:, 0]
         names, stages = np.array(["", *keys]), np.array([-1, *stage_of[slots]])
-        if space.resolution_slot is None:
-            weights = weights[0]
-        else:
-            weights = _lines(shares(space), weights).reshape(-1)
+        if space.resolution_slot is not None:
             names, stages = np.tile(names, 2), np.tile(stages, 2)
         distinct = list(dict.fromkeys(keys))
         passes = np.array([blocks[key].passes for key in distinct])
         ranges = np.array([blocks[key].spread for key in distinct])
         return cls(
-            weights,
+            weights_of(table),
             np.array([stages == stage for stage in sorted(set(stages.tolist()) - {-1})]),
             np.array([names == key for key in distinct]),
             ranges * _OF_RANGE * _OF_MEDIAN / np.sqrt(passes),
