@@ -26,7 +26,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 
 import pnag_fast as pf
-from proof import ablations, compofa, cost, honest, nasbench201, ofa, retarget
+from proof import ablations, compofa, cost, devices, honest, nasbench201, ofa, retarget
 from proof.records import Stopwatch, code_version
 from proof.run import Options
 
@@ -39,6 +39,7 @@ PARTS: dict[str, tuple[str, Callable[[Options], str]]] = {
     "cost": ("What 1 to 1,000 budgets cost", cost.run),
     "peers": ("The peers' own code", cost.compare),
     "retarget": ("Devices that the generator was not trained for", retarget.run),
+    "devices": ("One generator for every device", devices.run),
 }
 
 

@@ -206,7 +206,7 @@ def test_every_part_runs_and_resumes(shared_data, tmp_path):
     first, second = outputs
     assert first == second
     titles = [line for line in first if line.startswith("## ")]
-    assert len(titles) == 8
+    assert len(titles) == 9
     assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
     # The first line names the format.
     kept = (tmp_path / "ofa.jsonl").read_text().splitlines()[1:]
