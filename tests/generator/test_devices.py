@@ -17,7 +17,7 @@ from pnag_fast.errors import (
     InvalidInputError,
     InvalidTypeError,
 )
-from pnag_fast.generator import Bank, ExpertSettings
+from pnag_fast.generator import Bank, ExpertSettings, devices
 
 SETTINGS = ExpertSettings(evaluations=1500, steps=30, hidden=16)
 
@@ -31,6 +31,14 @@ def made(space, device, entries, constants):
     return pf.CostTable.build(
         space, metric="latency", unit="ms", device=device, constants=constants, entries=entries
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_synthetic():
+    """Each is a search: enough that there are mixtures among them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "SYNTHETIC", 4)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +95,8 @@ def test_several_devices_in_one_call(tiny_table, launch, new, fleet):
     rng = np.random.default_rng(2)
     which = rng.integers(3, size=40)
     budgets = np.array([rng.uniform(*tables[i].bounds) for i in which])
-    devices = [new if i == 2 else tables[i].device for i in which]
-    out = fleet.generate(budgets, device=devices)
+    names = [new if i == 2 else tables[i].device for i in which]
+    out = fleet.generate(budgets, device=names)
     assert out.devices == tuple(tables[i].device for i in which)
     np.testing.assert_array_equal(out.budgets[:, 0], budgets)
     for i, table in enumerate(tables):
@@ -133,16 +141,16 @@ def test_devices_that_are_not_known_are_named(tiny, tiny_table, fleet, tiny_gene
 
 
 def test_devices_of_training_are_checked(tiny, tiny_model, tiny_table, launch):
-    for devices, message in (
+    for given, message in (
         ([], "at least one"),
         ([tiny_table, pf.costs.macs(tiny)], "one metric in one unit"),
         ([tiny_table, tiny_table], "same device, 'test device'"),
     ):
         with pytest.raises(InvalidInputError, match=message):
-            pf.train_generator(tiny, tiny_model, [], devices=devices)
-    for devices in (tiny_table, "launch", [None]):
+            pf.train_generator(tiny, tiny_model, [], devices=given)
+    for given in (tiny_table, "launch", [None]):
         with pytest.raises(InvalidTypeError, match="list of cost tables"):
-            pf.train_generator(tiny, tiny_model, [], devices=devices)
+            pf.train_generator(tiny, tiny_model, [], devices=given)
     constant = made(tiny, "flat", np.zeros_like(launch.entries), [1.0])
     with pytest.raises(InvalidInputError, match="on 'flat'"):
         pf.train_generator(tiny, tiny_model, [], devices=[tiny_table, constant])
@@ -267,38 +275,73 @@ def test_damaged_files_of_devices_are_refused(fleet, uncertain, tmp_path):
     refused("inconsistent", {**tensors, "bank.archs": broken})
 
 
-def test_training_of_devices_goes_on_where_it_was(
-    tiny, tiny_model, tiny_table, launch, uncertain, tmp_path
-):
-    devices = [tiny_table, launch, uncertain]
+def test_training_of_devices_goes_on_where_it_was(tiny, tiny_model, tiny_table, launch, tmp_path):
+    tables = [tiny_table, launch]
 
     def train(**options):
         return pf.train_generator(
-            tiny, tiny_model, [], devices=devices, settings=SETTINGS, seed=4, **options
+            tiny, tiny_model, [], devices=tables, settings=SETTINGS, seed=4, **options
         )
 
     class Killed(Exception):
         pass
 
-    seen = []
+    seen, after = [], None
 
-    def kill(*call):
+    def report(*call):
         seen.append(call)
-        if len(seen) == kill.after:
+        if len(seen) == after:
             raise Killed
 
-    whole, path = train(), tmp_path / "checkpoint"
-    kill.after = 0
-    train(progress=kill)
-    for share in (0.6, 0.8):
-        kill.after = int(share * len(seen))
-        seen = []
-        with pytest.raises(Killed):
-            train(progress=kill, checkpoint=path)
-    np.testing.assert_array_equal(train(checkpoint=path).bank.archs, whole.bank.archs)
+    whole, path = train(progress=report), tmp_path / "checkpoint"
+    after, seen = int(0.7 * len(seen)), []
+    with pytest.raises(Killed):
+        train(progress=report, checkpoint=path)
+    seen, after = [], None
+    np.testing.assert_array_equal(
+        train(progress=report, checkpoint=path).bank.archs, whole.bank.archs
+    )
+    # It did not begin again.
+    assert not any(title == "imitating the front" for title, _, _ in seen)
 
 
 def test_a_bank_holds_each_architecture_once(fleet):
     bank = Bank.of([fleet.bank, fleet.archive, fleet.bank])
     assert len(bank) == len(np.unique(bank.archs, axis=0)) == len(fleet.bank)
     np.testing.assert_allclose(bank.top1, fleet.model.predict(bank.archs), atol=1e-6)
+
+
+def test_synthetic_devices_are_of_the_kinds_that_real_ones_are(tiny, tiny_table, launch):
+    made = devices.synthetic([tiny_table, launch], 12, seed=0)
+    archs = tiny.sample(200, seed=1, distribution="decisions")
+    costs = np.array([table(archs) for table in made])
+    counted = [
+        (archs > 0).sum(axis=1),
+        pf.costs.macs(tiny)(archs),
+        pf.costs.parameters(tiny)(archs),
+    ]
+    # The first are pure.
+    for i, count in enumerate(counted):
+        assert np.corrcoef(costs[i], count)[0, 1] > 1 - 1e-9
+    correlation = np.corrcoef(costs)
+    assert correlation[np.triu_indices(12, 1)].max() < 1 - 1e-9
+    assert (costs.mean(axis=1) < 3).all()
+    again = devices.synthetic([tiny_table, launch], 3, seed=0)[2]
+    np.testing.assert_array_equal(again.entries, made[2].entries)
+
+
+def test_small_spaces_are_known_as_a_whole(cell):
+    archs = cell.enumerate()
+    top1 = np.random.default_rng(0).random(len(archs))
+    model = pf.accuracy.table(cell, archs, top1)
+    macs = pf.costs.macs(cell)
+    given = [
+        made(cell, "a", macs.entries / 1e6, macs.constants / 1e6),
+        made(cell, "b", np.ones_like(macs.entries) * np.arange(6), [1.0]),
+    ]
+    generator = pf.train_generator(cell, model, [], devices=given, settings=SETTINGS)
+    other = made(cell, "c", np.ones_like(macs.entries) * np.arange(6)[::-1], [1.0])
+    budgets = spread(other, 20)
+    out = generator.generate(budgets, device=other)
+    best = [top1[other(archs) <= budget].max() for budget in budgets]
+    np.testing.assert_allclose(out.top1, best)
