@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
 import pytest
 
 from pnag_fast.errors import FileFormatError
-from pnag_fast.report import Answer, Evaluated, FrontReport
+from pnag_fast.report import Answer, Evaluated, FrontReport, OtherCost
 
 
 def answer(budget=1.0, predicted=0.9, measured=0.95, top1=0.9, validation=0.91, test=0.88):
@@ -63,6 +64,68 @@ def test_files_round_trip(report, tmp_path):
     lines = (tmp_path / "front.csv").read_text().splitlines()
     assert lines[0].startswith("budget_ms,arch,source,predicted_latency_ms")
     assert len(lines) == 3
+
+
+@pytest.fixture
+def confirmed(report):
+    """A report of two costs, whose answers were confirmed by measurement, but for one."""
+    answers = tuple(
+        dataclasses.replace(a, predicted_latency_std_ms=0.02, confirmed=value)
+        for a, value in zip(report.answers, (True, False), strict=True)
+    )
+    other = OtherCost("parameters", "parameters", "any", (2e4, None), (7890.0, 1.2e4))
+    return dataclasses.replace(report, answers=answers, others=(other,))
+
+
+def test_several_costs_and_what_measurement_confirmed(report, confirmed, tmp_path):
+    confirmed.save(tmp_path / "front.json")
+    loaded = FrontReport.load(tmp_path / "front.json")
+    assert loaded.table() == confirmed.table()
+    cells = [dict(zip(loaded.head, row, strict=True)) for row in loaded.table()]
+    assert [row["within"] for row in cells] == ["yes", "no"]
+    assert [row["parameters budget"] for row in cells] == ["2e+04", "open"]
+    assert [row["parameters"] for row in cells] == ["7890", "1.2e+04"]
+    assert cells[0]["predicted ms"] == "0.900 ± 0.020"
+    text = " ".join(confirmed.findings())
+    assert "1 of 2 answers could not be confirmed within their budget" in text
+    every = dataclasses.replace(confirmed, answers=confirmed.answers[:1], others=())
+    assert "Every answer was confirmed within its budget" in " ".join(every.findings())
+    # Without it, what was measured once decides.
+    assert [row[4] for row in report.table()] == ["yes", "no"]
+
+
+def test_a_report_of_two_costs_is_judged_as_a_front(tiny, confirmed, tmp_path):
+    names = tiny.to_strings(tiny.sample(2, seed=0))
+    # The dearer first: a front is sorted.
+    answers = tuple(
+        dataclasses.replace(a, arch=name)
+        for a, name in zip(confirmed.answers[::-1], names, strict=True)
+    )
+    front = dataclasses.replace(confirmed, space="mbv3-tiny", answers=answers).front("x")
+    assert front.costs.tolist() == [[0.9, 1.2e4], [1.5, 7890.0]]
+    assert front.cost_labels == ("latency (ms)", "parameters")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"metric": 3},
+        {"budgets": [1.0]},
+        {"budgets": [1.0, "x"]},
+        {"predicted": [1.0, None]},
+        {"predicted": None},
+        {"more": 1},
+    ],
+)
+def test_damaged_costs_are_refused(confirmed, tmp_path, other):
+    path = tmp_path / "front.json"
+    confirmed.save(path)
+    document = json.loads(path.read_text())
+    del document["sha256"]
+    document["others"][0].update(other)
+    path.write_text(json.dumps(document))
+    with pytest.raises(FileFormatError, match="others|more"):
+        FrontReport.load(path)
 
 
 def test_damaged_reports_are_refused(report, tmp_path):

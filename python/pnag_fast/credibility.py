@@ -92,14 +92,15 @@ def of_table(provenance: Mapping[str, Any], device: str) -> list[str]:
 
 def of_generator(generator: Generator) -> list[str]:
     """Doubt a generator by its model, its tables and its training."""
-    return distinct(
-        of_model(generator.model.report),
-        *(
-            of_table(table.provenance, table.device)
-            for table in dict.fromkeys((*generator.devices, *generator.tables))
-        ),
-        listed(generator.record),
-    )
+    tables = list(dict.fromkeys((*generator.devices, *generator.tables)))
+    doubts = [of_table(table.provenance, table.device) for table in tables]
+    if len(tables) > 1:
+        # Whoever asks for one of many devices wants to know which is meant.
+        doubts = [
+            [text if table.device in text else f"{table.describe()}: {text}" for text in texts]
+            for table, texts in zip(tables, doubts, strict=True)
+        ]
+    return distinct(of_model(generator.model.report), *doubts, listed(generator.record))
 
 
 def listed(facts: object) -> list[str]:

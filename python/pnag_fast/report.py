@@ -57,6 +57,10 @@ class Answer:
     ``top1_test`` on images that nothing has used before. ``evaluated_top1_test`` is the same for
     the best of the evaluated architectures within the budget, chosen on the validation images: what
     random search would have given.
+
+    ``predicted_latency_std_ms`` is what the table knows of its own error: 0 where it is exact.
+    ``confirmed`` says whether repeated measurements put it within its budget, where anybody tried
+    to have all of them so (`pnag_fast.latency.confirm`).
     """
 
     budget_ms: float
@@ -72,11 +76,40 @@ class Answer:
     macs: int
     parameters: int
     onnx: str
+    predicted_latency_std_ms: float = 0.0
+    confirmed: bool | None = None
+
+    @property
+    def within_budget(self) -> bool:
+        """Whether it is within its budget by what was measured."""
+        if self.confirmed is not None:
+            return self.confirmed
+        return self.measured_latency_ms <= self.budget_ms
 
     @property
     def latency_error(self) -> float:
         """Measured over predicted latency, minus one."""
         return self.measured_latency_ms / self.predicted_latency_ms - 1
+
+
+@dataclass(frozen=True)
+class OtherCost:
+    """A cost that budgets bounded beside the first, of every answer of a report.
+
+    Attributes
+    ----------
+    metric, unit, device : str
+    budgets : sequence of float or None
+        One for each answer; None where it was left open.
+    predicted : sequence of float
+        By the cost's table, one for each answer.
+    """
+
+    metric: str
+    unit: str
+    device: str
+    budgets: Sequence[float | None]
+    predicted: Sequence[float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +144,8 @@ class FrontReport:
         What makes the whole doubtful, with the remedy; shown before anything else.
     definition : mapping, optional
         Of the space; absent in the first reports.
+    others : sequence of OtherCost
+        Costs that budgets bounded beside that of the device.
     """
 
     space: str
@@ -125,6 +160,7 @@ class FrontReport:
     objective: Objective = TOP1
     metric: str = "latency"
     unit: str = "ms"
+    others: Sequence[OtherCost] = ()
 
     # --- files -------------------------------------------------------------------------------
 
@@ -143,6 +179,7 @@ class FrontReport:
             "metric": "latency",
             "unit": "ms",
             "definition": None,
+            "others": [],
             **document,
         }
         try:
@@ -159,6 +196,7 @@ class FrontReport:
                 Objective.from_json(files.require(document, "objective", dict, path), path),
                 files.require(document, "metric", str, path),
                 files.require(document, "unit", str, path),
+                _others(document, path),
             )
         except TypeError as error:
             raise FileFormatError(f"'{path}' is not a valid front report: {error}") from error
@@ -186,7 +224,13 @@ class FrontReport:
                     "the quickstart again in its folder"
                 )
             space = spaces.get(self.space)
-        answers = sorted(self.answers, key=lambda answer: answer.predicted_latency_ms)
+        order = np.argsort([a.predicted_latency_ms for a in self.answers], kind="stable").tolist()
+        answers = [self.answers[i] for i in order]
+        costs = [
+            [a.predicted_latency_ms, *(cost.predicted[i] for cost in self.others)]
+            for i, a in zip(order, answers, strict=True)
+        ]
+        labels = [(self.metric, self.unit), *((of.metric, of.unit) for of in self.others)]
         try:
             archs = space.from_strings([answer.arch for answer in answers])
         except InvalidInputError as error:
@@ -197,8 +241,8 @@ class FrontReport:
             space,
             archs,
             np.array([answer.predicted_top1 for answer in answers]),
-            np.array([[answer.predicted_latency_ms] for answer in answers]),
-            (cost_label(self.metric, self.unit),),
+            np.array(costs),
+            tuple(cost_label(*named) for named in labels),
             self.accuracy_source,
             self.objective,
         )
@@ -238,7 +282,7 @@ class FrontReport:
         if not self.answers:
             return []
         latency = np.array([answer.latency_error for answer in self.answers])
-        over = [a for a in self.answers if a.measured_latency_ms > a.budget_ms]
+        over = [a for a in self.answers if not a.within_budget]
         accuracy = np.array([a.top1_test - a.predicted_top1 for a in self.answers])
         shown = self.objective
         worst = self.answers[int(np.argmax(np.abs(latency)))]
@@ -258,12 +302,20 @@ class FrontReport:
                 f"slower than while the {self.metric} table was, by a reference program timed "
                 "beside everything; what was measured is given at the table's speed."
             )
+        tried = any(a.confirmed is not None for a in self.answers)
         if over:
             worst_over = max(a.measured_latency_ms / a.budget_ms - 1 for a in over)
             lines.append(
-                f"{len(over)} of {len(self.answers)} answers meet their budget by the table but "
-                f"measured above it, by {100 * worst_over:.1f} % at most: ask for a slightly "
+                f"{len(over)} of {len(self.answers)} answers could not be confirmed within their "
+                f"budget; they measure {_signed(worst_over)} of it at worst."
+                if tried
+                else f"{len(over)} of {len(self.answers)} answers meet their budget by the table "
+                f"but measured above it, by {100 * worst_over:.1f} % at most: ask for a slightly "
                 "smaller budget where the bound is hard."
+            )
+        elif tried:
+            lines.append(
+                f"Every answer was confirmed within its budget by measuring its {self.metric}."
             )
         else:
             lines.append(f"Every measured {self.metric} is within its budget.")
@@ -425,7 +477,10 @@ images, and its {metric} measured whole.</p>
         """What the columns of `table` hold."""
         cost, name = self.unit or self.metric, self.objective.name
         unit = "%" if self.objective.is_fraction else self.objective.unit
-        costs = [f"budget {cost}", f"predicted {cost}", f"measured {cost}", "off by"]
+        costs = [f"budget {cost}", f"predicted {cost}", f"measured {cost}", "off by", "within"]
+        for other in self.others:
+            named = f"{other.metric} {other.unit}" if other.unit != other.metric else other.unit
+            costs += [f"{other.metric} budget", named.rstrip()]
         values = [f"predicted {name} {unit}", f"validation {unit}", f"test {unit}"]
         return [*costs, *map(str.rstrip, values), "MACs (M)", "architecture"]
 
@@ -435,17 +490,28 @@ images, and its {metric} measured whole.</p>
         return [
             [
                 f"{a.budget_ms:.3f}",
-                f"{a.predicted_latency_ms:.3f}",
+                _spread(a.predicted_latency_ms, a.predicted_latency_std_ms),
                 f"{a.measured_latency_ms:.3f}",
                 f"{100 * a.latency_error:+.1f} %",
+                "yes" if a.within_budget else "no",
+                *(cell for other in self.others for cell in _other_cells(other, i)),
                 shown.with_std(a.predicted_top1, a.predicted_top1_std),
                 shown.number(a.top1_validation),
                 shown.number(a.top1_test),
                 f"{a.macs / 1e6:.2f}",
                 a.arch,
             ]
-            for a in self.answers
+            for i, a in enumerate(self.answers)
         ]
+
+
+def _spread(value: float, std: float) -> str:
+    return f"{value:.3f} ± {std:.3f}" if std else f"{value:.3f}"
+
+
+def _other_cells(other: OtherCost, row: int) -> list[str]:
+    budget = other.budgets[row]
+    return ["open" if budget is None else f"{budget:.4g}", f"{other.predicted[row]:.4g}"]
 
 
 _Row = TypeVar("_Row", Evaluated, Answer)
@@ -472,8 +538,35 @@ def _rows(
 def _fits(value: Any, kind: str) -> bool:
     if kind == "str":
         return isinstance(value, str)
+    if kind == "bool | None":
+        return value is None or isinstance(value, bool)
     number = isinstance(value, int if kind == "int" else (int, float))
     return number and not isinstance(value, bool) and -_HUGE < value < _HUGE
+
+
+def _others(document: Mapping[str, Any], path: files.StrPath) -> tuple[OtherCost, ...]:
+    """Read the costs beside the first, one number for each answer."""
+    n = len(files.require(document, "answers", list, path))
+    others = []
+    for index, found in enumerate(files.require_each(document, "others", dict, path)):
+        cost = OtherCost(**found)
+        where = f"'{path}': others[{index}]"
+        for name in ("metric", "unit", "device"):
+            if not isinstance(getattr(cost, name), str):
+                raise FileFormatError(f"{where}: '{name}' should be a text")
+        predicted = isinstance(cost.predicted, list) and len(cost.predicted) == n
+        budgets = isinstance(cost.budgets, list) and len(cost.budgets) == n
+        if not (
+            predicted
+            and budgets
+            and all(_fits(value, "float") for value in cost.predicted)
+            and all(value is None or _fits(value, "float") for value in cost.budgets)
+        ):
+            raise FileFormatError(
+                f"{where}: 'budgets' and 'predicted' should be lists of {n} numbers"
+            )
+        others.append(cost)
+    return tuple(others)
 
 
 def _slowdown(document: Mapping[str, Any], path: files.StrPath) -> float:

@@ -129,8 +129,7 @@ def generate(
             for first, part in zip(firsts, parts, strict=True)
         }
     )
-    known = list(dict.fromkeys(views))
-    warnings = credibility.distinct(*map(credibility.of_generator, known))
+    warnings = credibility.distinct(*map(credibility.of_generator, views))
     asked = wanted * (len(answers) // len(wanted)) if wanted else [None] * len(answers)
     rows = list(_rows(answers, asked, views))
     if as_json:
@@ -263,7 +262,9 @@ def _lines(
                 bounds.shown(cost, table) + (f" ± {bounds.shown(std, table, 2)}" if std else "")
                 for cost, std, table in costs
             ]
-            line.append(objective.with_std(row["top1"], row["top1_std"]))
+            # A model without a deviation is not sure, it does not say.
+            sure = objective.with_std(row["top1"], row["top1_std"])
+            line.append(sure if row["top1_std"] else objective.number(row["top1"]))
         else:
             line += ["-"] * (len(tables) + 1)
         cells.append([*line, row["source"], row["arch"] or "-"])
