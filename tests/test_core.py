@@ -483,6 +483,72 @@ def test_nan_of_absent_codes_is_never_reached():
     assert np.isfinite(tables.build().lookup(tables.sample(5000), 1)).all()
 
 
+@st.composite
+def spreads(draw):
+    """Arguments of a CostSpread, rows that it knows, and their means."""
+    n_codes = draw(st.lists(st.integers(2, 12), min_size=1, max_size=9))
+    context_slot = draw(st.sampled_from([-1, 0, len(n_codes) - 1]))
+    tables = Tables(n_codes, [False] * draw(st.integers(1, 40)), context_slot)
+    arguments = (
+        np.moveaxis(tables.entries - 0.5, 0, -1).copy(),
+        np.moveaxis(tables.constants, 0, -1).copy(),
+        draw(st.sampled_from([0.0, 0.1, 3.0])),
+        context_slot,
+        n_codes,
+    )
+    archs = tables.sample(draw(st.integers(0, 200)))
+    return arguments, archs, np.random.default_rng(1).normal(size=len(archs))
+
+
+@given(spreads())
+@settings(deadline=None, max_examples=100)
+def test_spreads_match_numpy(question):
+    (entries, constants, misfit, context_slot, n_codes), archs, mean = question
+    spread = _core.CostSpread(entries, constants, misfit, context_slot, n_codes)
+    found = spread.lookup(archs, mean, 1)
+    context = archs[:, context_slot] - 1 if context_slot >= 0 else np.zeros(len(archs), int)
+    vectors = entries[context[:, None], np.arange(len(n_codes)), archs].sum(axis=1)
+    known = np.square(vectors + constants[context]).sum(axis=1)
+    np.testing.assert_allclose(found, np.sqrt(known + (misfit * mean) ** 2), rtol=1e-9)
+    np.testing.assert_array_equal(spread.lookup(archs, mean, 3), found)
+
+
+def test_wrong_spreads_are_refused():
+    arguments = {
+        "entries": np.zeros((1, 3, 4, 2)),
+        "constants": np.zeros((1, 2)),
+        "misfit": 0.1,
+        "context_slot": -1,
+        "n_codes": [4, 4, 4],
+    }
+    spread = _core.CostSpread(**arguments)
+    archs = np.ones((5, 3), np.uint8)
+    np.testing.assert_array_equal(spread.lookup(archs, np.ones(5), 1), [0.1] * 5)
+    nan = np.zeros((1, 3, 4, 2))
+    nan[0, 2, 3, 1] = np.nan
+    for change, message in [
+        ({"entries": nan}, "context 0, slot 2, code 3, number 1 is nan"),
+        ({"constants": nan[0, 2, 3:]}, "context 0, constant 1 is nan"),
+        ({"constants": np.zeros((1, 3))}, r"constants has shape \(1, 3\)"),
+        ({"misfit": -1.0}, "misfit is -1"),
+        ({"context_slot": 0}, "must have 3"),
+        ({"n_codes": [4, 5, 4]}, "slot 1 is 5"),
+    ]:
+        with pytest.raises(InvalidInputError, match=message):
+            _core.CostSpread(**{**arguments, **change})
+    bad = archs.copy()
+    bad[3, 1] = 4
+    for wrong, mean, error, message in [
+        (bad, np.ones(5), InvalidInputError, "row 3, slot 1 is 4; codes there are 0 to 3"),
+        (archs, np.ones(4), InvalidInputError, "mean has 4 values for 5 rows"),
+        (archs[:, :2].copy(), np.ones(5), InvalidInputError, "2 columns"),
+        (archs, np.ones(5, np.float32), InvalidTypeError, "float32"),
+        (archs.astype(np.int64), np.ones(5), InvalidTypeError, "int64"),
+    ]:
+        with pytest.raises(error, match=message):
+            spread.lookup(wrong, mean, 1)
+
+
 # --- the extension ------------------------------------------------------------------------------
 
 
@@ -516,7 +582,12 @@ def test_instruction_sets_agree_to_the_last_bit():
         "rng = np.random.default_rng(0)\n"
         "tables = _core.CostTables(rng.random((5, 1, 20, 10)), rng.random((5, 1)),\n"
         "                          [False, False, True, False, True], -1, [10] * 20)\n"
-        "h.update(tables.lookup(archs, 1).tobytes())\n"
+        "costs = tables.lookup(archs, 1)\n"
+        "h.update(costs.tobytes())\n"
+        "for rank in (1, 5, 16, 48):\n"
+        "    spread = _core.CostSpread(rng.normal(size=(1, 20, 10, rank)),\n"
+        "                              rng.random((1, rank)), 0.1, -1, [10] * 20)\n"
+        "    h.update(spread.lookup(archs, costs[:, 0].copy(), 1).tobytes())\n"
         "for m in range(1, 8):\n"
         "    for p in (rng.random((3000, m)), rng.integers(0, 5, (3000, m)).astype(float)):\n"
         "        h.update(_core.non_dominated_sort(p, 1).tobytes())\n"
@@ -622,6 +693,7 @@ def kernels_of_arrays():
     n_codes = [n + 1 for n in space.n_choices]
     lookup = Tables(n_codes, [False]).build().lookup
     entries = np.ones((1, space.n_slots, max(n_codes)))
+    spread = _core.CostSpread(entries[..., None].copy(), np.ones((1, 1)), 0.1, -1, n_codes).lookup
 
     def window(entries):
         return _core.WindowSampler(space, entries, np.ones(1), -1, n_codes)
@@ -646,6 +718,8 @@ def kernels_of_arrays():
         "find_invalid": (lambda x: space.find_invalid(x, 1), archs),
         "sample out": (lambda x: space.sample(4, 0, False, 1, x), archs.copy()),
         "lookup": (lambda x: lookup(x, 1), archs),
+        "spread": (lambda x: spread(x, np.ones(4), 1), archs),
+        "mean": (lambda x: spread(archs, x, 1), np.ones(4)),
         "entries": (window, entries),
         "pixels": (lambda x: _core.depthwise_weight_gradient(x, pixels, 3, 1, 1), pixels),
     }

@@ -24,6 +24,7 @@ N = 200_000_000
 SPACE = _core.Space([([9] * 4, 0, None)] * 5)
 ENTRIES = np.random.default_rng(0).random((1, 20, 10))
 TABLES = _core.CostTables(np.stack([ENTRIES] * 4), np.zeros((4, 1)), [False] * 4, -1, [10] * 20)
+SPREAD = _core.CostSpread(np.ones((1, 20, 10, 32)), np.ones((1, 32)), 0.1, -1, [10] * 20)
 WINDOWS = _core.WindowSampler(SPACE, ENTRIES, np.zeros(1), -1, [10] * 20)
 
 
@@ -40,6 +41,7 @@ CALLS = {
     "mutate": lambda: SPACE.mutate(zeros(20, np.uint8), 0.1, 0, 1),
     "crossover": lambda: SPACE.crossover(zeros(20, np.uint8), zeros(20, np.uint8), 0, 1),
     "lookup": lambda: TABLES.lookup(zeros(20, np.uint8), 1),
+    "spread": lambda: SPREAD.lookup(zeros(20, np.uint8), zeros(1, np.float64)[:, 0], 1),
     "enumerate": lambda: SPACE.enumerate(0, N, 1),
     "rank": lambda: SPACE.rank(zeros(20, np.uint8), 1),
     "unrank": lambda: SPACE.unrank(zeros(5, np.int64), 1),

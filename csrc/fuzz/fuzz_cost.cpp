@@ -1,5 +1,5 @@
-// Cost tables and lookups: refused or accepted as by definition; accepted lookups give the sum that
-// the contract spells out, to the last bit.
+// Cost tables, spreads and lookups: refused or accepted as by definition; accepted lookups give the
+// sum that the contract spells out, to the last bit.
 #include <algorithm>
 #include <cmath>
 
@@ -80,6 +80,47 @@ bool is_valid_row(const CostSpec& spec, const std::uint8_t* row) {
     return true;
 }
 
+// The tables as the numbers of one spread, by table last; the documented order of operations.
+struct NaiveSpread {
+    const CostSpec& spec;
+    std::vector<double> entries;
+    std::vector<double> constants;
+    double misfit;
+
+    NaiveSpread(const CostSpec& tables, double beside) : spec(tables), misfit(beside) {
+        for (std::size_t k = 0; k < spec.n_contexts; ++k) {
+            for (std::size_t t = 0; t < spec.n_tables; ++t)
+                constants.push_back(Naive{spec, t, k}.constant());
+            for (std::size_t i = 0; i < spec.n_slots * spec.max_codes; ++i) {
+                for (std::size_t t = 0; t < spec.n_tables; ++t)
+                    entries.push_back(Naive{spec, t, k}.entry(0, i));
+            }
+        }
+    }
+
+    [[nodiscard]] SpreadSpec parts() const {
+        return {spec.n_contexts, spec.n_slots, spec.max_codes,    spec.n_tables, entries,
+                constants,       misfit,       spec.context_slot, spec.n_codes};
+    }
+
+    [[nodiscard]] double deviation(const std::uint8_t* row, std::size_t context,
+                                   double mean) const {
+        double squares[8] = {};
+        for (std::size_t t = 0; t < spec.n_tables; ++t) {
+            const Naive naive{spec, t, context};
+            double sum = naive.constant();
+            for (std::size_t s = 0; s < spec.n_slots; ++s)
+                sum += naive.entry(s, row[s]);
+            squares[t % 8] += sum * sum;
+        }
+        for (const std::size_t half : {4U, 2U, 1U}) {
+            for (std::size_t i = 0; i < half; ++i)
+                squares[i] += squares[i + half];
+        }
+        return std::sqrt(squares[0] + misfit * mean * (misfit * mean));
+    }
+};
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -124,6 +165,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         return 0;
     }
     const CostTables tables(spec);
+    const NaiveSpread naive_spread(spec, in.number());
+    const double misfit = naive_spread.misfit;
+    const bool bad_misfit = !(misfit >= 0.0) || std::isinf(misfit);
+    REQUIRE(refuses([&] { const CostSpread spread(naive_spread.parts()); }) == bad_misfit);
     // More rows than the kernels take at once.
     std::vector<std::uint8_t> rows(spec.n_slots * in.below(200));
     const bool hostile = in.below(4) == 1;
@@ -153,6 +198,19 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             // Sums of large numbers may overflow both ways.
             REQUIRE(found == expected || (std::isnan(found) && std::isnan(expected)));
         }
+    }
+    if (bad_misfit) return 0;
+    std::vector<double> mean(n_rows);
+    for (std::size_t r = 0; r < n_rows; ++r)
+        mean[r] = costs[r * spec.n_tables];
+    std::vector<double> deviations(n_rows);
+    CostSpread(naive_spread.parts()).lookup(rows, mean, deviations, 1);
+    for (std::size_t r = 0; r < n_rows; ++r) {
+        const std::uint8_t* row = rows.data() + r * spec.n_slots;
+        const std::size_t context =
+            spec.context_slot < 0 ? 0 : row[spec.context_slot] - std::size_t{1};
+        const double expected = naive_spread.deviation(row, context, mean[r]);
+        REQUIRE(deviations[r] == expected || (std::isnan(deviations[r]) && std::isnan(expected)));
     }
     return 0;
 }

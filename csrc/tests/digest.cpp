@@ -109,6 +109,12 @@ void print_space() {
         std::vector<double> costs(n * n_tables);
         CostTables(spec).lookup(rows, costs, 1);
         print("lookup", n_tables, costs);
+        const SpreadSpec vectors{
+            1, 20, 10, n_tables, entries, constants, 0.125, -1, std::vector<int>(20, 10)};
+        const std::vector<double> mean(costs.begin(), costs.begin() + n);
+        std::vector<double> deviations(n);
+        CostSpread(vectors).lookup(rows, mean, deviations, 1);
+        print("spread", n_tables, deviations);
         if (n_tables > 1) continue;
         const WindowSampler sampler(space, spec);
         for (const double width : {1.0, 1e-3}) {

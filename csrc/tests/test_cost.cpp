@@ -265,6 +265,151 @@ TEST(sizes_that_do_not_fit_are_refused) {
     CHECK_THROWS(CostTables{spec}, InvalidInput, "wrong number of values");
 }
 
+namespace {
+
+// Vectors of random numbers and the arrays that a SpreadSpec only points to.
+struct Spread {
+    std::vector<int> n_codes;
+    int context_slot;
+    std::size_t rank;
+    std::size_t n_contexts = 1;
+    std::size_t max_codes = 0;
+    double misfit = 0.25;
+    std::vector<double> entries;
+    std::vector<double> constants;
+
+    Spread(std::vector<int> codes, int slot, std::size_t numbers)
+        : n_codes(std::move(codes)), context_slot(slot), rank(numbers) {
+        if (slot >= 0)
+            n_contexts = static_cast<std::size_t>(n_codes[static_cast<std::size_t>(slot)]) - 1;
+        max_codes = static_cast<std::size_t>(*std::max_element(n_codes.begin(), n_codes.end())) + 1;
+        RowStream random(stream_key(5, 5), 0);
+        const auto number = [&] {
+            return std::ldexp(static_cast<double>(random.next() >> 11), -52) - 1.0;
+        };
+        for (std::size_t i = 0; i < n_contexts * rank; ++i)
+            constants.push_back(number());
+        for (std::size_t i = 0; i < n_contexts * n_codes.size() * max_codes; ++i) {
+            const auto n = static_cast<std::size_t>(n_codes[i / max_codes % n_codes.size()]);
+            for (std::size_t t = 0; t < rank; ++t)
+                entries.push_back(i % max_codes < n ? number() : kNan);
+        }
+    }
+
+    [[nodiscard]] SpreadSpec spec() const {
+        return {n_contexts, n_codes.size(), max_codes,    rank,   entries,
+                constants,  misfit,         context_slot, n_codes};
+    }
+
+    // The documented order of operations, one by one.
+    [[nodiscard]] double deviation(const std::uint8_t* row, double mean) const {
+        const std::size_t context =
+            context_slot < 0 ? 0 : row[static_cast<std::size_t>(context_slot)] - std::size_t{1};
+        double squares[8] = {};
+        for (std::size_t t = 0; t < rank; ++t) {
+            double sum = constants[context * rank + t];
+            for (std::size_t s = 0; s < n_codes.size(); ++s)
+                sum += entries[((context * n_codes.size() + s) * max_codes + row[s]) * rank + t];
+            squares[t % 8] += sum * sum;
+        }
+        const double even = (squares[0] + squares[4]) + (squares[2] + squares[6]);
+        const double odd = (squares[1] + squares[5]) + (squares[3] + squares[7]);
+        return std::sqrt((even + odd) + misfit * mean * (misfit * mean));
+    }
+};
+
+}  // namespace
+
+TEST(spreads_follow_the_documented_order_of_operations) {
+    for (const std::size_t rank : {0UL, 1UL, 7UL, 8UL, 9UL, 16UL, 31UL, 40UL, 64UL, 70UL}) {
+        for (const std::size_t n_slots : {1UL, 2UL, 7UL, 20UL}) {
+            std::vector<int> n_codes;
+            for (std::size_t s = 0; s < n_slots; ++s)
+                n_codes.push_back(2 + static_cast<int>(s * 5 % 9));
+            for (const int context_slot : {-1, 0, static_cast<int>(n_slots) - 1}) {
+                const Spread numbers(n_codes, context_slot, rank);
+                const CostSpread spread(numbers.spec());
+                CHECK(spread.n_slots() == n_slots);
+                const auto rows = Tables(n_codes, {false}, context_slot).rows(203);
+                std::vector<double> mean(203);
+                for (std::size_t r = 0; r < 203; ++r)
+                    mean[r] = static_cast<double>(r) / 7.0;
+                std::vector<double> out(203);
+                spread.lookup(rows, mean, out, 2);
+                for (std::size_t r = 0; r < 203; ++r)
+                    CHECK(out[r] == numbers.deviation(rows.data() + r * n_slots, mean[r]));
+            }
+        }
+    }
+}
+
+TEST(spreads_of_many_rows_and_wide_spaces) {
+    for (const std::size_t n_slots : {9UL, 300UL}) {
+        const Spread numbers(std::vector<int>(n_slots, 6), -1, 12);
+        const CostSpread spread(numbers.spec());
+        for (const std::size_t n : {0UL, 1UL, 64UL, 65UL, 2047UL, 2048UL, 2049UL, 4100UL}) {
+            const auto rows = Tables(numbers.n_codes, {false}, -1).rows(n);
+            const std::vector<double> mean(n, 2.0);
+            for (const int threads : {1, 3}) {
+                std::vector<double> out(n);
+                spread.lookup(rows, mean, out, threads);
+                bool same = true;
+                for (std::size_t r = 0; r < n; ++r)
+                    same = same && out[r] == numbers.deviation(rows.data() + r * n_slots, 2.0);
+                CHECK(same);
+            }
+        }
+    }
+}
+
+TEST(wrong_spreads_are_refused) {
+    const Spread good({3, 4, 3}, -1, 5);
+    const auto refused = [&](const auto& change, const char* message) {
+        Spread bad = good;
+        change(bad);
+        CHECK_THROWS(CostSpread(bad.spec()), InvalidInput, message);
+    };
+    refused([](Spread& s) { s.misfit = -0.1; }, "misfit is -0.1");
+    refused([](Spread& s) { s.misfit = kNan; }, "misfit is nan");
+    refused([](Spread& s) { s.misfit = std::numeric_limits<double>::infinity(); }, "misfit is inf");
+    refused([](Spread& s) { s.constants[3] = kNan; }, "context 0, constant 3 is nan");
+    // Slot 1, code 2, number 4.
+    refused([](Spread& s) { s.entries[(5 + 2) * 5 + 4] = kNan; },
+            "context 0, slot 1, code 2, number 4 is nan");
+    refused([](Spread& s) { s.constants.pop_back(); }, "wrong number of values");
+    refused([](Spread& s) { s.entries.pop_back(); }, "wrong number of values");
+    refused([](Spread& s) { s.entries.resize(s.entries.size() - 5); }, "wrong number of values");
+    refused([](Spread& s) { s.n_codes[1] = 6; }, "n_codes of slot 1 is 6");
+    refused([](Spread& s) { s.context_slot = 1; }, "must have 3");
+    refused([](Spread& s) { s.rank = std::size_t{1} << 61; }, "more than 1 GiB");
+    refused([](Spread& s) { s.rank = std::size_t{1} << 24; }, "more than 1 GiB");
+    refused([](Spread& s) { s.rank = ~std::size_t{0}; }, "more than 1 GiB");
+    SpreadSpec wide = good.spec();
+    wide.max_codes += std::size_t{1} << 62;
+    CHECK_THROWS(CostSpread{wide}, InvalidInput, "wrong number of values");
+
+    const CostSpread spread(good.spec());
+    const std::vector<std::uint8_t> rows = {0, 0, 0, 2, 4, 2};
+    std::vector<double> out(2);
+    CHECK_THROWS(spread.lookup(rows, out, out, 1), InvalidInput, "row 1, slot 1 is 4");
+    CHECK_THROWS(spread.lookup(rows, std::vector<double>(3), out, 1), InvalidInput,
+                 "mean has 3 values for 2 rows");
+    CHECK_THROWS(spread.lookup(rows, out, std::span(out).first(1), 1), InvalidInput,
+                 "out has the wrong size");
+    CHECK_THROWS(spread.lookup(std::span(rows).first(5), out, out, 1), InvalidInput,
+                 "5 codes, not a multiple of the 3");
+}
+
+TEST(spreads_without_end) {
+    Spread numbers({2, 2}, -1, 2);
+    std::fill(numbers.entries.begin(), numbers.entries.end(), 1e200);
+    const CostSpread spread(numbers.spec());
+    std::vector<double> out(1);
+    const std::vector<std::uint8_t> row = {1, 1};
+    spread.lookup(row, std::vector<double>{1.0}, out, 1);
+    CHECK(out[0] == std::numeric_limits<double>::infinity());
+}
+
 int main() {
     return pnag::test::run_all();
 }

@@ -65,6 +65,19 @@ class CostTables:
         self, archs: NDArray[np.uint8], threads: int, out: NDArray[np.float64] | None = None
     ) -> NDArray[np.float64]: ...
 
+class CostSpread:
+    def __init__(
+        self,
+        entries: NDArray[np.float64],
+        constants: NDArray[np.float64],
+        misfit: float,
+        context_slot: int,
+        n_codes: list[int],
+    ) -> None: ...
+    def lookup(
+        self, archs: NDArray[np.uint8], mean: NDArray[np.float64], threads: int
+    ) -> NDArray[np.float64]: ...
+
 class WindowSampler:
     def __init__(
         self,

@@ -366,6 +366,23 @@ def test_what_a_table_does_not_know_is_its_std_and_upper_bounds_lie_above():
     assert upper.mean.caution == 0.0
 
 
+@pytest.mark.parametrize("rank", [0, 1, 5, 17])
+def test_stds_at_every_resolution_are_those_of_the_features(rank):
+    space = pf.spaces.get("mbv3-tiny", resolutions=(128, 160, 192))
+    macs = pf.costs.macs(space)
+    root = 1e5 * np.random.default_rng(rank).normal(size=(features.n_features(space), rank))
+    table = dataclasses.replace(macs, posterior=pf.costs.Posterior(root, 0.01))
+    archs = space.sample(500, seed=1)
+    mean, std = table(archs, return_std=True)
+    known = np.square(features.features(space, archs) @ root).sum(axis=1)
+    np.testing.assert_allclose(std**2, known + (0.01 * mean) ** 2, rtol=1e-12)
+    np.testing.assert_array_equal(table(archs, return_std=True, threads=3)[1], std)
+    for again in (pickle.loads(pickle.dumps(table)), copy.deepcopy(table)):
+        np.testing.assert_array_equal(again(archs, return_std=True)[1], std)
+    with pytest.raises(InvalidInputError, match="row 0, slot 0 is 200"):
+        table(np.full_like(archs[:1], 200), return_std=True)
+
+
 def test_an_exact_table_is_never_cautious():
     table = pf.costs.macs(pf.spaces.get("mbv3-tiny"))
     assert table.cautious(3.0) is table

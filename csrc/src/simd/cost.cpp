@@ -51,8 +51,8 @@ struct LanesOf<1> {
 // Reduce C groups of W columns from `column` on, of R rows at once: independent chains hide the
 // latency of the additions. Width is the number of columns where the compiler knows it, else 0: a
 // multiplication per load takes longer than the load.
-template <int R, int C, int W, bool Max, std::size_t Width>
-inline void reduce_rows(const std::uint16_t* index, const LookupPlan& plan, std::size_t column,
+template <int R, int C, int W, bool Max, std::size_t Width, typename Index>
+inline void reduce_rows(const Index* index, const LookupPlan& plan, std::size_t column,
                         double* out) {
     using Group = typename LanesOf<W>::Type;
     using InMemory = typename LanesOf<W>::InMemory;
@@ -90,8 +90,8 @@ inline void reduce_rows(const std::uint16_t* index, const LookupPlan& plan, std:
 }
 
 // Reduce the columns [begin, end), Columns at once while there are as many, then half as many.
-template <int Columns, bool Max, std::size_t Width>
-inline void reduce_range(const std::uint16_t* index, std::size_t n_rows, const LookupPlan& plan,
+template <int Columns, bool Max, std::size_t Width, typename Index>
+inline void reduce_range(const Index* index, std::size_t n_rows, const LookupPlan& plan,
                          std::size_t begin, std::size_t end, double* out) {
     if constexpr (Width == 0 || Columns <= Width) {
         constexpr int W = Columns < kLanes ? Columns : kLanes;
@@ -210,11 +210,32 @@ void lookup(const std::uint8_t* archs, std::size_t n_rows, const LookupPlan& pla
     }
 }
 
+void squared_lengths(const std::uint8_t* archs, std::size_t n_rows, const LookupPlan& plan,
+                     double* sums, double* out) {
+    static_assert(kSquares == kGroup);
+    reduce_range<4 * kLanes, false, 0>(archs, n_rows, plan, 0, plan.width, sums);
+    for (std::size_t r = 0; r < n_rows; ++r) {
+        Row squares = row_of(0.0);
+        for (std::size_t c = 0; c < plan.width; c += kGroup) {
+            const Row part = load_row(sums + r * plan.width + c);
+            squares = squares + part * part;
+        }
+        double lanes[kGroup];
+        store_row(lanes, squares);
+        for (unsigned half = kGroup / 2; half > 0; half /= 2) {
+            for (unsigned i = 0; i < half; ++i)
+                lanes[i] += lanes[i + half];
+        }
+        out[r] = lanes[0];
+    }
+}
+
 }  // namespace
 
 constinit const CostKernels CostKernels::PNAG_LEVEL = {
     .any_above = simd::any_above,
     .lookup = simd::lookup,
+    .squared_lengths = simd::squared_lengths,
 };
 
 }  // namespace pnag::simd

@@ -29,6 +29,9 @@ inline constexpr std::size_t kPermutedCodes = 16;
 /// The lookup kernel keeps the code pairs of at least one row on its stack.
 inline constexpr std::size_t kMaxLookupSlots = 16384;
 
+/// Squares are added in this many sums.
+inline constexpr std::size_t kSquares = 8;
+
 struct CostKernels {
     /// Is any codes[i] > limit[i]?
     bool (*any_above)(const std::uint8_t* codes, const std::uint8_t* limit, std::size_t n);
@@ -36,6 +39,12 @@ struct CostKernels {
     /// Costs of n_rows <= kTileRows rows in one context; out is (n_rows, width).
     void (*lookup)(const std::uint8_t* archs, std::size_t n_rows, const LookupPlan& plan,
                    double* out);
+
+    /// |v|^2 of n_rows <= kTileRows rows in one context, v the sum of `width` numbers for the
+    /// constant and for each code; by groups of kSquares as CostSpread says. The plan has slots for
+    /// pairs and no maxima; the width is whole groups. `sums` has room for (n_rows, width).
+    void (*squared_lengths)(const std::uint8_t* archs, std::size_t n_rows, const LookupPlan& plan,
+                            double* sums, double* out);
 
     static const CostKernels kPortable, kAvx2, kAvx512;  // cost.cpp, compiled for each level
 };

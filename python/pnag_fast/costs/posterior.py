@@ -16,8 +16,6 @@ import numpy as np
 
 from ..typing import FloatArray
 
-# Rows whose features are held at once.
-_BLOCK = 8192
 # Directions that are kept at most: a table's file stays small, and a lookup fast.
 RANK = 48
 # Share of the variance that may be dropped, or rather spread over all architectures.
@@ -68,15 +66,6 @@ class Posterior:
         kept = min(max(int((dropped > allowed).sum()), 1), RANK)
         rest = float(dropped[-kept - 1]) if kept < len(share) else 0.0
         return cls(root @ mixed[:, -kept:], float(np.hypot(misfit, np.sqrt(rest))))
-
-    def variance(self, features: FloatArray, mean: FloatArray) -> FloatArray:
-        """Return the variance of costs, shape (n,), from their features and means."""
-        known = np.empty(len(features))
-        for start in range(0, len(features), _BLOCK):
-            rows = slice(start, start + _BLOCK)
-            part = features[rows] @ self.root
-            known[rows] = np.einsum("ij,ij->i", part, part)
-        return known + (self.misfit * mean) ** 2
 
     def conditioned(
         self, features: FloatArray, residual: FloatArray, variance: FloatArray

@@ -249,15 +249,36 @@ class CostTable:
             _refuse_unseen([self], archs, costs)
         if not return_std and not self.caution:
             return costs
-        std = self._std(archs, costs)
+        std = self._std(archs, costs, threads)
         costs += self.caution * std
         return (costs, std) if return_std else costs
 
-    def _std(self, archs: Archs, mean: FloatArray) -> FloatArray:
+    def _std(self, archs: Archs, mean: FloatArray, threads: int | None) -> FloatArray:
         """Return the standard deviation of each row of known mean cost."""
-        if self.posterior is None:
+        if self._spread is None:
             return np.zeros(len(archs))
-        return np.sqrt(self.posterior.variance(features(self.space, archs), mean))
+        return self._spread.lookup(archs, np.ascontiguousarray(mean), resolve_threads(threads))
+
+    @cached_property
+    def _spread(self) -> _core.CostSpread | None:
+        """The posterior as vectors by context and code, whose sums are `features` times its root.
+
+        None for an exact table.
+        """
+        if self.posterior is None:
+            return None
+        rank = self.posterior.root.shape[1]
+        constants = np.empty((*self.constants.shape, rank))
+        entries = np.empty((*self.entries.shape, rank))
+        for i, column in enumerate(self.posterior.root.T):
+            constants[:, i], entries[..., i] = entries_of(self.space, column)
+        return _core.CostSpread(
+            entries,
+            constants,
+            self.posterior.misfit,
+            _context_slot(self.space),
+            list(self.space.n_codes),
+        )
 
     @property
     def mean(self) -> CostTable:
@@ -546,8 +567,9 @@ class CostTable:
         return "\n ".join(line[:96] for line in lines) + ">"
 
     def __getstate__(self) -> dict[str, Any]:
-        # The kernel is a handle of C++, made anew from the entries where it is missing.
-        return {name: value for name, value in self.__dict__.items() if name != "_kernel"}
+        # Kernels are handles of C++, made anew from the entries where they are missing.
+        handles = ("_kernel", "_spread")
+        return {name: value for name, value in self.__dict__.items() if name not in handles}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -705,7 +727,7 @@ class CostStack:
             _refuse_unseen(self.tables, archs, costs)
         for column, table in zip(costs.T, self.tables, strict=True):
             if table.caution:
-                column[:] += table.caution * table._std(archs, column)
+                column[:] += table.caution * table._std(archs, column, threads)
         return costs
 
     def __repr__(self) -> str:
@@ -762,7 +784,7 @@ def _kernel(tables: Sequence[CostTable]) -> _core.CostTables:
         np.stack(entries),
         np.stack([table.constants for table in tables]),
         [table.reduce == "max" for table in tables],
-        -1 if space.resolution_slot is None else space.resolution_slot,
+        _context_slot(space),
         list(space.n_codes),
     )
 
@@ -793,6 +815,11 @@ def require_text(value: object, name: str) -> None:
     """Refuse what is no string."""
     if not isinstance(value, str):
         raise InvalidTypeError(f"{name} should be text, found {arguments.shown(value)}")
+
+
+def _context_slot(space: SearchSpace) -> int:
+    """Return the slot whose choice picks a set of entries, as the core takes it."""
+    return -1 if space.resolution_slot is None else space.resolution_slot
 
 
 def _context_name(space: SearchSpace, context: int) -> str:
