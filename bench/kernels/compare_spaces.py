@@ -1,14 +1,18 @@
-"""Sampling, variation, windows and cost lookup beside what users run today, in one process.
+"""Sampling, variation, windows, lookups and best within bounds beside what users run today.
 
     python bench/kernels/compare_spaces.py [--quick | --huge | --tiny] [--json FILE]
 
-Every contestant works on the same batch, one after the other within each round, on one thread where
-it says so, after one call that is not timed; the table shows medians over rounds, in nanoseconds
-per architecture, and the ratio to ours. Peers are written here, re-implemented and not imported:
+One process. Every contestant works on the same batch, one after the other within each round, on one
+thread where it says so, after one call that is not timed; the table shows medians over rounds, in
+nanoseconds per architecture (or question), and the ratio to ours. Peers are written here,
+re-implemented and not imported:
 
 - numpy and torch, vectorised over the batch. For lookups the fastest plain way that was found: one
   `take` or `index_select` per slot from a contiguous column of codes. They are given columns of the
   index type that they like best, made beforehand, which takes longer than our whole lookup.
+- Deviations: "numpy" multiplies rows of features, made beforehand, by the root of the posterior,
+  "torch" adds up vectors of codes by `embedding_bag`. Best within bounds: both compare all pairs,
+  in blocks, with the points sorted by merit beforehand.
 - "dictionaries" does what Once-for-All's `ArchManager` and `EvolutionFinder` do: one Python
   dictionary of lists per architecture, `random.choice` per decision. Children are copied list by
   list, where the original uses the slower `copy.deepcopy`, and are not looked up as they are there.
@@ -39,6 +43,7 @@ from numpy.typing import NDArray
 
 import pnag_fast as pf
 from pnag_fast import _core
+from pnag_fast.costs import features
 from pnag_fast.threads import resolve_threads
 
 try:
@@ -514,6 +519,114 @@ def lookups(space: pf.spaces.SearchSpace, sizes: list[int]) -> list[Comparison]:
     return found
 
 
+def numpy_deviations(
+    rows: NDArray[np.float64], root: NDArray[np.float64], beside: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Lengths of rows of features times the root, with what is beside it."""
+    vectors = rows @ root
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors) + beside**2))
+
+
+def torch_deviations(bags: Any, vectors: Any, constant: Any, beside: Any) -> Any:
+    """The same with vectors of codes, one bag of them for each architecture."""
+    sums = torch.nn.functional.embedding_bag(bags, vectors, mode="sum") + constant
+    return ((sums * sums).sum(dim=1) + beside * beside).sqrt()
+
+
+def deviations(space: pf.spaces.SearchSpace, sizes: list[int]) -> list[Comparison]:
+    """How far costs may be wrong, by posteriors of two ranks; the means are known."""
+    found = []
+    table = made_up_table(space, 0)
+    for rank in (16, 48):
+        root = np.random.default_rng(rank).normal(size=(features.n_features(space), rank))
+        vectors = np.zeros((space.n_slots, 10, rank))
+        vectors[:, 1:] = root[1:].reshape(space.n_slots, 9, rank)
+        spread = _core.CostSpread(vectors[None], root[:1], 0.03, -1, [10] * space.n_slots)
+        for n in sizes:
+            archs = space.sample(n, seed=3)
+            mean = table(archs)
+            each = Comparison(f"deviation, rank {rank}", n)
+            each.add("pnag_fast", partial(spread.lookup, archs, mean, 1))
+            each.add("pnag_fast, 2 threads", partial(spread.lookup, archs, mean, 2))
+            found.append(each)
+            if n * rank > MOST_PEER_COSTS:
+                continue
+            expected = spread.lookup(archs, mean, 1)
+            rows = features.features(space, archs)
+            require(
+                np.allclose(numpy_deviations(rows, root, 0.03 * mean), expected), "numpy deviations"
+            )
+            each.add("numpy", partial(numpy_deviations, rows, root, 0.03 * mean))
+            if torch is not None:
+                arguments = (
+                    torch.from_numpy(archs + 10 * np.arange(space.n_slots)),
+                    torch.from_numpy(vectors.reshape(-1, rank)),
+                    torch.from_numpy(root[0]),
+                    torch.from_numpy(0.03 * mean),
+                )
+                got = torch_deviations(*arguments).numpy()
+                require(np.allclose(got, expected), "torch deviations")
+                each.add("torch", partial(torch_deviations, *arguments))
+    return found
+
+
+# Comparisons that peers hold at once.
+BLOCK_COMPARISONS = 2_000_000
+
+
+def numpy_best(costs: NDArray[np.float64], bounds: NDArray[np.float64]) -> NDArray[np.intp]:
+    """First row within each vector of bounds, or the number of rows; the best rows come first."""
+    found = np.empty(len(bounds), np.intp)
+    block = max(1, BLOCK_COMPARISONS // costs.size)
+    for begin in range(0, len(bounds), block):
+        fits = (costs <= bounds[begin : begin + block, None]).all(axis=2)
+        first = fits.argmax(axis=1)
+        found[begin : begin + block] = np.where(fits[range(len(fits)), first], first, len(costs))
+    return found
+
+
+def torch_best(costs: Any, bounds: Any) -> Any:
+    """The same, column by column."""
+    found = torch.empty(len(bounds), dtype=torch.int64)
+    block = max(1, BLOCK_COMPARISONS // costs.numel())
+    for begin in range(0, len(bounds), block):
+        part = bounds[begin : begin + block]
+        fits = costs[:, 0] <= part[:, :1]
+        for column in range(1, costs.shape[1]):
+            fits &= costs[:, column] <= part[:, column : column + 1]
+        most, first = fits.to(torch.uint8).max(dim=1)
+        found[begin : begin + block] = torch.where(most > 0, first, len(costs))
+    return found
+
+
+def answers(space: pf.spaces.SearchSpace, n_points: int, n: int) -> list[Comparison]:
+    """Best of known architectures within bounds on 2 and 4 costs, those of other ones."""
+    found = []
+    for n_tables in (2, 4):
+        stack = pf.costs.stack([made_up_table(space, seed) for seed in range(n_tables)])
+        rng = np.random.default_rng(n_tables)
+        costs = stack(space.sample(n_points, seed=6))
+        merit = costs.mean(axis=1) * rng.normal(1.0, 0.05, n_points)
+        rows = np.argsort(-merit, kind="stable")
+        costs, merit = costs[rows].copy(), merit[rows].copy()
+        bounds = stack(space.sample(n, seed=7))
+        each = Comparison(f"best of {n_points:,}, {n_tables} costs", n)
+        index = _core.BestWithin(costs, merit)
+        expected = index.find(bounds, 1)
+        expected = np.where(expected < 0, len(costs), expected)
+        each.add("pnag_fast", partial(pf.pareto.best_within, costs, merit, bounds, threads=1))
+        each.add("pnag_fast, sorted before", partial(index.find, bounds, 1))
+        part = bounds[:1000].copy()
+        require(np.array_equal(numpy_best(costs, part), expected[:1000]), "best by numpy")
+        each.add("numpy", partial(numpy_best, costs, part), len(part))
+        if torch is not None:
+            tensors = torch.from_numpy(costs), torch.from_numpy(part)
+            require(np.array_equal(torch_best(*tensors), expected[:1000]), "best by torch")
+            each.add("torch", partial(torch_best, *tensors), len(part))
+        found.append(each)
+    return found
+
+
 def print_marginal_costs(rows: list[dict[str, Any]]) -> None:
     """What each further table adds to a lookup, as a share of the first."""
     ours: dict[tuple[str, int], dict[int, float]] = {}
@@ -641,6 +754,8 @@ def main() -> None:
         + variation(space, sizes)
         + windows(space, sizes[-1] // 10)
         + lookups(space, lookup_sizes)
+        + deviations(space, sizes)
+        + answers(space, 400 if options.tiny else 5_000, sizes[-1] // 10)
     )
     for each in comparisons:
         rows += each.run(rounds)
