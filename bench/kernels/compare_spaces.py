@@ -579,9 +579,8 @@ def numpy_best(costs: NDArray[np.float64], bounds: NDArray[np.float64]) -> NDArr
     found = np.empty(len(bounds), np.intp)
     block = max(1, BLOCK_COMPARISONS // costs.size)
     for begin in range(0, len(bounds), block):
-        fits = (costs <= bounds[begin : begin + block, None]).all(axis=2)
-        first = fits.argmax(axis=1)
-        found[begin : begin + block] = np.where(fits[range(len(fits)), first], first, len(costs))
+        fits = np.all(costs <= bounds[begin : begin + block, None], axis=2)
+        found[begin : begin + block] = np.where(fits.any(axis=1), fits.argmax(axis=1), len(costs))
     return found
 
 
