@@ -42,11 +42,14 @@ class Kind:
 
 
 COST_TABLE = Kind("pnag-cost-table", "a cost table")
+# Never recognised, and so never replaced without --force: somebody may have filled it in.
+TO_MEASURE = Kind("networks to measure", "networks to measure")
 SUPERNET = Kind("pnag-supernet", "a supernet")
 ACCURACY_TABLE = Kind("accuracy table", "an accuracy table")
 ACCURACY_MODEL = Kind("pnag-accuracy-model", "an accuracy model")
 GENERATOR = Kind("pnag-generator", "a generator")
 ONNX = Kind("ONNX", "an ONNX file")
+PAGE = Kind("page", "a page")
 VERDICTS = Kind("pnag-confirmation", "a list of verdicts")
 
 _FORMAT = rb'\\?"format\\?"\s*:\s*\\?"([A-Za-z0-9 _.-]+)\\?"'
@@ -64,6 +67,8 @@ def kind_of(path: Path) -> str | None:
     if text[:1] == b"{" or (start[8:9] == b"{" and b'"__metadata__"' in start):
         found = re.search(_FORMAT, start)
         return found[1].decode("ascii") if found else None
+    if text.startswith(b"<!doctype html>") and b"<title>pnag_fast: " in start:
+        return PAGE.name
     header = text.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].lower()
     columns = {name.strip(b' "\r\t') for name in re.split(rb"[,;\t]", header)}
     if {b"arch", b"top1"} <= columns:
@@ -151,7 +156,13 @@ def check_folder(path: Path, *, inputs: Iterable[str | Path | None] = (), what: 
 
 
 def _name(kind: Kind) -> str:
-    ending = {COST_TABLE: ".json", VERDICTS: ".json", ACCURACY_TABLE: ".csv", ONNX: ".onnx"}
+    ending = {
+        COST_TABLE: ".json",
+        VERDICTS: ".json",
+        ACCURACY_TABLE: ".csv",
+        TO_MEASURE: ".csv",
+        ONNX: ".onnx",
+    }
     return kind.words.split()[-1] + ending.get(kind, ".safetensors")
 
 

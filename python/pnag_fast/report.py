@@ -288,10 +288,10 @@ class FrontReport:
         worst = self.answers[int(np.argmax(np.abs(latency)))]
         farthest = self.answers[int(np.argmax(np.abs(accuracy)))]
         lines = [
-            f"{_capital(self.metric)}: measured is {_signed(latency.mean())} of predicted on "
+            f"{capital(self.metric)}: measured is {_signed(latency.mean())} of predicted on "
             f"average, {_signed(worst.latency_error)} at worst "
             f"(budget {self._cost(worst.budget_ms)}).",
-            f"{_capital(shown.title)}: test images give {shown.difference(accuracy.mean(), 1)} "
+            f"{capital(shown.title)}: test images give {shown.difference(accuracy.mean(), 1)} "
             "against the prediction on average, "
             f"{shown.difference(farthest.top1_test - farthest.predicted_top1, 1)} at worst "
             f"(budget {self._cost(farthest.budget_ms)}).",
@@ -419,58 +419,34 @@ class FrontReport:
         """Return one self-contained page: the picture, the table, and how it was made."""
         image = base64.b64encode(picture).decode("ascii")
         sections = "".join(
-            f"<h2>{_html(name)}</h2><table class=facts>"
+            f"<h2>{escaped(name)}</h2><table class=facts>"
             + "".join(
-                f"<tr><th>{_html(str(key))}</th><td>{_html(_text(value))}</td></tr>"
+                f"<tr><th>{escaped(str(key))}</th><td>{escaped(_text(value))}</td></tr>"
                 for key, value in facts.items()
             )
             + "</table>"
             for name, facts in self.sections.items()
         )
-        warnings = "".join(f"<li>{_html(line)}</li>" for line in self.warnings)
-        if warnings:
-            heading = "<b>Before you believe any of this:</b>"
-            warnings = f"<div class=warnings>{heading}<ul>{warnings}</ul></div>"
-        findings = "".join(f"<li>{_html(line)}</li>" for line in self.findings())
-        head = "".join(f"<th>{_html(name)}</th>" for name in self.head)
+        findings = "".join(f"<li>{escaped(line)}</li>" for line in self.findings())
+        head = "".join(f"<th>{escaped(name)}</th>" for name in self.head)
         body = "".join(
-            "<tr>" + "".join(f"<td>{_html(cell)}</td>" for cell in row) + "</tr>"
+            "<tr>" + "".join(f"<td>{escaped(cell)}</td>" for cell in row) + "</tr>"
             for row in self.table()
         )
-        metric, quality = _html(self.metric), _html(self.objective.name)
-        title = _html(_capital(self.objective.title))
-        return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>pnag_fast: {_html(self.space)} on {_html(self.device)}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-       color: #222; background: #fff; }}
-img {{ max-width: 100%; }}
-.wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; margin: 1rem 0; }}
-th, td {{ padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd;
-          font-variant-numeric: tabular-nums; }}
-.facts th, .facts td, td:last-child {{ text-align: left; font-weight: normal; }}
-.facts th {{ color: #555; white-space: nowrap; vertical-align: top; }}
-.facts td, td:last-child {{ overflow-wrap: anywhere; }}
-.warnings {{ border: 2px solid #d55e00; padding: .5rem 1rem; }}
-</style></head><body>
-<h1>{_html(self.space)} on {_html(self.device)}</h1>
-{warnings}
-<p>One generator was trained on {len(self.evaluated)} measured architectures and a {metric} table of
-this device. It was then asked for {len(self.answers)} budgets that it had not been trained on;
-each network it answered with was extracted from the supernet, its {quality} measured on held-out
-images, and its {metric} measured whole.</p>
+        metric, quality = escaped(self.metric), escaped(self.objective.name)
+        title = escaped(capital(self.objective.title))
+        content = f"""<p>One generator was trained on {len(self.evaluated)} measured architectures
+and a {metric} table of this device. It was then asked for {len(self.answers)} budgets that it
+had not been trained on; each network it answered with was extracted from the supernet, its
+{quality} measured on held-out images, and its {metric} measured whole.</p>
 <img alt="{title} against {metric}" src="data:image/png;base64,{image}">
 <h2>Asked and answered</h2>
 <div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
 <h2>Where predictions were off</h2>
 <ul>{findings}</ul>
-<p>{title} is predicted by: {_html(self.accuracy_source)}.</p>
-{sections}
-</body></html>
-"""
+<p>{title} is predicted by: {escaped(self.accuracy_source)}.</p>
+{sections}"""
+        return web_page(f"{self.space} on {self.device}", self.warnings, content)
 
     @property
     def head(self) -> list[str]:
@@ -588,12 +564,52 @@ def _sections(document: Mapping[str, Any], path: files.StrPath) -> dict[str, Any
     return sections
 
 
-def _html(text: object) -> str:
+def web_page(title: str, warnings: Iterable[str], content: str) -> str:
+    """Return one self-contained page.
+
+    Parameters
+    ----------
+    title : str
+    warnings : iterable of str
+        What makes all of it doubtful: stands before anything else.
+    content : str
+        HTML.
+    """
+    doubts = "".join(f"<li>{escaped(line)}</li>" for line in warnings)
+    if doubts:
+        heading = "<b>Before you believe any of this:</b>"
+        doubts = f"<div class=warnings>{heading}<ul>{doubts}</ul></div>"
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>pnag_fast: {escaped(title)}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+       color: #222; background: #fff; }}
+img {{ max-width: 100%; }}
+.wide {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; margin: 1rem 0; }}
+th, td {{ padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd;
+          font-variant-numeric: tabular-nums; }}
+.facts th, .facts td, td:last-child {{ text-align: left; font-weight: normal; }}
+.facts th {{ color: #555; white-space: nowrap; vertical-align: top; }}
+.facts td, td:last-child {{ overflow-wrap: anywhere; }}
+.warnings {{ border: 2px solid #d55e00; padding: .5rem 1rem; }}
+</style></head><body>
+<h1>{escaped(title)}</h1>
+{doubts}
+{content}
+</body></html>
+"""
+
+
+def escaped(text: object) -> str:
     """Escape what would be markup, and what a browser would obey or a reader not see."""
     return html.escape(printable(text))
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """Return a text with its first letter large."""
     return text[:1].upper() + text[1:]
 
 

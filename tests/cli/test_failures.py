@@ -43,6 +43,8 @@ import pnag_fast as pf
         (["train", "--accuracy", "accuracy.csv", "--cost", "front.json", "--out", "x"], 1, None),
         (["export", "--supernet", "supernet.safetensors", "--arch", "9", "--out", "x"], 1, None),
         (["report", "."], 1, None),
+        (["report", "generator.safetensors", "--out", "front.json"], 1, "InvalidInputError"),
+        (["report", ".", "--confidence", "0.9"], 2, "UsageError"),
         (["table", "fit", "accuracy.csv", "--out", "x"], 2, "UsageError"),
         (["table", "fit", "accuracy.csv", "--device", "d", "--out", "x"], 1, "FileFormatError"),
         (["table", "fit", "accuracy.csv", "--column", "x", "--out", "x"], 1, "FileFormatError"),

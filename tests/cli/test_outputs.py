@@ -24,6 +24,7 @@ COMMANDS = {
     "table macs": ["table", "macs", "--space", "space.json"],
     "table merge": ["table", "merge", "cost.json", "--add", "cost.json"],
     "table parameters": ["table", "parameters", "--space", "space.json"],
+    "report of a generator": ["report", "generator.safetensors"],
     "report": ["report", "front.json", "--judge", "model.safetensors"],
 }
 

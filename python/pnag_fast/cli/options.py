@@ -35,6 +35,11 @@ cautious = click.option(
     show_default=True,
     help="Predict the mean made worse by this many standard deviations, for searches.",
 )
+confidence = click.option(
+    "--confidence",
+    type=click.FloatRange(0.5, 1, max_open=True),
+    help="Keep bounds with this probability, such as 0.95, by what tables know of their errors.",
+)
 torch_threads = click.option(
     "--threads",
     type=click.IntRange(1),
@@ -79,6 +84,15 @@ column = click.option(
 def column_of(metric: str, unit: str) -> str:
     """Return the name of a column of measured costs, such as ``latency_ms``."""
     return f"{metric}_{unit}" if unit else metric
+
+
+def require_resolutions(path: Path, measured: SearchSpace, space: SearchSpace) -> None:
+    """Refuse measurements at other input resolutions than those of a space."""
+    if measured != space:
+        sizes = ", ".join(map(str, space.resolutions))
+        raise click.UsageError(
+            f"{path} has networks at other input resolutions than {sizes} px: leave them out"
+        )
 
 
 # --- images --------------------------------------------------------------------------------------

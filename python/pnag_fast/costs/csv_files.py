@@ -18,18 +18,31 @@ from .table import require_text
 
 
 def save_measured(
-    path: files.StrPath, space: SearchSpace, archs: Archs, values: npt.ArrayLike, *, column: str
+    path: files.StrPath,
+    space: SearchSpace,
+    archs: Archs,
+    values: npt.ArrayLike | None = None,
+    *,
+    column: str,
 ) -> None:
-    """Write measured networks as CSV: ``arch`` in the space's notation, and one column."""
+    """Write networks as CSV: ``arch`` in the space's notation, and one column of what they cost.
+
+    Parameters
+    ----------
+    values : array of float, shape (n,), optional
+        Default: the column is empty, for somebody to fill in.
+    """
     require_space(space)
     require_text(column, "column")
     names = space.to_strings(archs)
-    numbers = arguments.floats(values, column, (len(names),), meaning="one number per network")
+    cells = [""] * len(names)
+    if values is not None:
+        numbers = arguments.floats(values, column, (len(names),), meaning="one number per network")
+        cells = [repr(value) for value in numbers.tolist()]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["arch", column])
-    rows = zip(names, numbers.tolist(), strict=True)
-    writer.writerows([arch, repr(value)] for arch, value in rows)
+    writer.writerows(zip(names, cells, strict=True))
     files.write_text(path, text.getvalue())
 
 

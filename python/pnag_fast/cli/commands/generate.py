@@ -43,7 +43,7 @@ _ALL = "all"
     "qualities",
     multiple=True,
     help="Ask for the cheapest network that reaches it, such as 0.75 or 75%, within the bounds of "
-    "--budget, if any; repeatable.",
+    "--budget, if any; with --confidence by the model's lower bound. Repeatable.",
 )
 @click.option(
     "--device",
@@ -52,12 +52,7 @@ _ALL = "all"
     help="Whose cost is bounded: a device that the generator knows, 'all' of them, or the cost "
     "table (JSON) of any other; repeatable.",
 )
-@click.option(
-    "--confidence",
-    type=click.FloatRange(0.5, 1, max_open=True),
-    help="Keep bounds with this probability, such as 0.95, by what the tables know of their own "
-    "errors; and reach --accuracy with it, by what the model knows.",
-)
+@options.confidence
 @click.option(
     "--on-infeasible",
     type=click.Choice(["raise", "mark"]),

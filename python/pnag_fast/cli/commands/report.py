@@ -11,6 +11,7 @@ from ...terminal import aligned
 from .. import options
 from ..keeping import working
 from ..output import answer, answer_report
+from ..tables import reachable_lines
 
 if TYPE_CHECKING:
     from ...accuracy import AccuracyModel
@@ -18,21 +19,37 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("path", metavar="FOLDER|FRONT", type=options.EXISTING)
+@click.argument("path", metavar="FOLDER|FRONT|GENERATOR", type=options.EXISTING)
 @click.option(
     "--judge",
     type=options.EXISTING,
     help="Accuracy model (.safetensors, .pth) or table (.csv) that was not searched: says which "
     "gains of a saved front it confirms.",
 )
-@click.option("--out", type=options.ANY_PATH, help="With --judge: every member's verdict (JSON).")
+@click.option(
+    "--out",
+    type=options.ANY_PATH,
+    help="Of a generator: the page to write [default: GENERATOR.html]. With --judge: every "
+    "member's verdict (JSON).",
+)
+@options.confidence
 @options.force
 @options.seed
 @options.as_json
 def report(
-    path: Path, judge: Path | None, out: Path | None, force: bool, seed: int, as_json: bool
+    path: Path,
+    judge: Path | None,
+    out: Path | None,
+    confidence: float | None,
+    force: bool,
+    seed: int,
+    as_json: bool,
 ) -> None:
-    """Write the picture and the page of a run anew, or judge a saved front.
+    """Write the page of a run or of a generator, or judge a saved front.
+
+    \b
+    The page of a generator shows the front of each of its devices, and what it
+    answers to budgets over the range of each.
 
     \b
     A search finds what its accuracy model overrates. A model of another kind, or
@@ -41,11 +58,17 @@ def report(
     \b
     Example:
       pnag report quickstart
+      pnag report fleet.safetensors --confidence 0.95
       pnag report quickstart/front.json --judge other.safetensors
     """  # noqa: D301
-    if out is not None:
-        from ... import outputs
+    from ... import outputs
 
+    if judge is None and path.is_file() and outputs.kind_of(path) == outputs.GENERATOR.name:
+        _of_generator(path, out, confidence, force, as_json)
+        return
+    if confidence is not None:
+        raise click.UsageError("--confidence goes with a generator")
+    if out is not None:
         if judge is None:
             raise click.UsageError("--out goes with --judge; a run's report is written beside it")
         outputs.check(out, outputs.VERDICTS, inputs=[path, judge], force=force)
@@ -53,13 +76,41 @@ def report(
         _judge(path, judge, out, seed, as_json)
         return
     if not path.is_dir():
-        raise click.UsageError(f"{path} is a file: --judge says by which model to judge it")
+        raise click.UsageError(
+            f"{path} is a file, and no generator: --judge says by which model to judge a front"
+        )
     from ...quickstart import write_report
     from ...report import FrontReport
 
     loaded = FrontReport.load(path / "front.json")
     write_report(loaded, path)
     answer_report(loaded, path, as_json=as_json)
+
+
+def _of_generator(
+    path: Path, out: Path | None, confidence: float | None, force: bool, as_json: bool
+) -> None:
+    from ... import files, outputs
+    from ...generator import Generator
+    from ...generator_report import GeneratorReport
+
+    page = path.with_suffix(".html") if out is None else out
+    outputs.check(page, outputs.PAGE, inputs=[path], force=force)
+    generator = Generator.load(path)
+    found = GeneratorReport(generator, confidence)
+    files.write_text(page, found.to_html(found.plot()))
+    facts = {
+        "report": str(page),
+        "devices": [view.tables[0].device for view in found.views],
+        "answers": [
+            dict(zip(found.head, row, strict=True), device=view.tables[0].device)
+            for i, view in enumerate(found.views)
+            for row in found.table(i)
+        ],
+        "warnings": found.warnings,
+    }
+    lines = [*reachable_lines(generator), f"The whole story: {page}"]
+    answer(facts, lines, as_json=as_json)
 
 
 def _judge(path: Path, judge: Path, out: Path | None, seed: int, as_json: bool) -> None:

@@ -83,11 +83,7 @@ def merge(
     named = column or options.column_of(table.metric, table.unit)
     for measured in measured_paths:
         space, archs, values = costs.load_measured(measured, table.space, column=named)
-        if space != table.space:
-            raise click.UsageError(
-                f"{measured} has networks at input resolutions that {path} is not for "
-                f"({', '.join(map(str, table.space.resolutions))} px): leave them out"
-            )
+        options.require_resolutions(measured, space, table.space)
         if table.posterior is not None:
             warnings += _surprise(table, archs, values, noise, measured)
         table = table.updated(archs, values, noise=noise)
