@@ -11,5 +11,6 @@ PYBIND11_MODULE(_core, module) {
     pnag::python::register_cost(module);
     pnag::python::register_depthwise(module);
     pnag::python::register_pareto(module);
+    pnag::python::register_walk(module);
     pnag::python::register_window(module);
 }

@@ -11,6 +11,7 @@ void register_space(pybind11::module_& module);
 void register_cost(pybind11::module_& module);
 void register_depthwise(pybind11::module_& module);
 void register_pareto(pybind11::module_& module);
+void register_walk(pybind11::module_& module);
 void register_window(pybind11::module_& module);
 
 }  // namespace pnag::python

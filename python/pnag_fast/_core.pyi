@@ -105,6 +105,28 @@ class BestWithin:
         self, costs: NDArray[np.float64], merit: NDArray[np.float64], threads: int = 1
     ) -> None: ...
     def find(self, bounds: NDArray[np.float64], threads: int) -> NDArray[np.int64]: ...
+class Walker:
+    def __init__(
+        self,
+        space: Space,
+        entries: NDArray[np.float64],
+        constants: NDArray[np.float64],
+        use_max: list[bool],
+        context_slot: int,
+        n_codes: list[int],
+    ) -> None: ...
+    def walk(
+        self,
+        curvature: NDArray[np.float32],
+        linear: NDArray[np.float32],
+        starts: NDArray[np.uint8],
+        limits: NDArray[np.float64],
+        thresholds: NDArray[np.float32],
+        noise: NDArray[np.float32],
+        n_moves: int,
+        seed: int,
+        threads: int,
+    ) -> NDArray[np.uint8]: ...
 
 def depthwise_weight_gradient(
     images: NDArray[np.float32],

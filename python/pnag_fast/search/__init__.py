@@ -12,6 +12,7 @@ import inspect
 import pkgutil
 
 from . import methods
+from .constrained import constrained
 from .method import Draws, Method, SearchFunction, search_function
 from .problem import Problem
 from .result import Front, extremes, objectives
@@ -23,6 +24,7 @@ __all__ = [
     "Method",
     "Problem",
     "SearchFunction",
+    "constrained",
     "extremes",
     "methods",
     "names",

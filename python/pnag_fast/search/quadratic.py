@@ -81,6 +81,11 @@ class Quadratic:
         """What each code adds to the slope of each, shape (n_features, n_features), symmetric."""
         return self._fitted[:-1]
 
+    @property
+    def linear(self) -> Float32Array:
+        """Slope of every code where there is none, shape (n_features,)."""
+        return np.asarray(self._fitted[-1])
+
     def slopes(self, archs: Archs) -> Float32Array:
         """Slope of every code, shape (n, n_features)."""
         return np.asarray(one_hot(self.space, archs) @ self._fitted[:-1] + self._fitted[-1])

@@ -252,6 +252,11 @@ class SearchSpace:
         """Number of slots, the length of a row."""
         return len(self.slots)
 
+    @property
+    def core(self) -> _core.Space:
+        """The space as the kernels of the C++ core know it."""
+        return self._core
+
     @cached_property
     def n_architectures(self) -> int:
         """Number of architectures, an exact Python integer."""
