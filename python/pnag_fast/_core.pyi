@@ -105,6 +105,7 @@ class BestWithin:
         self, costs: NDArray[np.float64], merit: NDArray[np.float64], threads: int = 1
     ) -> None: ...
     def find(self, bounds: NDArray[np.float64], threads: int) -> NDArray[np.int64]: ...
+
 class Walker:
     def __init__(
         self,
