@@ -146,6 +146,25 @@ def test_a_problem_by_hand(tiny, tiny_model, tiny_table):
     assert within[2] == problem.floor == 0.0
 
 
+def test_an_archive_holds_an_architecture_once(tiny, tiny_model):
+    """Repeated in a batch and between batches; others of the same cost stay."""
+    archs = tiny.sample(300, seed=0)
+    shape = (2, 1, tiny.n_slots, max(tiny.n_codes))
+    entries = np.round(np.random.default_rng(0).uniform(1, 3, shape))
+    tables = [
+        pf.CostTable.build(tiny, metric="m", unit="u", device=name, constants=[1.0], entries=part)
+        for name, part in zip("ab", entries, strict=True)
+    ]
+    problem = Problem(tiny, tiny_model, tables, evaluations=2000)
+    for batch in (archs[:50], archs[:50], np.repeat(archs, 3, axis=0), archs[::-1]):
+        problem.evaluate(np.ascontiguousarray(batch))
+    everything = np.column_stack([-tiny_model.predict(archs), problem.stack(archs)])
+    best = np.unique(archs[pf.pareto.is_non_dominated(everything)], axis=0)
+    assert len(np.unique(problem.costs[:, 0])) < len(best)
+    assert len(problem.archs) == len(best)
+    np.testing.assert_array_equal(np.unique(problem.archs, axis=0), best)
+
+
 def test_seeds_of_streams_are_apart():
     draws = Draws(3)
     assert len({draws.seed_of(i) for i in range(100)}) == 100

@@ -275,9 +275,7 @@ class Problem:
         merit = np.concatenate([self.merit, merit])
         costs = np.concatenate([self.costs, costs])
         best = pareto.is_non_dominated(points(merit, costs), threads=self.threads)
-        keep = np.flatnonzero(best)
-        _, first = np.unique(archs[keep], axis=0, return_index=True)
-        keep = keep[np.sort(first)]
+        keep = _distinct(archs, costs[:, 0], np.flatnonzero(best))
         if len(keep) > ARCHIVE_LIMIT:
             # Of equals one is enough.
             _, first = np.unique(points(merit[keep], costs[keep]), axis=0, return_index=True)
@@ -354,6 +352,15 @@ class Problem:
             "evaluations": self.limit,
             "time_limit_s": self.time_limit_s,
         }
+
+
+def _distinct(archs: Archs, cost: FloatArray, rows: IntArray) -> IntArray:
+    """Return the first of equal architectures among `rows`, which ascend."""
+    # Equal ones cost the same: sorting numbers first takes a tenth of the time of sorting rows.
+    _, group, size = np.unique(cost[rows], return_inverse=True, return_counts=True)
+    shared = np.flatnonzero(size[group] > 1)
+    _, first = np.unique(archs[rows[shared]], axis=0, return_index=True)
+    return np.delete(rows, np.delete(shared, first))
 
 
 def spread(values: FloatArray, n: int) -> IntArray:
