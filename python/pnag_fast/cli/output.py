@@ -37,11 +37,9 @@ def answer(facts: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> 
 
 def numbers(facts: Any) -> str:
     """Return the numbers among `facts` in one line."""
-    if not isinstance(facts, Mapping):
-        return "not compared"
-    return ", ".join(
-        f"{key} {value:.4g}" for key, value in facts.items() if isinstance(value, (int, float))
-    )
+    found = facts.items() if isinstance(facts, Mapping) else ()
+    texts = [f"{key} {value:.4g}" for key, value in found if isinstance(value, (int, float))]
+    return ", ".join(texts) or "not compared"
 
 
 def answer_report(report: FrontReport, folder: Path, *, as_json: bool) -> None:

@@ -83,8 +83,7 @@ def lines_of(table: CostTable, facts: Mapping[str, Any]) -> list[str]:
         )
     for key, value in facts["made_from"].items():
         text = numbers(value) if isinstance(value, Mapping) else str(value)
-        if text:
-            lines.append(f"{key.replace('_', ' ')}: {text}")
+        lines.append(f"{key.replace('_', ' ')}: {text}")
     return lines
 
 
@@ -118,7 +117,6 @@ def _tables_of(generator: Generator) -> tuple[CostTable, ...]:
 
 def _is_short(key: str, value: object) -> bool:
     if isinstance(value, Mapping):
-        return len(value) <= _LONGEST and not any(
-            isinstance(item, (Mapping, list)) for item in value.values()
-        )
+        kinds = set(map(type, value.values()))
+        return len(value) <= _LONGEST and not kinds & {dict, list} and bool(kinds & {int, float})
     return key != "warnings" and not isinstance(value, list)

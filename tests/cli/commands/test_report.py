@@ -22,3 +22,18 @@ def test_a_saved_front_is_judged(run, tiny, tiny_model, tiny_table, tiny_samples
     code, _, err = run("report", judge, "--judge", judge)
     assert code == 1
     assert "not a pnag-front file" in err
+
+
+def test_the_archive_of_a_generator_is_judged(
+    run, tiny_generator, tiny_generator_path, one_of_each
+):
+    command = (
+        "report",
+        tiny_generator_path,
+        "--judge",
+        one_of_each / "model.safetensors",
+        "--json",
+    )
+    code, text, err = run(*command)
+    assert code == 0, err
+    assert len(json.loads(text)["members"]) == len(tiny_generator.archive)

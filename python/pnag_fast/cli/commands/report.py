@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "--judge",
     type=options.EXISTING,
     help="Accuracy model (.safetensors, .pth) or table (.csv) that was not searched: says which "
-    "gains of a saved front it confirms.",
+    "gains of a saved front, or of a generator's archive, it confirms.",
 )
 @click.option(
     "--out",
@@ -116,13 +116,17 @@ def _of_generator(
 def _judge(path: Path, judge: Path, out: Path | None, seed: int, as_json: bool) -> None:
     from ... import accuracy, credibility, outputs
     from ...accuracy.validation import saved_front
+    from ...generator import Generator
     from ...report import REPORT_FORMAT, FrontReport
 
     if path.is_dir():
         path = path / "front.json"
     model: AccuracyModel | None = None if judge.suffix == ".csv" else accuracy.load(judge)
     front: FrontLike
-    if outputs.kind_of(path) == REPORT_FORMAT:
+    kind = outputs.kind_of(path)
+    if kind == outputs.GENERATOR.name:
+        front = Generator.load(path).archive
+    elif kind == REPORT_FORMAT:
         front = FrontReport.load(path).front(path, None if model is None else model.space)
     else:
         front = saved_front(path)
