@@ -152,7 +152,7 @@ class Generator:
         policy = self.policy.rescaled(self.space, nodes)
         view = replace(self, policy=policy, tables=tables, archive=archive, devices=())
         if len(self._views) >= _VIEWS:
-            del self._views[next(iter(self._views))]
+            self._views.pop(next(iter(self._views)), None)
         self._views[first, k] = view
         return view
 
