@@ -213,6 +213,10 @@ def test_confidence_holds_budgets_by_upper_bounds(tiny, tiny_model, uncertain):
     assert plain.top1.mean() > out.top1.mean()
     # Half of the networks cost more than their mean.
     np.testing.assert_array_equal(generator.generate(budgets, confidence=0.5).archs, plain.archs)
+    # The least bound that there is can be asked for to the last bit.
+    for confidence in np.linspace(0.5, 0.99, 12):
+        lowest = generator.on(confidence=confidence).tables[0].bounds[0]
+        assert generator.generate(lowest, confidence=confidence).feasible.all()
     low = uncertain.bounds[0]
     with pytest.raises(BudgetInfeasibleError, match="its mean and 1.64 standard deviations"):
         generator.generate(low, confidence=0.95)

@@ -67,9 +67,12 @@ class Bank:
             What was searched, for how much that took.
         """
         cheapest = np.stack([table.cheapest() for table in tables])
-        archs = np.concatenate([self.archs, cheapest])
-        top1 = np.concatenate([self.top1, model.predict(cheapest)])
-        costs = cost_tables.stack(tables)(archs)
+        archs = np.concatenate([cheapest, self.archs])
+        top1 = np.concatenate([model.predict(cheapest), self.top1])
+        stack = cost_tables.stack(tables)
+        # One by one and first, so that bounds are met to the last bit: of uncertain tables,
+        # products of other numbers of rows round differently.
+        costs = np.concatenate([*(stack(arch[None]) for arch in cheapest), stack(self.archs)])
         keep = pareto.is_non_dominated(points(model.objective.merit(top1), costs))
         return Front.of(
             archs[keep],
