@@ -84,6 +84,7 @@ SCRIPTS = {
         ["torch", "sklearn"],
         "defence --data {data}/ofa_imagenet --seeds 1 --evaluations 500",
     ),
+    "few_shot.py": ([], "cells --data {data} --seeds 1 --sizes 10 --devices fpga --networks 300"),
     "generator.py": (["sklearn", "matplotlib"], None),  # all of its parts run below
     "publish.py": (["torch"], None),  # below
     "supernet.py": (["torch", "sklearn", "PIL"], "--tiny --seeds 1 --epochs 1 --resolution 8"),

@@ -23,6 +23,10 @@ _ROUNDS = 12
 _MORE_ROUNDS = 4
 # Share of the mean square that is noise, to begin with, where there are no more data than weights.
 _FIRST_NOISE = 0.01
+# Standard deviation of networks about a sum over slots, as a share of their cost, where little is
+# known of it; and for how many networks that counts.
+EXPECTED_NOISE = 0.02
+_NOISE_COUNTS = 3.0
 # A direction of features that is this much shorter than the longest, squared, is rounding.
 _DEPENDENT = 1e-11
 # Of the root of the mean square: measurements are not taken to be better than this, and a prior
@@ -118,6 +122,7 @@ def regress(
     target: FloatArray,
     components: Sequence[Component],
     *,
+    expected: FloatArray | None = None,
     start: Regression | None = None,
 ) -> Regression:
     """Find scales of components and noise, and with them the weights.
@@ -129,6 +134,9 @@ def regress(
     target : ndarray of float64, shape (n,)
         Measurements, divided by the same.
     components : sequence of Component
+    expected : ndarray of float64, shape (n_components,), optional
+        Variances of the components that were learned elsewhere, in the units of the target. Each
+        counts for one observation, and so does `EXPECTED_NOISE`, for three.
     start : Regression, optional
         Of nearly the same data, to begin from its scales.
     """
@@ -140,21 +148,27 @@ def regress(
     spread = np.stack([root @ root.T for root in roots])
     mean_square = float(target @ target) / n
     floor = mean_square * LEAST_NOISE**2
-    if start is None:
+    prior, prior_noise = (0.0, 0.0) if expected is None else (1.0, _NOISE_COUNTS)
+    if start is not None:
+        variances, noise = start.variances, start.noise
+    elif expected is not None:
+        variances, noise = expected, EXPECTED_NOISE**2
+    else:
         size = np.trace(spread, axis1=1, axis2=2)
         variances = (seen @ seen) / len(roots) / np.where(size > 0, size, np.inf)
         noise = max(outside / (n - rank) if n > rank else _FIRST_NOISE * mean_square, floor)
-    else:
-        variances, noise = start.variances, start.noise
+    likely = np.zeros(len(roots)) if expected is None else expected
     for _ in range(_ROUNDS if start is None else _MORE_ROUNDS):
         within = np.tensordot(variances, spread, 1) + noise * np.eye(rank)
         inverse = np.linalg.inv(within)
         solved = inverse @ seen
         explained = (spread @ solved) @ solved
-        expected = spread.reshape(len(roots), -1) @ inverse.ravel()
-        variances = variances * explained / np.maximum(expected, _TINY)
-        noise *= (outside / noise**2 + float(solved @ solved)) / (
-            (n - rank) / noise + float(np.trace(inverse))
+        usual = spread.reshape(len(roots), -1) @ inverse.ravel()
+        # Conjugate priors, of as many observations: `prior` times `likely`, over the variance.
+        divisor = np.maximum(variances * usual + prior, _TINY)
+        variances = (variances**2 * explained + prior * likely) / divisor
+        noise = (outside + noise**2 * float(solved @ solved) + prior_noise * EXPECTED_NOISE**2) / (
+            (n - rank) + noise * float(np.trace(inverse)) + prior_noise
         )
         noise = max(noise, floor)
     scaled = [np.sqrt(v) * c.root for v, c in zip(variances, components, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,20 +17,24 @@ from ..errors import InvalidInputError
 from ..spaces import Archs, SearchSpace
 from ..threads import one_thread
 from ..typing import BoolArray, FloatArray, IntArray
-from . import structure
+from . import prior as priors
 from .evidence import LEAST_NOISE, Regression, regress
 from .features import entries as entries_of
 from .features import features
 from .least_squares import FAR, MANY, Design, Robust, fit_robust, hold_out
 from .posterior import Posterior
-from .prior import of_tables
-from .structure import Component
+from .prior import Prior
 from .table import CostTable, require_text
 
 # Below this on networks left out, a table explains too little to compare networks by.
 LEAST_R2 = 0.9
 # Below this it explains nothing: where values are noise, all networks are predicted about alike.
 _LEAST_SKILL = 0.05
+# Noise is in proportion to the cost where a prior says what that is, but for the cheapest.
+_LEAST_SHARE = 0.1
+# The cheapest architecture costs at least this share of the cheapest one measured; so often is one
+# raised to that at most, by a little more than needed.
+_LEAST_COST, _RAISED, _ROUNDING = 0.1, 50, 1e-6
 # Listed in a table's provenance at most.
 _LISTED = 100
 # Degrees of freedom of the noise: what lies three standard deviations off counts a third.
@@ -45,7 +49,7 @@ _FEW_RESIDUALS = 20
 # Of the noise, at least so much is no noise of the measurement.
 _LEAST_MISFIT = 0.1
 # Architectures that directions of the uncertainty are chosen by.
-_SAMPLED = 600
+_SAMPLED = 1200
 
 
 def fit(
@@ -116,14 +120,14 @@ def fit(
     if len(bad):
         raise InvalidInputError(f"value {target[bad[0]]} of row {bad[0]} is not a positive number")
     measured = _Measured.of(archs, target)
-    components = structure.of_space(space)
     with one_thread():
         if prior is not None:
-            components += of_tables(space, prior)
-            fitted = _fit_any(space, measured, components, folds, seed)
+            fitted = _fit_any(space, measured, priors.of_tables(space, prior), folds, seed)
         else:
-            fitted = _fit_determined(space, measured, components, folds, seed)
+            fitted = _fit_determined(space, measured, priors.of_space(space), folds, seed)
             _require_skill(fitted.quality["r2"], measured, metric)
+        if prior is not None:
+            fitted = _none_free(space, measured, fitted)
         constants, entries = entries_of(space, fitted.weights)
         try:
             return CostTable.build(
@@ -157,7 +161,7 @@ class _Fitted:
 def _fit_determined(
     space: SearchSpace,
     measured: _Measured,
-    components: Sequence[Component],
+    prior: Prior,
     folds: int,
     seed: int,
 ) -> _Fitted:
@@ -178,7 +182,7 @@ def _fit_determined(
     error = (measured.values - robust.fitted)[~robust.left_out]
     noise = math.sqrt(error @ error / max(len(error) - rank, 1)) / measured.values.mean()
     if noise > LEAST_NOISE:
-        learned = _Learned.of(space, measured, components, robust.left_out)
+        learned = _Learned.of(space, measured, prior, robust.left_out)
         return learned.fitted(space, measured, robust, folds, seed)
     held_out, judged = hold_out(design, measured.values, robust, folds, seed)
     weights = design.back @ robust.solution
@@ -193,7 +197,7 @@ def _fit_determined(
 def _fit_any(
     space: SearchSpace,
     measured: _Measured,
-    components: Sequence[Component],
+    prior: Prior,
     folds: int,
     seed: int,
 ) -> _Fitted:
@@ -203,14 +207,38 @@ def _fit_any(
         raise InvalidInputError(f"a fit needs at least 2 different architectures, found {n}")
     folds = min(folds, n)
     none = np.zeros(n, dtype=np.bool_)
-    first = _Learned.of(space, measured, components, none)
+    first = _Learned.of(space, measured, prior, none)
     residual, variance = first.left_out
     far = np.abs(residual) > FAR * np.sqrt(variance + first.regression.noise * first.alone**2)
     left_out = far if far.sum() <= max(1, MANY * n) else none
-    learned = _Learned.of(space, measured, components, left_out) if left_out.any() else first
+    learned = _Learned.of(space, measured, prior, left_out) if left_out.any() else first
     fitted = learned.features @ learned.weights
     robust = Robust(learned.weights, fitted, left_out, none, float(far.mean()))
     return learned.fitted(space, measured, robust, folds, seed)
+
+
+def _none_free(space: SearchSpace, measured: _Measured, fitted: _Fitted) -> _Fitted:
+    """Change weights as their uncertainty allows so that no architecture is free.
+
+    By few measurements some network that costs little may be taken to cost less than nothing. That
+    it does not is knowledge too: the mean is moved to where the cheapest costs a share of what the
+    cheapest measured one does, if need be by what all networks share.
+    """
+    least = _LEAST_COST * float(measured.values.min())
+    weights, root = fitted.weights.copy(), fitted.posterior.root
+    for left in reversed(range(_RAISED)):
+        # Not built, which refuses a table by which one is free.
+        table = CostTable(space, "cost", "unit", "device", *entries_of(space, weights))
+        row = features(space, table.cheapest()[None])[0]
+        missing = (least - float(row @ weights)) * (1 + _ROUNDING)
+        seen = row @ root
+        if missing <= 0:
+            break
+        if left and seen.any():
+            weights += root @ seen * (missing / (seen @ seen))
+        else:
+            weights[0] += missing
+    return replace(fitted, weights=weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,6 +253,10 @@ class _Learned:
         What was fitted to.
     regression : Regression
         Of the rows inside, in units of `scale`.
+    level : float
+        Weights of the regression are in units of this.
+    mean : ndarray of float64, shape (n_features,)
+        What they are added to.
     alone, scale : ndarray of float64, shape (rows inside,)
         What each row was divided by: at first, and in the end, when some lie far off.
     """
@@ -232,6 +264,8 @@ class _Learned:
     features: FloatArray
     inside: BoolArray
     regression: Regression
+    level: float
+    mean: FloatArray
     alone: FloatArray
     scale: FloatArray
 
@@ -240,33 +274,47 @@ class _Learned:
         cls,
         space: SearchSpace,
         measured: _Measured,
-        components: Sequence[Component],
+        prior: Prior,
         left_out: BoolArray,
     ) -> _Learned:
         inside = ~left_out
         every = features(space, measured.archs)
         x, y = every[inside], measured.values[inside]
+        level = prior.level(x, y)
+        known = level * (x @ prior.mean)
+
+        def regressed(scale: FloatArray, start: Regression | None = None) -> Regression:
+            return regress(
+                x * (level / scale)[:, None],
+                (y - known) / scale,
+                prior.components,
+                expected=prior.variances,
+                start=start,
+            )
+
         typical = float(np.median(y))
         alone = np.full(len(y), typical)
-        found = regress(x / typical, y / typical, components)
+        if prior.variances is not None:
+            alone = np.maximum(known, _LEAST_SHARE * typical)
+        found = regressed(alone)
         if measured.least_noise > 0:
             # More repeats, less noise; the rest is what no sum over slots can follow.
             noise = measured.least_noise / measured.repeats[inside]
             misfit = max(found.noise - float(noise.mean()), (_LEAST_MISFIT**2) * found.noise)
-            alone = typical * np.sqrt((misfit + noise) / (misfit + noise.mean()))
+            alone = alone * np.sqrt((misfit + noise) / (misfit + noise.mean()))
         scale = alone
         for _ in range(_REWEIGHTINGS):
             residual, variance = found.left_out()
             square = residual**2 / variance * (scale / alone) ** 2
             before, scale = scale, alone * np.sqrt((_FREEDOM + square) / (_FREEDOM + 1.0))
-            found = regress(x / scale[:, None], y / scale, components, start=found)
+            found = regressed(scale, found)
             if np.abs(np.log(scale / before)).mean() < _SETTLED:
                 break
-        return cls(every, inside, found, alone, scale)
+        return cls(every, inside, found, level, prior.mean, alone, scale)
 
     @cached_property
     def weights(self) -> FloatArray:
-        return self.regression.weights
+        return self.level * (self.mean + self.regression.weights)
 
     @cached_property
     def left_out(self) -> tuple[FloatArray, FloatArray]:
@@ -289,8 +337,8 @@ class _Learned:
         return _Fitted(
             self.weights,
             Posterior.of(
-                self.regression.covariance(self._inflation()),
-                features(space, _sample(space)),
+                self.level**2 * self.regression.covariance(self._inflation()),
+                features(space, priors.sample(space, _SAMPLED)),
                 self.weights,
                 self._misfit(measured, mean),
             ),
@@ -309,7 +357,8 @@ class _Learned:
         square = residual**2 / variance * off
         weight = (_FREEDOM + 1.0) / (_FREEDOM + square)
         slope = weight * (_FREEDOM - square) / (_FREEDOM + square)
-        return float(np.mean(weight**2 * square) * np.mean(weight) / np.mean(slope) ** 2)
+        # Where a prior expects more noise than the rows have, their weights are no promise.
+        return max(float(np.mean(weight**2 * square) * np.mean(weight) / np.mean(slope) ** 2), 1.0)
 
     def _misfit(self, measured: _Measured, mean: FloatArray) -> float:
         """Return by how much networks differ from the sum over slots, as a share of their cost.
@@ -328,15 +377,6 @@ class _Learned:
         square = believed * float(np.sort(needed)[rank - 1]) + (1.0 - believed) * usual
         square -= measured.least_noise * float(np.mean(1.0 / measured.repeats))
         return math.sqrt(max(square, LEAST_NOISE**2))
-
-
-def _sample(space: SearchSpace) -> Archs:
-    """Architectures of all sizes, by which to choose what of an uncertainty is kept."""
-    halves = (
-        space.sample(_SAMPLED, seed=0),
-        space.sample(_SAMPLED, seed=0, distribution="decisions"),
-    )
-    return np.concatenate(halves)
 
 
 @dataclass(frozen=True)

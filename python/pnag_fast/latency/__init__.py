@@ -25,6 +25,7 @@ from ..progress import ProgressCallback, ignore_progress
 from ..runs import Run
 from ..spaces import Archs, Block, SearchSpace
 from ..spaces.space import require_space
+from .choosing import choose
 from .confirm import Confirmed, confirm
 from .correction import MIN_NETWORKS, Correction, fit_correction
 from .device import Device, Loaded
@@ -54,6 +55,7 @@ __all__ = [
     "Protocol",
     "Timer",
     "check_tvm",
+    "choose",
     "compile_blocks",
     "compile_network",
     "confirm",
