@@ -84,6 +84,7 @@ SCRIPTS = {
         ["torch", "sklearn"],
         "defence --data {data}/ofa_imagenet --seeds 1 --evaluations 500",
     ),
+    "confirm.py": (["tvm", "torch"], None),  # below
     "few_shot.py": ([], "cells --data {data} --seeds 1 --sizes 10 --devices fpga --networks 300"),
     "generator.py": (["sklearn", "matplotlib"], None),  # all of its parts run below
     "publish.py": (["torch"], None),  # below
@@ -168,6 +169,28 @@ def test_publishing(tmp_path):
     facts = json.loads((out / "mbv3-tiny.json").read_text())
     assert facts["top1_range"] == [top1.min(), top1.max()]
     pf.supernet.load(out / "mbv3-tiny.safetensors")
+
+
+@pytest.mark.slow
+def test_confirming(tmp_path):
+    for module in ("torch", "tvm"):
+        pytest.importorskip(module)
+    space = pf.spaces.get("mbv3-tiny", resolutions=(8,))
+    macs = pf.costs.macs(space)
+    archs = space.sample(60, seed=0)
+    model = pf.accuracy.fit(space, archs, 1 - 0.2 * macs.bounds[0] / macs(archs), epochs=5)
+    options = {"n_networks": 4, "passes": 3, "checkpoint": tmp_path / "measured"}
+    table = pf.latency.measure(space, tuning_trials=0, **options)
+    table.save(tmp_path / "table.json")
+    settings = pf.generator.ExpertSettings(evaluations=1500, steps=30, hidden=16)
+    generator = pf.train_generator(space, model, [table], settings=settings)
+    generator.save(tmp_path / "generator.safetensors")
+    given = ["--generator", tmp_path / "generator.safetensors", "--table", tmp_path / "table.json"]
+    quick = ["--runs", 1, "--budgets", 2, "--evaluations", 500, "--passes", 3, "--fresh", 1]
+    done = run_script("confirm.py", *given, *quick, "--work", tmp_path / "work")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "run 0: " in done.stdout
+    assert "all within in " in done.stdout.splitlines()[-1]
 
 
 def test_suites_are_found_and_scripts_are_not():

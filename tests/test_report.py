@@ -91,7 +91,32 @@ def test_several_costs_and_what_measurement_confirmed(report, confirmed, tmp_pat
     every = dataclasses.replace(confirmed, answers=confirmed.answers[:1], others=())
     assert "Every answer was confirmed within its budget" in " ".join(every.findings())
     # Without it, what was measured once decides.
-    assert [row[4] for row in report.table()] == ["yes", "no"]
+    assert [row[4:6] for row in report.table()] == [["+5.0 %", "yes"], ["-3.1 %", "no"]]
+
+
+def test_how_answers_were_confirmed_is_said(report):
+    first, second = (dataclasses.replace(answer(measured=0.9), confirmed=True) for _ in range(2))
+    answers = (dataclasses.replace(first, measurements=2, round=3), second)
+    (line,) = [
+        line
+        for line in dataclasses.replace(report, answers=answers).findings()
+        if "confirmed" in line
+    ]
+    assert "1 times or more, in at most 3 rounds" in line
+    assert line.endswith("10.0 % of the budgets is left on average.")
+
+
+def test_reports_of_earlier_releases_are_read(report, tmp_path):
+    path = tmp_path / "front.json"
+    report.save(path)
+    document = json.loads(path.read_text())
+    del document["sha256"], document["others"]
+    document["version"] = 1
+    for row in document["answers"]:
+        for name in ("predicted_latency_std_ms", "confirmed", "measurements", "round"):
+            del row[name]
+    path.write_text(json.dumps(document))
+    assert FrontReport.load(path) == FrontReport(**{**report.__dict__, "others": ()})
 
 
 def test_a_report_of_two_costs_is_judged_as_a_front(tiny, confirmed, tmp_path):

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from .errors import (
     InvalidInputError,
     MissingDependencyError,
 )
-from .generator import Generated, Generator, train_generator
+from .generator import Generator, train_generator
 from .progress import ProgressCallback, duration, ignore_progress
 from .report import Answer, Evaluated, FrontReport
 from .runs import Run
@@ -35,6 +35,9 @@ from .search import extremes
 from .spaces import Archs, SearchSpace
 from .strict_json import shorten
 from .threads import torch_threads
+
+if TYPE_CHECKING:
+    from .latency import Confirmed
 
 __all__ = ["QuickstartSettings", "run"]
 
@@ -557,31 +560,43 @@ def _budgets(table: CostTable, n: int) -> npt.NDArray[np.float64]:
 
 
 def _prove(on: _Work, path: Path) -> dict[str, Any]:
-    """Ask for budgets, extract what comes back, measure it, and compare with what was predicted."""
+    """Ask for budgets, extract what comes back, and measure it until it is within each of them."""
     from . import export, latency, supernet
 
     folder, space, dataset = on.folder, on.space, on.dataset
     generator = Generator.load(folder / "generator.safetensors")
-    table = generator.tables[0]
+    budgets = _budgets(generator.tables[0], on.settings.budgets)
     started = time.perf_counter()
-    answers = generator.generate(_budgets(table, on.settings.budgets), seed=on.run.seed)
-    generation_ms = 1000 * (time.perf_counter() - started) / len(answers)
+    uncorrected = generator.generate(budgets, seed=on.run.seed)
+    generation_ms = 1000 * (time.perf_counter() - started) / len(uncorrected)
 
     net = supernet.load(folder / "supernet.safetensors")
-    networks = [supernet.recalibrate(net.extract(arch), dataset) for arch in answers.archs]
-    weights = [supernet.folded_weights(network) for network in networks]
-    times = latency.measure_networks(
-        space,
-        answers.archs,
+    extracted: dict[bytes, Any] = {}
+
+    def network_of(arch: Archs) -> Any:
+        """Extract a network, once however often it is measured."""
+        key = arch.tobytes()
+        if key not in extracted:
+            extracted[key] = supernet.recalibrate(net.extract(arch), dataset)
+        return extracted[key]
+
+    timer = latency.timer(
+        generator.tables[0],
         target=on.settings.target,
-        weights=weights,
-        # Not that of the table: some of these networks may be among those it was fitted to.
+        weights=lambda arch: supernet.folded_weights(network_of(arch)),
         checkpoint=on.record.unfinished / "proof",
         progress=on.run.progress,
     )
-    # A machine that has changed its clock since the table was measured says nothing about the
-    # table: the reference program, timed beside everything, takes that out.
-    slowdown = times.reference_ms / float(table.provenance["reference_ms"])
+    answers = latency.confirm(
+        generator,
+        budgets,
+        timer,
+        seed=on.run.seed,
+        checkpoint=on.record.unfinished / "confirmed.jsonl",
+        progress=on.run.progress,
+    )
+    answers.generator.save(folder / "generator_confirmed.safetensors")
+    networks = [network_of(arch) for arch in answers.archs]
     notations = space.to_strings(answers.archs)
     names = []
     for i, (network, notation) in enumerate(zip(networks, notations, strict=True)):
@@ -598,20 +613,28 @@ def _prove(on: _Work, path: Path) -> dict[str, Any]:
         for split in (dataset.validation, dataset.test)
     )
     baseline = supernet.evaluate(
-        net, _best_evaluated(folder, table, answers.budgets[:, 0]), dataset, split="test"
+        net, _best_evaluated(folder, answers.table, budgets), dataset, split="test"
     )
+    lost = uncorrected.top1 - answers.top1
+    confirmation = {
+        "confirmed": f"{int(answers.confirmed.sum())} of {len(answers)} budgets",
+        "rounds": answers.n_rounds,
+        "networks measured": answers.networks,
+        "spread of one network's measurements": f"{answers.spread:.2%}",
+        "least room left": f"{answers.room.min():.2%}",
+        "predicted points lost to the uncorrected table": f"{100 * lost.mean():.2f}",
+    }
     _report(
         on,
-        generator,
         answers,
         notations,
-        times.ms / slowdown,
-        slowdown,
+        timer.slowdown,
         validation,
         test,
         baseline,
         names,
         generation_ms,
+        confirmation,
     ).save(path)
     return {"generation ms per budget": round(generation_ms, 2)}
 
@@ -631,18 +654,17 @@ def _best_evaluated(folder: Path, table: CostTable, budgets: npt.NDArray[np.floa
 
 def _report(
     on: _Work,
-    generator: Generator,
-    answers: Generated,
+    answers: Confirmed,
     notations: Sequence[str],
-    measured: npt.NDArray[np.float64],
     slowdown: float,
     validation: Sequence[float],
     test: Sequence[float],
     baseline: npt.NDArray[np.float64],
     names: Sequence[str],
     generation_ms: float,
+    confirmation: Mapping[str, Any],
 ) -> FrontReport:
-    record, space, table = on.record, on.space, generator.tables[0]
+    record, space, table, generator = on.record, on.space, answers.table, answers.generator
     archs, top1 = accuracy.load_table(record.folder / "accuracy.csv", space)
     macs, parameters = costs.macs(space), costs.parameters(space)
     rows = zip(space.to_strings(archs), table(archs).tolist(), top1.tolist(), strict=True)
@@ -662,7 +684,7 @@ def _report(
                 arch=notations[i],
                 source=answers.source[i],
                 predicted_latency_ms=float(answers.costs[i, 0]),
-                measured_latency_ms=float(measured[i]),
+                measured_latency_ms=float(answers.measured[i]),
                 predicted_top1=float(answers.top1[i]),
                 predicted_top1_std=float(answers.top1_std[i]),
                 top1_validation=float(validation[i]),
@@ -671,6 +693,10 @@ def _report(
                 macs=int(macs(answers.archs[i : i + 1])[0]),
                 parameters=int(parameters(answers.archs[i : i + 1])[0]),
                 onnx=names[i],
+                predicted_latency_std_ms=float(answers.costs_std[i, 0]),
+                confirmed=bool(answers.confirmed[i]),
+                measurements=int(answers.repeats[i]),
+                round=int(answers.rounds[i]),
             )
             for i in range(len(answers))
         ),
@@ -687,6 +713,7 @@ def _report(
                     name: answers.source.count(name) for name in sorted(set(answers.source))
                 },
             },
+            "Measured on the device": confirmation,
             "Time": steps,
             "Machine": {
                 "system": platform.platform(),
@@ -694,7 +721,12 @@ def _report(
                 **files.provenance(),
             },
         },
-        warnings=tuple(_doubts(generator, on.dataset, top1, test)),
+        warnings=tuple(
+            credibility.distinct(
+                _doubts(generator, on.dataset, top1, test),
+                [f"Not confirmed: {note}." for note in answers.notes if note],
+            )
+        ),
         definition=space.definition,
     )
 

@@ -43,9 +43,9 @@ _SLOWER = 0.02
 # freedom that is worth beside what was seen of it.
 _NOISE, _NOISE_FREEDOM = 0.007, 4.0
 # How sure a network should be of its budget by the table, where none is known within: more from
-# round to round. Where one is known, a better one may well fail.
+# round to round. Others are tried beside it, which may well fail: measuring tells.
 _SURE = (0.8, 0.9, 0.975)
-_DARING = 0.65
+_DARING = (0.7, 0.5)
 # What is asked for where the first answer is known to be above the budget, as shares of it.
 _LADDER = (1.0, 0.995, 0.99, 0.98, 0.965, 0.95, 0.925, 0.9)
 _MOST_ROUNDS = 100
@@ -135,7 +135,7 @@ def confirm(
     device: str | CostTable | None = None,
     rounds: int = 3,
     confidence: float = 0.9,
-    tolerance: float = 0.02,
+    tolerance: float = 0.01,
     evaluations: int = 30_000,
     seed: int = 0,
     checkpoint: files.StrPath | None = None,
@@ -143,11 +143,11 @@ def confirm(
 ) -> Confirmed:
     """Find an answer to each budget that was measured within it.
 
-    In each round the generator is asked, what it answers is measured together with the answers that
-    stand, everything that was measured is taken into the posterior of the device's table, and the
-    generator is adapted to the corrected table by a short search. It ends when every budget has an
-    answer that was measured within it twice, and none has room left that a better network is known
-    for.
+    In each round the generator is asked for up to three networks for each budget, some surer of it
+    than others; they are measured together with the answers that stand; everything measured is
+    taken into the posterior of the device's table, and the generator is adapted to the corrected
+    table by a short search. It ends when every budget has an answer that was measured within it
+    twice, and none has room left that a better network is known for.
 
     Parameters
     ----------
@@ -310,8 +310,9 @@ class _Work:
             room[~missed] = 1.0 - upper[rows] / self._budgets[~missed, 0]
         sure = _SURE[-1] if last else _SURE[min(number, len(_SURE) - 1)]
         wanted: dict[str, str] = {}
-        for open_, level in ((missed, sure), (~missed & (room > self._tolerance), _DARING)):
-            for row, notation, value, source in self._answers(np.flatnonzero(open_), level):
+        open_ = missed | (room > self._tolerance)
+        for of, level in ((missed, sure), *((open_, level) for level in _DARING)):
+            for row, notation, value, source in self._answers(np.flatnonzero(of), level):
                 if value > merit[row]:
                     wanted.setdefault(notation, source)
         if last and missed.any():
