@@ -31,6 +31,7 @@ import pnag_fast as pf
         (["measure", "--space", "resnet", "--out", "x"], 1, "InvalidInputError"),
         (["measure", "--target", "llvm -mcpu=nosuchcpu", "--out", "x"], 1, "InvalidInputError"),
         (["measure", "--runner", "ftp://x", "--out", "x"], 1, "InvalidInputError"),
+        (["measure", "--prior", "cost.json", "--out", "x"], 2, None),
         (["supernet", "train", "--device", "cuda:9", "--out", "x"], 1, "InvalidInputError"),
         (["supernet", "train", "--device", "bogus", "--out", "x"], 1, "InvalidInputError"),
         (["supernet", "train", "--learning-rate", "nan", "--out", "x"], 1, "InvalidInputError"),

@@ -11,6 +11,7 @@ from pnag_fast.latency.fleet import Fleet
 from pnag_fast.latency.measuring import (
     JOURNAL_FILE,
     choose_networks,
+    fit_table,
     measure_archs,
     measure_table,
     space_blocks,
@@ -94,6 +95,45 @@ def test_the_table_is_the_corrected_sum_of_blocks(mini, tmp_path, fake_device):
     _, std = table(archs, return_std=True)
     assert ((std / truth.ms > 0.01) & (std / truth.ms < 0.02)).all()
     assert set(table.provenance["uncertainty"]) == {"stages", "blocks", "misfit", "common"}
+
+
+def networks_alone(space, device, work_dir, progress=None, prior=None):
+    return fit_table(
+        space,
+        Fleet([device], patience_s=0.5),
+        PROTOCOL,
+        Run(progress=progress or Notes(), checkpoint=work_dir),
+        trials=0,
+        n_networks=8,
+        prior=prior,
+    )
+
+
+def test_a_table_from_whole_networks_alone(mini, tmp_path, fake_device):
+    device = fake_device()
+    table = networks_alone(mini, device, tmp_path)
+    # 8 networks and the empty program, 3 times each; no block was compiled.
+    assert n_measured(tmp_path) == 9 * 3
+    assert all(name.startswith(("network-", "call", "reference")) for name in device.programs)
+    archs = mini.enumerate()
+    truth = networks(mini, archs, fake_device())
+    mean, std = table(archs, return_std=True)
+    assert np.abs(mean / truth.ms - 1).max() < 0.05
+    assert (np.abs(mean - truth.ms) <= 3 * std).all()
+    assert table.provenance["reference_ms"] == truth.reference_ms
+    assert len(table.provenance["networks"]) == 8
+    assert table.provenance["prior"] == [pf.costs.macs(mini).describe()]
+    json.dumps(table.provenance, allow_nan=False)
+    # Again, from the journal alone.
+    device, notes = fake_device(), Notes()
+    again = networks_alone(mini, device, tmp_path, notes)
+    assert device.runs == 0
+    assert f"reusing {9 * 3} of {9 * 3} measurements" in notes
+    np.testing.assert_array_equal(table.entries, again.entries)
+    # A table of a device that is like it knows more than the multiply-adds do.
+    blocks = measure(mini, fake_device(), tmp_path)
+    alike = networks_alone(mini, fake_device(), tmp_path, prior=[blocks])
+    assert np.abs(alike(archs) / truth.ms - 1).mean() <= np.abs(mean / truth.ms - 1).mean() + 1e-3
 
 
 def test_several_resolutions_make_several_contexts(mini, tmp_path, fake_device):

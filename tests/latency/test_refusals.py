@@ -293,3 +293,10 @@ def test_figures_that_are_no_numbers_count_as_bad():
 
     assert good.warnings == []
     assert len(replace(good, r2=float("nan"), mean_error=float("nan")).warnings) == 2
+
+
+def test_what_networks_alone_start_from_goes_with_networks_alone(tmp_path):
+    space = pf.spaces.get("mbv3-tiny")
+    with pytest.raises(InvalidInputError, match="give blocks=False"):
+        latency.measure(space, prior=[pf.costs.macs(space)], checkpoint=tmp_path / "work")
+    assert not (tmp_path / "work").exists()

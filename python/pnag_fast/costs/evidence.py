@@ -89,10 +89,11 @@ class Regression:
             By how much the variance of the noise is more than what the rows were weighted by.
         """
         seen = self.mix @ self.root
-        within = seen.T @ seen / (self.noise * inflation) + np.eye(self.root.shape[1])
-        lower = np.linalg.cholesky(within)
-        half = np.linalg.solve(lower, self.root.T)
-        return np.asarray(half.T @ half)
+        # By its eigenvalues: what is measured without noise is definite but for rounding.
+        size, directions = np.linalg.eigh(seen.T @ seen)
+        precision = np.maximum(size, 0.0) / (self.noise * inflation) + 1.0
+        half = self.root @ (directions / np.sqrt(precision))
+        return np.asarray(half @ half.T)
 
     @cached_property
     def _residual(self) -> FloatArray:

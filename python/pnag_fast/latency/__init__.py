@@ -30,7 +30,7 @@ from .confirm import Confirmed, confirm
 from .correction import MIN_NETWORKS, Correction, fit_correction
 from .device import Device, Loaded
 from .doctor import Finding, check_tvm
-from .measuring import NetworkTimes, measure_archs, measure_table, space_blocks
+from .measuring import NetworkTimes, fit_table, measure_archs, measure_table, space_blocks
 from .networks import (
     Floats,
     Program,
@@ -89,6 +89,8 @@ def measure(
     work_dir: files.StrPath | None = None,
     threads: int = 1,
     n_networks: int = 20,
+    blocks: bool = True,
+    prior: Sequence[CostTable] | None = None,
     passes: int = 10,
     seed: int = 0,
     timeout_s: float = TIMEOUT_S,
@@ -136,6 +138,12 @@ def measure(
         Threads that a network runs on. With 1, time on this machine is CPU time of the thread.
     n_networks : int
         At least 4; fewer are measured where the space has fewer.
+    blocks : bool
+        False measures whole networks alone, for devices on which blocks cannot be run: the table is
+        fitted to them by `pnag_fast.costs.fit`, and is as good as its posterior says.
+    prior : sequence of CostTable, optional
+        Without blocks: tables of other devices, which this one may resemble. Default: that of the
+        multiply-adds.
     passes : int
         At least 3.
     seed : int
@@ -168,6 +176,10 @@ def measure(
     space.require_network("measuring latency")
     tuning_trials = arguments.integer(tuning_trials, "tuning_trials", 0, _MAX_TRIALS)
     n_networks = arguments.integer(n_networks, "n_networks", MIN_NETWORKS)
+    if blocks and prior is not None:
+        raise InvalidInputError(
+            "prior= is what a table of whole networks alone starts from: give blocks=False with it"
+        )
     protocol = Protocol(passes=passes)
     run = Run(seed=seed, progress=progress, checkpoint=_one_folder(checkpoint, work_dir))
     if run.make_folder() is None:  # before anything takes time
@@ -184,6 +196,16 @@ def measure(
             max_devices=max_devices,
         )
     ) as fleet:
+        if not blocks:
+            return fit_table(
+                space,
+                fleet,
+                protocol,
+                run,
+                trials=tuning_trials,
+                n_networks=n_networks,
+                prior=prior,
+            )
         return measure_table(
             space, fleet, protocol, run, trials=tuning_trials, n_networks=n_networks
         )

@@ -134,7 +134,7 @@ def confirm(
     *,
     device: str | CostTable | None = None,
     rounds: int = 3,
-    confidence: float = 0.9,
+    confidence: float = 0.8,
     tolerance: float = 0.01,
     evaluations: int = 30_000,
     seed: int = 0,
@@ -162,8 +162,8 @@ def confirm(
     rounds : int
         At most so many calls of `measure`.
     confidence : float
-        From 0.5 up to 1: an answer counts as measured within its budget where its median is, and
-        so many standard errors beside it as this takes. 0.5: where the median is.
+        From 0.5 up to 1: an answer counts as measured within its budget where the median of its
+        measurements is, and with this probability what it costs, by these and by the table.
     tolerance : float
         Room that is not worth another round, as a share of the budget.
     evaluations : int
@@ -272,9 +272,23 @@ class _Work:
         )
 
     def _upper(self) -> FloatArray:
-        """Return what each known network costs at most, with the confidence asked for."""
+        """Return what each known network costs at most, with the confidence asked for.
+
+        Of a network's distance from the table, part is the noise of its measurements, and the rest
+        its own: what the table expects and what was measured of it are weighed by what either may
+        be off by. It is never less than what was measured.
+        """
         known = self._known
-        return known.median * (1.0 + self._margin * known.spread / np.sqrt(known.repeats))
+        if not known.notations:
+            return known.median
+        mean, std = self.table(known.archs, return_std=True)
+        posterior = self.table.posterior
+        own = (0.0 if posterior is None else posterior.misfit**2) * mean**2
+        noise = (known.spread * known.median) ** 2 / known.repeats
+        gain = own / (own + noise)
+        variance = np.maximum(std**2 - own, 0.0) * (1.0 - gain) ** 2 + gain * noise
+        expected = mean + gain * (known.median - mean)
+        return np.maximum(expected + self._margin * np.sqrt(variance), known.median)
 
     def _fits(self, cost: FloatArray) -> BoolArray:
         """Whether each known network, at a cost on the device, fits each budget, shape (b, n)."""

@@ -548,8 +548,7 @@ def measure_table(
     measurer = Measurer(fleet, protocol, run, tiles=tuned.tiles)
     measured = measurer.measure(items)
     device = fleet.devices[0]
-    if fleet.shares.total:
-        run.progress(f"time of the devices: {fleet.shares}", 0, 0)
+    _tell_shares(fleet, run)
     summaries = measured.items
     call_ms = summaries[_CALL].ms
     block_ms = _block_times(blocks, summaries, call_ms)
@@ -588,38 +587,108 @@ def measure_table(
     return replace(
         table,
         provenance={
-            **files.provenance(),
-            "conditions": measurer.conditions,
-            "tuning_trials": tuned.trials,
-            "tuning": {
-                "kernels": tuned.kernels,
-                "speedup": tuned.speedup,
-                "failed": tuned.failed,
-                "tiles": {name: str(tile) for name, tile in tuned.tiles.items()},
-            },
-            "seconds": asdict(fleet.shares),
-            "protocol": asdict(protocol),
+            **_provenance(measurer, measured, tuned, fleet, protocol),
             "correction": correction.to_json(),
             "uncertainty": asdict(uncertainty),
             **({"warnings": correction.warnings} if correction.warnings else {}),
             "call_ms": call_ms,
-            "reference_ms": measured.reference_ms,
             "blocks": {
                 key: _describe(summaries[key], protocol, ms=block_ms[key]) for key in blocks
             },
             "networks": [
-                {
-                    "arch": name,
-                    "sum_of_blocks_ms": float(total),
-                    "table_ms": float(predicted),
-                    **_describe(summaries[key], protocol, ms=summaries[key].ms),
-                }
-                for name, total, predicted, key in zip(
-                    space.to_strings(archs), sum_ms, table(archs), keys, strict=True
+                {"sum_of_blocks_ms": float(total), **network}
+                for total, network in zip(
+                    sum_ms, _describe_networks(table, archs, keys, summaries, protocol), strict=True
                 )
             ],
         },
     )
+
+
+def fit_table(
+    space: SearchSpace,
+    fleet: Fleet,
+    protocol: Protocol,
+    run: Run,
+    *,
+    trials: int,
+    n_networks: int,
+    prior: Sequence[CostTable] | None,
+) -> CostTable:
+    """Measure whole networks of `space` alone; see `pnag_fast.latency.measure`."""
+    prior = [costs.macs(space)] if prior is None else [table.for_space(space) for table in prior]
+    archs = choose_networks(space, n_networks, run.seed)
+    layers = [tuple(space.layers(arch)) for arch in archs]
+    keys = [network_key(blocks_of) for blocks_of in layers]
+    items = {key: Item(blocks_of) for key, blocks_of in zip(keys, layers, strict=True)}
+    programs = [network_program(blocks_of) for blocks_of in layers]
+    tuned = tune(programs, fleet, run, trials=trials) if trials else Tuned()
+    measurer = Measurer(fleet, protocol, run, tiles=tuned.tiles)
+    measured = measurer.measure(items)
+    _tell_shares(fleet, run)
+    table = costs.fit(
+        space,
+        archs,
+        np.array([measured.items[key].ms for key in keys]),
+        metric="latency",
+        unit="ms",
+        device=fleet.devices[0].name,
+        seed=run.seed,
+        prior=prior,
+    )
+    return replace(
+        table,
+        provenance={
+            **table.provenance,
+            **_provenance(measurer, measured, tuned, fleet, protocol),
+            "prior": [other.describe() for other in prior],
+            "networks": _describe_networks(table, archs, keys, measured.items, protocol),
+        },
+    )
+
+
+def _tell_shares(fleet: Fleet, run: Run) -> None:
+    if fleet.shares.total:
+        run.progress(f"time of the devices: {fleet.shares}", 0, 0)
+
+
+def _provenance(
+    measurer: Measurer, measured: Measured, tuned: Tuned, fleet: Fleet, protocol: Protocol
+) -> dict[str, Any]:
+    """Say under which conditions, with which tiles and in what time something was measured."""
+    return {
+        **files.provenance(),
+        "conditions": measurer.conditions,
+        "tuning_trials": tuned.trials,
+        "tuning": {
+            "kernels": tuned.kernels,
+            "speedup": tuned.speedup,
+            "failed": tuned.failed,
+            "tiles": {name: str(tile) for name, tile in tuned.tiles.items()},
+        },
+        "seconds": asdict(fleet.shares),
+        "protocol": asdict(protocol),
+        "reference_ms": measured.reference_ms,
+    }
+
+
+def _describe_networks(
+    table: CostTable,
+    archs: Archs,
+    keys: Sequence[str],
+    summaries: Mapping[str, Summary],
+    protocol: Protocol,
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "arch": name,
+            "table_ms": float(predicted),
+            **_describe(summaries[key], protocol, ms=summaries[key].ms),
+        }
+        for name, predicted, key in zip(
+            table.space.to_strings(archs), table(archs), keys, strict=True
+        )
+    ]
 
 
 def _block_times(

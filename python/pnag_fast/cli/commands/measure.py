@@ -35,6 +35,28 @@ if TYPE_CHECKING:
     help="Schedules to measure in all; 0 measures the code that fixed rules give. What is already "
     "tuned is kept, and more trials add to it.",
 )
+@click.option(
+    "--networks",
+    type=click.IntRange(4),
+    default=20,
+    show_default=True,
+    help="Whole networks to measure.",
+)
+@click.option(
+    "--blocks",
+    type=click.IntRange(0, 1),
+    default=1,
+    show_default=True,
+    help="0 measures whole networks alone, for devices on which blocks cannot be run.",
+)
+@click.option(
+    "--prior",
+    "priors",
+    type=options.EXISTING,
+    multiple=True,
+    help="With --blocks 0: the table of another device, which this one may resemble; repeat it "
+    "[default: that of the multiply-adds].",
+)
 @options.checkpoint(
     "all measurements",
     stays="a folder that stays: later measurements start from it",
@@ -50,6 +72,9 @@ def measure(
     target: str,
     runner: str,
     trials: int,
+    networks: int,
+    blocks: int,
+    priors: tuple[Path, ...],
     checkpoint: options.Checkpoint,
     threads: int,
     force: bool,
@@ -61,12 +86,16 @@ def measure(
     \b
     Example:
       pnag measure --space mbv3-tiny --out cpu.json
+      pnag measure --blocks 0 --networks 30 --prior cpu.json --out other.json
     """  # noqa: D301
     import tempfile
 
     from ... import credibility, latency, outputs
+    from ...costs import CostTable
 
-    inputs = options.files(space.name)
+    if blocks and priors:
+        raise click.UsageError("--prior is for tables of whole networks: give --blocks 0 with it")
+    inputs = [*options.files(space.name), *priors]
     outputs.check(out, outputs.COST_TABLE, inputs=inputs, force=force)
     state = checkpoint.beside(out, older=".work")
     if state is not None:
@@ -79,6 +108,7 @@ def measure(
             "--no-checkpoint keeps none"
         )
     found = space.find()
+    known = [CostTable.load(path) for path in priors]
     with contextlib.ExitStack() as context:
         progress = context.enter_context(working(state, quiet=as_json))
         folder = (
@@ -91,6 +121,9 @@ def measure(
             target=target,
             runner=runner,
             tuning_trials=trials,
+            n_networks=networks,
+            blocks=bool(blocks),
+            prior=known or None,
             checkpoint=folder,
             threads=threads,
             seed=seed,
@@ -104,10 +137,11 @@ def measure(
         "fastest_ms": low,
         "slowest_ms": high,
         "correction": table.provenance.get("correction"),
+        "held_out": table.provenance.get("held_out"),
         "tuning_trials": table.provenance["tuning_trials"],
         "tuning_speedup": table.provenance["tuning"]["speedup"],
         "unsteady_blocks": [
-            key for key, block in table.provenance["blocks"].items() if not block["steady"]
+            key for key, block in table.provenance.get("blocks", {}).items() if not block["steady"]
         ],
         "table": str(out),
         "warnings": credibility.of_table(table.provenance, table.device),
@@ -129,9 +163,9 @@ def _lines(facts: dict[str, Any], table: CostTable) -> Iterator[str]:
         )
     else:
         yield "not tuned: the code is what fixed rules give"
-    correction = facts["correction"]
-    yield f"whole networks against the table: {numbers(correction)}"
-    if not facts["warnings"] and correction["r2"] < GOOD_R2:
+    quality = facts["correction"] or facts["held_out"]
+    yield f"whole networks against the table: {numbers(quality)}"
+    if not facts["warnings"] and quality["r2"] < GOOD_R2:
         yield (
             f"that is worse than R2 {GOOD_R2}: do not trust this table for close decisions; "
             "measure again with the device left alone"
