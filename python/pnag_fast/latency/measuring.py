@@ -19,6 +19,7 @@ from ..errors import InvalidInputError, MeasurementError
 from ..progress import ProgressCallback, duration
 from ..runs import Run
 from ..spaces import Archs, Block, SearchSpace
+from .choosing import choose
 from .correction import MIN_NETWORKS, fit_correction
 from .device import Device, DeviceClosedError, DeviceLostError, DeviceUnusableError, Loaded
 from .fleet import Failed, Fleet, Slot
@@ -617,7 +618,9 @@ def fit_table(
 ) -> CostTable:
     """Measure whole networks of `space` alone; see `pnag_fast.latency.measure`."""
     prior = [costs.macs(space)] if prior is None else [table.for_space(space) for table in prior]
-    archs = choose_networks(space, n_networks, run.seed)
+    # Those that say most: without blocks they have to tell the entries apart, and not only to
+    # correct a few factors, for which networks spread over the range are as good.
+    archs = choose(space, min(n_networks, space.n_architectures), prior=prior, seed=run.seed)
     layers = [tuple(space.layers(arch)) for arch in archs]
     keys = [network_key(blocks_of) for blocks_of in layers]
     items = {key: Item(blocks_of) for key, blocks_of in zip(keys, layers, strict=True)}
