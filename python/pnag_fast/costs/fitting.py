@@ -18,10 +18,10 @@ from ..spaces import Archs, SearchSpace
 from ..threads import one_thread
 from ..typing import BoolArray, FloatArray, IntArray
 from . import prior as priors
-from .evidence import LEAST_NOISE, Regression, regress
+from .evidence import LEAST_NOISE, Evidence, Regression
 from .features import entries as entries_of
 from .features import features
-from .least_squares import FAR, MANY, Design, Robust, fit_robust, hold_out
+from .least_squares import FAR, GROSS, MANY, Design, Robust, fit_robust, hold_out
 from .posterior import Posterior
 from .prior import Prior
 from .table import CostTable, require_text
@@ -44,7 +44,8 @@ _REWEIGHTINGS = 10
 _SETTLED = 0.03
 # The share of networks that an interval of so many standard deviations should hold.
 _SHARE, _DEVIATIONS = 0.90, 1.6448536269514722
-# Residuals are believed over their root mean square by as much as they are more than this.
+# The same, of a half; so many residuals are as good a guide to the larger interval as their half.
+_HALF = (0.5, 0.6744897501960817)
 _FEW_RESIDUALS = 20
 # Of the noise, at least so much is no noise of the measurement.
 _LEAST_MISFIT = 0.1
@@ -123,11 +124,10 @@ def fit(
     with one_thread():
         if prior is not None:
             fitted = _fit_any(space, measured, priors.of_tables(space, prior), folds, seed)
+            fitted = _none_free(space, measured, fitted)
         else:
             fitted = _fit_determined(space, measured, priors.of_space(space), folds, seed)
             _require_skill(fitted.quality["r2"], measured, metric)
-        if prior is not None:
-            fitted = _none_free(space, measured, fitted)
         constants, entries = entries_of(space, fitted.weights)
         try:
             return CostTable.build(
@@ -208,8 +208,11 @@ def _fit_any(
     folds = min(folds, n)
     none = np.zeros(n, dtype=np.bool_)
     first = _Learned.of(space, measured, prior, none)
-    residual, variance = first.left_out
-    far = np.abs(residual) > FAR * np.sqrt(variance + first.regression.noise * first.alone**2)
+    residual, variance = first.regression.left_out
+    off = np.abs(residual) / np.sqrt(variance + first.regression.noise / first.alone)
+    others = measured.values - residual
+    gross = (measured.values > GROSS * others) | (GROSS * measured.values < others)
+    far = (off > FAR) | (gross & (off > FAR / 2))
     left_out = far if far.sum() <= max(1, MANY * n) else none
     learned = _Learned.of(space, measured, prior, left_out) if left_out.any() else first
     fitted = learned.features @ learned.weights
@@ -252,13 +255,13 @@ class _Learned:
     inside : ndarray of bool, shape (n,)
         What was fitted to.
     regression : Regression
-        Of the rows inside, in units of `scale`.
+        Of the rows inside.
     level : float
         Weights of the regression are in units of this.
     mean : ndarray of float64, shape (n_features,)
         What they are added to.
-    alone, scale : ndarray of float64, shape (rows inside,)
-        What each row was divided by: at first, and in the end, when some lie far off.
+    alone : ndarray of float64, shape (rows inside,)
+        Precision of each row by its repeats, wherever it lies.
     """
 
     features: FloatArray
@@ -267,7 +270,6 @@ class _Learned:
     level: float
     mean: FloatArray
     alone: FloatArray
-    scale: FloatArray
 
     @classmethod
     def of(
@@ -282,45 +284,32 @@ class _Learned:
         x, y = every[inside], measured.values[inside]
         level = prior.level(x, y)
         known = level * (x @ prior.mean)
-
-        def regressed(scale: FloatArray, start: Regression | None = None) -> Regression:
-            return regress(
-                x * (level / scale)[:, None],
-                (y - known) / scale,
-                prior.components,
-                expected=prior.variances,
-                start=start,
-            )
-
+        evidence = Evidence(level * x, y - known, prior.components, prior.variances)
         typical = float(np.median(y))
-        alone = np.full(len(y), typical)
+        alone = np.ones(len(y))
         if prior.variances is not None:
-            alone = np.maximum(known, _LEAST_SHARE * typical)
-        found = regressed(alone)
+            alone = 1.0 / np.maximum(known, _LEAST_SHARE * typical) ** 2
+        found = evidence.regress(alone)
         if measured.least_noise > 0:
             # More repeats, less noise; the rest is what no sum over slots can follow.
             noise = measured.least_noise / measured.repeats[inside]
-            misfit = max(found.noise - float(noise.mean()), (_LEAST_MISFIT**2) * found.noise)
-            alone = alone * np.sqrt((misfit + noise) / (misfit + noise.mean()))
-        scale = alone
+            total = found.noise / (float(np.median(alone)) * typical**2)
+            misfit = max(total - float(noise.mean()), _LEAST_MISFIT * total)
+            alone = alone * (misfit + noise.mean()) / (misfit + noise)
+        before = alone
         for _ in range(_REWEIGHTINGS):
-            residual, variance = found.left_out()
-            square = residual**2 / variance * (scale / alone) ** 2
-            before, scale = scale, alone * np.sqrt((_FREEDOM + square) / (_FREEDOM + 1.0))
-            found = regressed(scale, found)
-            if np.abs(np.log(scale / before)).mean() < _SETTLED:
+            residual, variance = found.left_out
+            square = residual**2 / (variance + found.noise / alone)
+            precision = alone * (_FREEDOM + 1.0) / (_FREEDOM + square)
+            found = evidence.regress(precision, start=found)
+            if np.abs(np.log(precision / before)).mean() < _SETTLED:
                 break
-        return cls(every, inside, found, level, prior.mean, alone, scale)
+            before = precision
+        return cls(every, inside, found, level, prior.mean, alone)
 
     @cached_property
     def weights(self) -> FloatArray:
         return self.level * (self.mean + self.regression.weights)
-
-    @cached_property
-    def left_out(self) -> tuple[FloatArray, FloatArray]:
-        """Residual of each row inside by all others, and what these leave open of its cost."""
-        residual, variance = self.regression.left_out()
-        return residual * self.scale, (variance - self.regression.noise) * self.scale**2
 
     def fitted(
         self, space: SearchSpace, measured: _Measured, robust: Robust, folds: int, seed: int
@@ -332,7 +321,7 @@ class _Learned:
         for k in range(folds):
             rows = (fold == k) & self.inside
             residual = self.regression.left_out_together(rows[self.inside])
-            held_out[rows] = measured.values[rows] - residual * self.scale[rows[self.inside]]
+            held_out[rows] = measured.values[rows] - residual
         judged = ~robust.gross
         return _Fitted(
             self.weights,
@@ -352,13 +341,13 @@ class _Learned:
         The variance of an M-estimate over that of least squares with its weights (Huber, Robust
         Statistics, 1981, section 7.6).
         """
-        residual, variance = self.regression.left_out()
-        off = self.scale**2 / self.alone**2
-        square = residual**2 / variance * off
+        residual, variance = self.regression.left_out
+        square = residual**2 / (variance + self.regression.noise / self.alone)
         weight = (_FREEDOM + 1.0) / (_FREEDOM + square)
         slope = weight * (_FREEDOM - square) / (_FREEDOM + square)
+        found = float(np.mean(weight**2 * square) * np.mean(weight) / np.mean(slope) ** 2)
         # Where a prior expects more noise than the rows have, their weights are no promise.
-        return max(float(np.mean(weight**2 * square) * np.mean(weight) / np.mean(slope) ** 2), 1.0)
+        return max(found, 1.0)
 
     def _misfit(self, measured: _Measured, mean: FloatArray) -> float:
         """Return by how much networks differ from the sum over slots, as a share of their cost.
@@ -366,15 +355,18 @@ class _Learned:
         Such that the interval holds the share of networks that it should, of all that were
         measured, each predicted by the others.
         """
-        residual, variance = self.left_out
-        n = len(mean)
-        needed = np.full(n, np.inf)
-        needed[self.inside] = ((residual / _DEVIATIONS) ** 2 - variance) / mean[self.inside] ** 2
-        # One more than there are: as many as of networks that are still to come (conformal).
-        rank = min(math.ceil(_SHARE * (n + 1)), int(self.inside.sum()))
+        residual, variance = self.regression.left_out
+        n, fitted = len(mean), mean[self.inside]
+
+        def needed(share: float, deviations: float) -> float:
+            """Square of the misfit at which the interval holds a share of networks."""
+            squares = ((residual / deviations) ** 2 - variance) / fitted**2
+            # One more than there are: of networks that are still to come (conformal).
+            rank = min(math.ceil(share * (n + 1)), len(squares))
+            return float(np.sort(squares)[rank - 1])
+
         believed = n / (n + _FEW_RESIDUALS)
-        usual = self.regression.noise * float(np.mean(self.scale**2 / mean[self.inside] ** 2))
-        square = believed * float(np.sort(needed)[rank - 1]) + (1.0 - believed) * usual
+        square = believed * needed(_SHARE, _DEVIATIONS) + (1.0 - believed) * needed(*_HALF)
         square -= measured.least_noise * float(np.mean(1.0 / measured.repeats))
         return math.sqrt(max(square, LEAST_NOISE**2))
 

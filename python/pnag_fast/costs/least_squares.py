@@ -80,11 +80,13 @@ class Design:
         if dependent.any():
             raise _leaves_open(space, archs, spanning, unknowns, directions[:, dependent])
         first = directions / np.sqrt(size)
-        basis = features @ first
+        basis, back = features @ first, back @ first
+        if size[0] > _ORTHOGONAL * size[-1]:
+            return cls(basis, back)
         # Once more, for what rounding left of the angles.
         size, directions = np.linalg.eigh(basis.T @ basis)
         second = directions / np.sqrt(size)
-        return cls(basis @ second, back @ first @ second)
+        return cls(basis @ second, back @ second)
 
     def solve_without(self, rows: BoolArray, target: FloatArray) -> tuple[FloatArray, BoolArray]:
         """Fit to all but some rows, and say which rows the others determine."""
@@ -103,6 +105,8 @@ class Design:
 
 # A direction of features that is this much shorter than the longest, squared, is rounding.
 _DEPENDENT = 1e-11
+# One that is not is orthogonal to the others to ten digits.
+_ORTHOGONAL = 1e-6
 # The same, for a part of the rows of an orthonormal basis.
 _DEPENDENT_ROWS = 1e-9
 # Features that no combination of measured ones comes nearer to than this are open.

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..typing import FloatArray
+from ..typing import FloatArray, Int64Array
 
 # Directions that are kept at most: a table's file stays small, and a lookup fast.
 RANK = 48
+# Of the largest number of a direction in a file.
+_BITS = 13
+_LEAST_EXPONENT = -1000
 # Share of the variance that may be dropped, or rather spread over all architectures.
-_DROPPED = 0.003
+_DROPPED = 0.01
 # An architecture counts for no more than as if it cost this share of the dearest.
 _LEAST_COST = 0.01
 
@@ -62,10 +65,10 @@ class Posterior:
         share, mixed = np.linalg.eigh(seen.T @ seen)
         share = np.maximum(share, 0.0)
         dropped = np.cumsum(share)
-        allowed = _DROPPED * (dropped[-1] + misfit**2)
-        kept = min(max(int((dropped > allowed).sum()), 1), RANK)
+        kept = min(max(int((dropped > _DROPPED * dropped[-1]).sum()), 1), RANK)
+
         rest = float(dropped[-kept - 1]) if kept < len(share) else 0.0
-        return cls(root @ mixed[:, -kept:], float(np.hypot(misfit, np.sqrt(rest))))
+        return cls(root @ mixed[:, -kept:], float(np.hypot(misfit, np.sqrt(rest)))).rounded()
 
     def conditioned(
         self, features: FloatArray, residual: FloatArray, variance: FloatArray
@@ -92,6 +95,25 @@ class Posterior:
         scaled = residual / np.sqrt(variance)
         shift = self.root @ (directions @ ((directions.T @ (design.T @ scaled)) / size))
         return shift, Posterior(self.root @ (directions / np.sqrt(size)), self.misfit)
+
+    def integers(self) -> tuple[FloatArray, Int64Array]:
+        """Return each direction as integers of four digits and what to multiply them by.
+
+        Returns
+        -------
+        units : ndarray of float64, shape (rank,)
+            Powers of two, so that the products are exact.
+        multiples : ndarray of int64, shape (n_features, rank)
+        """
+        # A little more than the largest, which is then not rounded up to another power of two.
+        largest = np.abs(self.root).max(axis=0, initial=0.0) * (1.0 + 2.0**-_BITS)
+        units = np.ldexp(1.0, np.maximum(np.frexp(largest)[1] - _BITS, _LEAST_EXPONENT))
+        return units, np.rint(self.root / units).astype(np.int64)
+
+    def rounded(self) -> Posterior:
+        """Return the same uncertainty to four digits, as files keep it."""
+        units, multiples = self.integers()
+        return Posterior(units * multiples, self.misfit)
 
     def scaled(self, factor: float) -> Posterior:
         """Return the uncertainty of the same table in another unit."""

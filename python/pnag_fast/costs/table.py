@@ -19,26 +19,18 @@ from ..typing import BoolArray, FloatArray, IntArray
 from .features import entries as entries_of
 from .features import features, n_contexts, n_features, shares
 from .posterior import Posterior
+from .table_file import (
+    FIELDS,
+    context_name,
+    read_entries,
+    read_posterior,
+    written_entries,
+    written_posterior,
+)
 
 COST_FORMAT = "pnag-cost-table"
 # 2 knows how far a table may be wrong.
 COST_VERSION = 2
-
-# What a table's file may hold; `files.write_json` adds the rest.
-_FIELDS = (
-    "space",
-    "metric",
-    "unit",
-    "device",
-    "reduce",
-    "constants",
-    "entries",
-    "measured",
-    "determined_by",
-    "posterior",
-    "caution",
-)
-_HEADER = ("format", "version", "provenance", "sha256")
 
 # What a person reads for a metric.
 _METRICS = {"macs": "multiply-adds"}
@@ -145,7 +137,7 @@ class CostTable:
             context, slot, code = bad[0]
             raise InvalidInputError(
                 f"entry of slot {slot} ('{space.slots[slot].name}'), code {code}"
-                f"{_context_name(space, context)} is {entries[context, slot, code]}; "
+                f"{context_name(space, context)} is {entries[context, slot, code]}; "
                 "every entry must be a finite number"
             )
         if not np.isfinite(constants).all():
@@ -176,7 +168,7 @@ class CostTable:
         context = 0 if self.space.resolution_slot is None else arch[self.space.resolution_slot] - 1
         raise InvalidInputError(
             f"by this {self.metric} table of '{self.device}' the cheapest architecture of "
-            f"'{self.space.name}'{_context_name(self.space, int(context))} costs {low:.4g} "
+            f"'{self.space.name}'{context_name(self.space, int(context))} costs {low:.4g} "
             f"{self.unit} (codes {','.join(map(str, arch.tolist()))}); every total must be above "
             "zero, although single entries need not be: check what was measured, or add what all "
             "architectures share as constants"
@@ -584,20 +576,13 @@ class CostTable:
             "device": self.device,
             "reduce": self.reduce,
             "constants": self.constants.tolist(),
-            # Codes that a slot does not have are left out: JSON knows no NaN.
-            "entries": [
-                [row[:n].tolist() for row, n in zip(context, self.space.n_codes, strict=True)]
-                for context in self.entries
-            ],
+            "entries": written_entries(self.space, self.entries),
             "measured": dict(self.provenance),
         }
         if self.domain is not None:
             document["determined_by"] = self.domain.definition
         if self.posterior is not None:
-            document["posterior"] = {
-                "root": self.posterior.root.tolist(),
-                "misfit": self.posterior.misfit,
-            }
+            document["posterior"] = written_posterior(self.posterior)
         if self.caution:
             document["caution"] = self.caution
         return document
@@ -606,7 +591,7 @@ class CostTable:
     def from_json(cls, document: Mapping[str, Any], path: files.StrPath) -> CostTable:
         """Read what `to_json` wrote; `path` names the source in error messages."""
         try:
-            arguments.known_keys(document, (*_FIELDS, *_HEADER), f"'{path}'")
+            arguments.known_keys(document, FIELDS, f"'{path}'")
             space = from_definition(files.require(document, "space", dict, path), f"'{path}'")
             domain = document.get("determined_by")
             if domain is not None:
@@ -620,7 +605,7 @@ class CostTable:
             constants = files.require(document, "constants", list, path)
             posterior = document.get("posterior")
             if posterior is not None:
-                posterior = _posterior(space, files.require(document, "posterior", dict, path))
+                posterior = read_posterior(space, files.require(document, "posterior", dict, path))
             table = cls.build(
                 space,
                 metric=metric,
@@ -630,7 +615,7 @@ class CostTable:
                     arguments.number(value, f"constant {context}")
                     for context, value in enumerate(constants)
                 ],
-                entries=_entries(space, files.require(document, "entries", list, path)),
+                entries=read_entries(space, files.require(document, "entries", list, path)),
                 reduce=files.require(document, "reduce", str, path),
                 provenance=files.require(document, "measured", dict, path),
                 domain=domain,
@@ -652,33 +637,6 @@ class CostTable:
         return cls.from_json(files.read_json(path, COST_FORMAT, COST_VERSION), path)
 
 
-def _entries(space: SearchSpace, listed: Sequence[object]) -> FloatArray:
-    """Read entries as a file lists them, one row of numbers for each slot in each context."""
-    shape = (n_contexts(space), space.n_slots, max(space.n_codes))
-    entries = np.full(shape, np.nan)
-    _require_list(listed, shape[0], "entries")
-    for context, rows in enumerate(listed):
-        where = f"entries{_context_name(space, context)}"
-        for slot, row in enumerate(_require_list(rows, shape[1], where)):
-            name = f"slot {slot} ('{space.slots[slot].name}'){_context_name(space, context)}"
-            values = _require_list(row, space.n_codes[slot], name)
-            # Checked at once where all is well; a file of a large space has 100,000 entries.
-            if not _are_finite(values):
-                values = [
-                    arguments.number(value, f"entry of {name}, code {code}")
-                    for code, value in enumerate(values)
-                ]
-            entries[context, slot, : len(values)] = values
-    return entries
-
-
-def _posterior(space: SearchSpace, document: Mapping[str, Any]) -> Posterior:
-    """Read what `CostTable.to_json` wrote of a posterior."""
-    arguments.known_keys(document, ("root", "misfit"), "posterior")
-    root = arguments.floats(document.get("root"), "posterior root", (n_features(space), None))
-    return Posterior(root, arguments.number(document.get("misfit"), "posterior misfit", 0))
-
-
 def _check_posterior(posterior: Posterior, space: SearchSpace, reduce: str) -> None:
     if reduce != "sum":
         raise InvalidInputError("a table that takes the largest entry cannot have a posterior")
@@ -692,20 +650,6 @@ def _check_posterior(posterior: Posterior, space: SearchSpace, reduce: str) -> N
         raise InvalidInputError(
             f"the posterior's misfit should be finite and at least 0, found {posterior.misfit}"
         )
-
-
-def _require_list(value: object, length: int, what: str) -> list[Any]:
-    if not isinstance(value, list) or len(value) != length:
-        found = f"{len(value)}" if isinstance(value, list) else arguments.shown(value)
-        raise InvalidInputError(f"{what} should be a list of {length}, found {found}")
-    return value
-
-
-def _are_finite(values: list[Any]) -> bool:
-    try:
-        return set(map(type, values)) <= {int, float} and all(map(math.isfinite, values))
-    except OverflowError:  # an integer of 400 digits
-        return False
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -820,10 +764,6 @@ def require_text(value: object, name: str) -> None:
 def _context_slot(space: SearchSpace) -> int:
     """Return the slot whose choice picks a set of entries, as the core takes it."""
     return -1 if space.resolution_slot is None else space.resolution_slot
-
-
-def _context_name(space: SearchSpace, context: int) -> str:
-    return "" if space.resolution_slot is None else f" at {space.resolutions[context]} px"
 
 
 def _code_exists(space: SearchSpace) -> BoolArray:
