@@ -22,8 +22,8 @@ COMMANDS = {" ".join(names): command for names, command in every_command()}
 
 def test_what_is_there():
     assert COMMANDS.keys() == {
-        "accuracy", "adapt", "doctor", "export", "generate", "measure", "quickstart", "report",
-        "supernet", "supernet evaluate", "supernet import", "supernet train", "table",
+        "accuracy", "adapt", "confirm", "doctor", "export", "generate", "measure", "quickstart",
+        "report", "supernet", "supernet evaluate", "supernet import", "supernet train", "table",
         "table fit", "table import", "table macs", "table merge",
         "table parameters", "table show", "train",
     }  # fmt: skip

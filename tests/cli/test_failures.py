@@ -24,6 +24,8 @@ import pnag_fast as pf
         (["adapt", "generator.safetensors", "--out", "x"], 2, "UsageError"),
         (["adapt", "generator.safetensors", "--table", "front.json", "--out", "x"], 1, None),
         (["adapt", "cost.json", "--table", "cost.json", "--out", "x"], 1, "FileFormatError"),
+        (["confirm", "generator.safetensors", "--out", "x"], 2, "UsageError"),
+        (["confirm", "cost.json", "--budget", "1", "--out", "x"], 1, "FileFormatError"),
         (["train", "--accuracy", "accuracy.csv", "--out", "x"], 2, "UsageError"),
         (["train", "--accuracy", "accuracy.csv", "--device", "front.json", "--out", "x"], 1, None),
         (["accuracy", "absent", "--out", "x"], 2, "UsageError"),

@@ -18,6 +18,7 @@ COMMANDS = {
     "accuracy": ["accuracy", "accuracy.csv", "--space", "space.json"],
     "train": ["train", "--accuracy", "accuracy.csv", "--cost", "cost.json"],
     "adapt": ["adapt", "generator.safetensors", "--table", "cost.json"],
+    "confirm": ["confirm", "generator.safetensors", "--budget", "inf", "--program", "true"],
     "export": ["export", "--supernet", "supernet.safetensors", "--arch", "x"],
     "table fit": ["table", "fit", "accuracy.csv", "--device", "d"],
     "table import": ["table", "import", "accuracy.csv"],

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from .output import answer, numbers
 
 if TYPE_CHECKING:
@@ -16,6 +18,26 @@ if TYPE_CHECKING:
 _SAMPLED = 1000
 # What is told of a table's provenance is no longer than this.
 _LONGEST = 12
+
+
+def devices_of(generator: Generator) -> list[str]:
+    """Name the devices that a generator knows."""
+    return [table.device for table in generator.devices or generator.tables[:1]]
+
+
+def asked_device(generator: Generator, device: str | None) -> str | CostTable | None:
+    """Return a device by the name that it was asked for: one that is known, else a table's file."""
+    from ..costs import CostTable
+
+    known = devices_of(generator)
+    if device is None and len(known) > 1:
+        raise click.UsageError(
+            f"this generator answers for {len(known)} devices: give --device, one of "
+            f"{', '.join(known)}, or a cost table"
+        )
+    if device is not None and device not in known and Path(device).exists():
+        return CostTable.load(device)
+    return device
 
 
 def facts_of(table: CostTable, *, seed: int = 0) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def test_devices_are_asked_for_by_name_or_table(run, folder, new):
     assert found[2]["costs"][0] == pytest.approx(new(np.array([found[2]["codes"]], np.uint8))[0])
     code, _, err = run("generate", fleet, "--budget", "50%,inf")
     assert code == 2
-    assert "for 2 devices: give --device, one of pi5, phone, 'all', or a cost table" in err
+    assert "for 2 devices: give --device, one of pi5, phone, or a cost table" in err
     code, _, err = run("generate", fleet, "--budget", "50%,inf", "--device", "phon")
     assert code == 1
     assert "did you mean 'phone'" in err

@@ -14,6 +14,7 @@ import click
 from ... import arguments
 from ...terminal import aligned, say, say_json
 from .. import bounds, options
+from ..tables import asked_device, devices_of
 
 if TYPE_CHECKING:
     from ...costs import CostTable
@@ -155,25 +156,15 @@ def generate(
 
 
 def _asked(generator: Generator, devices: Sequence[str]) -> list[str | CostTable | None]:
-    """Return the devices that were asked for: names that are known, else tables in files."""
-    from ...costs import CostTable
-
-    known = [table.device for table in generator.devices or generator.tables[:1]]
+    """Return the devices that were asked for."""
     if not devices:
-        if len(known) > 1:
-            raise click.UsageError(
-                f"this generator answers for {len(known)} devices: give --device, one of "
-                f"{', '.join(known)}, '{_ALL}', or a cost table"
-            )
-        return [None]
+        return [asked_device(generator, None)]
     asked: list[str | CostTable | None] = []
+    known = devices_of(generator)
     for device in devices:
-        if device == _ALL and _ALL not in known:
-            asked += known
-        elif device not in known and Path(device).exists():
-            asked.append(CostTable.load(device))
-        else:
-            asked.append(device)
+        asked += (
+            known if device == _ALL and _ALL not in known else [asked_device(generator, device)]
+        )
     return asked
 
 
