@@ -24,7 +24,7 @@ def test_what_is_there():
     assert COMMANDS.keys() == {
         "accuracy", "adapt", "confirm", "doctor", "export", "generate", "measure", "quickstart",
         "report", "supernet", "supernet evaluate", "supernet import", "supernet train", "table",
-        "table fit", "table import", "table macs", "table merge",
+        "table choose", "table fit", "table import", "table macs", "table merge",
         "table parameters", "table show", "train",
     }  # fmt: skip
 

@@ -48,6 +48,8 @@ import pnag_fast as pf
         (["report", "."], 1, None),
         (["report", "generator.safetensors", "--out", "front.json"], 1, "InvalidInputError"),
         (["report", ".", "--confidence", "0.9"], 2, "UsageError"),
+        (["table", "choose", "--prior", "front.json", "--out", "x"], 1, "FileFormatError"),
+        (["table", "choose", "--measured", "accuracy.csv", "--out", "x"], 1, "FileFormatError"),
         (["table", "fit", "accuracy.csv", "--out", "x"], 2, "UsageError"),
         (["table", "fit", "accuracy.csv", "--device", "d", "--out", "x"], 1, "FileFormatError"),
         (["table", "fit", "accuracy.csv", "--column", "x", "--out", "x"], 1, "FileFormatError"),

@@ -20,6 +20,7 @@ COMMANDS = {
     "adapt": ["adapt", "generator.safetensors", "--table", "cost.json"],
     "confirm": ["confirm", "generator.safetensors", "--budget", "inf", "--program", "true"],
     "export": ["export", "--supernet", "supernet.safetensors", "--arch", "x"],
+    "table choose": ["table", "choose", "--space", "space.json"],
     "table fit": ["table", "fit", "accuracy.csv", "--device", "d"],
     "table import": ["table", "import", "accuracy.csv"],
     "table macs": ["table", "macs", "--space", "space.json"],
