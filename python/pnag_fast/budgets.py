@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import arguments
-from .costs import CostTable
+from .costs import CostStack, CostTable, least
 from .errors import BudgetInfeasibleError, InvalidInputError, InvalidTypeError
 from .typing import FloatArray
 
@@ -121,6 +121,36 @@ def reach(table: CostTable) -> str:
         if first <= last:
             break
     return f"{first:.{digits}g} to {last:.{digits}g} {table.unit}"
+
+
+def not_together(stack: CostStack, budget: FloatArray) -> str:
+    """Say that bounds which can be met each alone cannot be met together, and what can.
+
+    Parameters
+    ----------
+    stack : CostStack
+    budget : ndarray of float64, shape (n_tables,)
+    """
+    tables = stack.tables
+    bounded = np.flatnonzero(np.isfinite(budget)).tolist()
+    asked = [f"{budget[column]:g} {tables[column].unit}" for column in bounded]
+    nearest, exact = [], True
+    for column in bounded:
+        found = least(stack, budget, column)
+        exact = exact and found.exact
+        if np.isfinite(found.cost):
+            # Upwards: what is printed can be typed back.
+            value = rounded(found.cost, _DIGITS[0], decimal.ROUND_CEILING)
+            nearest.append(f"{value:.{_DIGITS[0]}g} {tables[column].unit}")
+    none = "no architecture" if exact else "no known architecture"
+    remedy = "no part alone can give way far enough, so allow more of several"
+    if nearest:
+        remedy = f"nearest, with the other parts as they are: {' or '.join(nearest)}"
+    return (
+        f"{none} of '{stack.space.name}' meets budget {', '.join(asked)}: each part alone is "
+        f"reachable, together they are not; {remedy}; reachable alone: "
+        f"{', '.join(map(reach, tables))}"
+    )
 
 
 def rounded(value: float, digits: int, rounding: str) -> float:

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 import pnag_fast as pf
-from pnag_fast.errors import (
-    UnsupportedSpaceError,
-)
+from pnag_fast.errors import InvalidInputError, UnsupportedSpaceError
 
 
 def test_closed_forms_of_cells_match_what_nasbench201_published():
@@ -103,3 +101,32 @@ def test_multiply_adds_and_parameters_have_their_own_units(tiny, cell, tmp_path)
             old = {**table.to_json(), "unit": "count", "format": "pnag-cost-table", "version": 1}
             (tmp_path / "old.json").write_text(json.dumps(old))
             assert pf.CostTable.load(tmp_path / "old.json").unit == table.unit
+
+
+def test_peak_memory_is_that_of_the_largest_operation():
+    space = pf.spaces.get("ofa-mbv3")
+    table = pf.costs.peak_memory(space)
+    archs = space.sample(50, seed=0)
+    network = space.network
+    for arch, found in zip(archs, table(archs), strict=True):
+        layers = [
+            network.layer(slot, int(code), 224) for slot, code in enumerate(arch.tolist()) if code
+        ]
+        held = []
+        for block in layers:
+            before = block.resolution**2 * block.in_channels
+            wide = block.resolution**2 * block.mid_channels
+            narrow = block.out_resolution**2 * block.mid_channels
+            after = block.out_resolution**2 * block.out_channels
+            waits = before if block.stride == 1 and before == after else 0
+            held += [before + wide, wide + narrow + waits, narrow + after + waits]
+        # The stem writes 16 channels of 112 x 112, the first block reads and filters them.
+        stem = 3 * 224**2 + 16 * 112**2
+        assert found >= max(held)
+        assert found == max(*held, stem, 3 * 16 * 112**2)
+    assert table.reduce == "max"
+    np.testing.assert_array_equal(
+        pf.costs.peak_memory(space, bytes_per_value=4)(archs), 4 * table(archs)
+    )
+    with pytest.raises(InvalidInputError, match="bytes_per_value"):
+        pf.costs.peak_memory(space, bytes_per_value=0)

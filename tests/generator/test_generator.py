@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pnag_fast.errors import (
     InvalidInputError,
     MemoryShortageError,
 )
+from pnag_fast.generator import ExpertSettings
 
 
 def spread(table, n):
@@ -190,6 +192,52 @@ def test_several_costs(tiny, tiny_model, tiny_table, quick_settings):
     assert out.costs[1, 1] <= budgets[0, 1]
     assert (out.top1 >= generator.generate([budgets[0]]).top1 - 1e-6).all()
     assert out.top1[2] == pytest.approx(generator.archive.top1.max(), abs=1e-6)
+
+
+def test_each_vector_of_bounds_has_a_search_of_its_own(tiny, tiny_model, tiny_table):
+    settings = ExpertSettings(evaluations=600, steps=5)
+    tables = [tiny_table, pf.costs.parameters(tiny), pf.costs.peak_memory(tiny)]
+    generator = pf.train_generator(tiny, tiny_model, tables, settings=settings)
+    low, high = generator.stack.bounds.T
+    # A bound on one cost, on two, on all; and what only few architectures meet.
+    share = np.array([[0.4, 9, 9], [0.4, 0.5, 9], [0.5, 0.5, 0.6], [0.02, 0.05, 0.2]])
+    budgets = np.where(share > 1, np.inf, low + share * (high - low))
+    known = generator.generate(budgets, evaluations=0)
+    found = generator.generate(budgets)
+    assert "search" not in known.source
+    assert found.source[0] != "search"
+    assert "search" in found.source[1:]
+    assert (found.costs <= budgets).all()
+    assert (found.top1 >= known.top1 - 1e-6).all()
+    assert (found.top1 > known.top1 + 1e-6).any()
+    searched = np.array(found.source) == "search"
+    assert (found.gap[searched] < 1e-6).all()
+    again = generator.generate(budgets, evaluations=1000)
+    np.testing.assert_array_equal(again.archs[1:], generator.generate(budgets[1:]).archs)
+    with pytest.raises(InvalidInputError, match="evaluations"):
+        generator.generate(budgets, evaluations=-1)
+
+
+def test_what_nothing_known_meets_is_met_where_it_can_be(tiny, tiny_model, tiny_table):
+    settings = ExpertSettings(evaluations=40, steps=5)
+    tables = [tiny_table, pf.costs.parameters(tiny)]
+    generator = pf.train_generator(tiny, tiny_model, tables, settings=settings)
+    cheapest = tables[1].cheapest()[None]
+    # Just enough for one architecture, which the archive may have forgotten.
+    least = pf.costs.least(generator.stack, np.array([np.inf, tables[1](cheapest)[0]]), 0)
+    budget = generator.stack(least.arch[None])
+    lost = dataclasses.replace(
+        generator,
+        archive=dataclasses.replace(
+            generator.archive,
+            archs=generator.archive.archs[-1:],
+            top1=generator.archive.top1[-1:],
+            costs=generator.archive.costs[-1:],
+        ),
+    )
+    out = lost.generate(budget, evaluations=0)
+    assert out.source == ("search",)
+    np.testing.assert_array_equal(out.archs[0], least.arch)
 
 
 def test_what_is_printed_fits_on_a_screen(tiny_generator, tiny_pnag_generator, tiny_table):

@@ -10,9 +10,10 @@ from __future__ import annotations
 from ..agreement import relative as agreement
 from ..agreement import spearman
 from .adding import add
-from .counts import from_blocks, macs, parameters
+from .counts import from_blocks, macs, parameters, peak_memory
 from .csv_files import load_measured, save_measured
 from .fitting import fit
+from .least import Least, least
 from .once_for_all import from_ofa_yaml
 from .posterior import Posterior
 from .table import CostStack, CostTable, stack
@@ -20,15 +21,18 @@ from .table import CostStack, CostTable, stack
 __all__ = [
     "CostStack",
     "CostTable",
+    "Least",
     "Posterior",
     "add",
     "agreement",
     "fit",
     "from_blocks",
     "from_ofa_yaml",
+    "least",
     "load_measured",
     "macs",
     "parameters",
+    "peak_memory",
     "save_measured",
     "spearman",
     "stack",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from .. import arguments
 from ..spaces import SearchSpace
-from ..spaces.blocks import Block
+from ..spaces.blocks import Block, MBConv, Stem
 from ..spaces.nasbench201 import is_cell_space
 from .features import n_contexts
 from .table import COUNTED, CostTable
@@ -32,6 +33,56 @@ def parameters(space: SearchSpace) -> CostTable:
     return _closed_form(space, "parameters", lambda block: block.parameters)
 
 
+def peak_memory(space: SearchSpace, *, bytes_per_value: int = 1) -> CostTable:
+    """Bytes of activations that are held at once where most are, for one image.
+
+    What decides whether a network runs on a microcontroller (Lin et al., MCUNet, NeurIPS 2020):
+    input and output of every operation, and the input of a block while a residual waits for it.
+    Weights are not included. The largest operation counts, so this table is a maximum over the
+    slots and not a sum.
+
+    Parameters
+    ----------
+    bytes_per_value : int
+        1 for networks of 8-bit integers, 4 for float32.
+
+    Examples
+    --------
+    >>> import pnag_fast as pf
+    >>> pf.costs.peak_memory(pf.spaces.get("ofa-mbv3"))
+    <CostTable of peak memory for 'ofa-mbv3'
+     1.204e+06 to 1.505e+06 bytes on any device>
+    """
+    size = arguments.integer(bytes_per_value, "bytes_per_value", 1)
+    return from_blocks(
+        space,
+        lambda block: size * _activations(block),
+        metric="peak memory",
+        unit="bytes",
+        device="any",
+        reduce="max",
+        provenance={"source": "closed form", "bytes_per_value": size},
+    )
+
+
+def _activations(block: Block) -> int:
+    """Values that are held at once in the largest operation of a block."""
+    if isinstance(block, Stem):
+        before = block.resolution**2 * block.in_channels
+        return before + block.out_resolution**2 * block.out_channels
+    if isinstance(block, MBConv):
+        before = block.resolution**2 * block.in_channels
+        expanded = block.resolution**2 * block.mid_channels
+        filtered = block.out_resolution**2 * block.mid_channels
+        after = block.out_resolution**2 * block.out_channels
+        waiting = before if block.residual else 0
+        steps = [before + expanded] if block.expand else []
+        # Without expansion the input of the block is that of its second operation.
+        waits = waiting if block.expand else 0
+        return max(*steps, expanded + filtered + waits, filtered + after + waiting)
+    return block.resolution**2 * (block.in_channels + block.expand_channels)
+
+
 def _closed_form(space: SearchSpace, metric: str, count: Callable[[Block], int]) -> CostTable:
     return from_blocks(
         space,
@@ -50,6 +101,7 @@ def from_blocks(
     metric: str,
     unit: str,
     device: str,
+    reduce: Literal["sum", "max"] = "sum",
     provenance: Mapping[str, Any] | None = None,
 ) -> CostTable:
     """Build a table from the cost of every block of the space's network.
@@ -58,12 +110,15 @@ def from_blocks(
     ----------
     cost : callable
         Called once for every (resolution, slot, code) and every fixed block.
+    reduce : {"sum", "max"}
+        Whether the costs of the blocks add up, or the largest counts.
     """
     network = space.require_network(f"a {metric} table from blocks")
     entries = np.zeros((n_contexts(space), space.n_slots, max(space.n_codes)))
     constants = np.zeros(n_contexts(space))
     for context, resolution in enumerate(space.resolutions):
-        constants[context] = math.fsum(cost(block) for block in network.fixed_blocks(resolution))
+        fixed = [cost(block) for block in network.fixed_blocks(resolution)]
+        constants[context] = math.fsum(fixed) if reduce == "sum" else max(fixed)
         for slot in range(space.n_slots):
             if slot == space.resolution_slot:
                 continue
@@ -76,6 +131,7 @@ def from_blocks(
         device=device,
         constants=constants,
         entries=entries,
+        reduce=reduce,
         provenance=provenance,
     )
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from .. import arguments, files, search
 from .. import costs as cost_tables
 from ..accuracy import AccuracyModel
-from ..budgets import Budgets, OnInfeasible, as_budgets, check_budgets, reach
+from ..budgets import Budgets, OnInfeasible, as_budgets, check_budgets, not_together, reach
 from ..costs import CostStack, CostTable
 from ..errors import BudgetInfeasibleError, InvalidInputError, InvalidTypeError
 from ..memory import require_memory
@@ -22,7 +22,7 @@ from ..progress import ProgressCallback, ignore_progress
 from ..search import Front
 from ..spaces import Archs, SearchSpace
 from ..threads import one_thread
-from ..typing import FloatArray
+from ..typing import FloatArray, IntArray
 from . import file
 from .answers import Generated
 from .bank import Bank, distinct
@@ -34,6 +34,8 @@ Device = str | CostTable
 
 # Candidates held at once, with a few hundred logits each.
 _CANDIDATES = 50_000
+# Questions of a search for one vector of bounds, and of those for all: 40 ms, and two seconds.
+_QUESTIONS, _ALL_QUESTIONS = 1000, 60_000
 
 # A search on another device starts from the known front, from what the policy answers over the
 # range of budgets, and from as many of its draws.
@@ -189,6 +191,7 @@ class Generator:
         confidence: float | None = None,
         n_candidates: int | None = None,
         neighbour_steps: int = 0,
+        evaluations: int | None = None,
         on_infeasible: OnInfeasible = "raise",
         seed: int = 0,
     ) -> Generated:
@@ -213,9 +216,15 @@ class Generator:
         neighbour_steps : int
             Times the best candidate may move to a better architecture one decision away; each
             step predicts a few hundred architectures a budget.
+        evaluations : int, optional
+            Questions to the accuracy model that a search of its own may ask for each budget, see
+            `pnag_fast.search.constrained`; 0 for none. Default: 1,000 where several costs are
+            bounded, since no archive covers all vectors of bounds; of more than 60 such budgets
+            60,000 together. None where one cost alone is bounded, or the archive is exact.
         on_infeasible : {"raise", "mark"}
             What a budget that no architecture meets is: an error, or a row without an answer
-            beside the answers to the others.
+            beside the answers to the others. Either says how far each bound would have to give
+            way while the others are kept.
         seed : int
             Same budgets and seed, same answers.
 
@@ -233,17 +242,25 @@ class Generator:
         options: dict[str, Any] = {
             "n_candidates": n_candidates,
             "neighbour_steps": neighbour_steps,
+            "evaluations": evaluations,
             "on_infeasible": on_infeasible,
             "seed": seed,
         }
+
+        def answered(of: Device | None, rows: npt.ArrayLike) -> Generated:
+            view = self.on(of, confidence=confidence)
+            # Where everything was looked at there is nothing to search for.
+            n, whole = self.space.n_architectures, len(view.known)
+            exact = whole >= n or (view is self and self.archive.evaluations >= n)
+            own = {"evaluations": 0} if evaluations is None and exact else {}
+            return view._generate(rows, **{**options, **own})
+
         if device is None or isinstance(device, (str, CostTable)):
-            return self.on(device, confidence=confidence)._generate(budgets, **options)
+            return answered(device, budgets)
         asked, groups = _by_device(budgets, device)
-        parts = {
-            tuple(rows): self.on(of, confidence=confidence)._generate(asked[rows], **options)
-            for of, rows in groups.items()
-        }
-        return Generated.joined(parts)
+        return Generated.joined(
+            {tuple(rows): answered(of, asked[rows]) for of, rows in groups.items()}
+        )
 
     def cheapest(
         self,
@@ -309,6 +326,7 @@ class Generator:
         *,
         n_candidates: int | None,
         neighbour_steps: int,
+        evaluations: int | None,
         on_infeasible: OnInfeasible,
         seed: int,
     ) -> Generated:
@@ -318,6 +336,8 @@ class Generator:
             n_candidates = self.policy.n_candidates
         n_candidates = arguments.integer(n_candidates, "n_candidates", 1)
         neighbour_steps = arguments.integer(neighbour_steps, "neighbour_steps", 0)
+        if evaluations is not None:
+            evaluations = arguments.integer(evaluations, "evaluations", 0)
         seed = arguments.seed(seed)
         require_memory(
             len(wanted.upper) * n_candidates * self.space.n_slots,
@@ -325,13 +345,25 @@ class Generator:
             "ask for fewer candidates, or for fewer budgets at a time",
         )
         with one_thread():
-            return self._answer(wanted, n_candidates, neighbour_steps, on_infeasible, seed)
+            return self._answer(
+                wanted, n_candidates, neighbour_steps, evaluations, on_infeasible, seed
+            )
+
+    def _questions(self, budgets: FloatArray, evaluations: int | None) -> IntArray:
+        """Questions that the search for each budget may ask, shape (b,)."""
+        if evaluations is not None:
+            return np.full(len(budgets), evaluations)
+        several = (budgets < self.stack.bounds[:, 1]).sum(axis=1) > 1
+        if not several.any():
+            return np.zeros(len(budgets), dtype=np.intp)
+        return np.where(several, min(_QUESTIONS, _ALL_QUESTIONS // int(several.sum())), 0)
 
     def _answer(
         self,
         wanted: Budgets,
         n_candidates: int,
         neighbour_steps: int,
+        evaluations: int | None,
         on_infeasible: OnInfeasible,
         seed: int,
     ) -> Generated:
@@ -343,16 +375,13 @@ class Generator:
             wanted.upper[asked],
             n_candidates=n_candidates,
             neighbour_steps=neighbour_steps,
+            evaluations=evaluations,
             seed=seed,
         )
         answered = asked.copy()
         answered[asked] = np.isfinite(found_merit)
         for row in np.flatnonzero(asked & ~answered).tolist():
-            notes[row] = (
-                f"no architecture known to this generator meets budget "
-                f"{self._format(wanted.asked[row])}: each part alone is reachable, together they "
-                f"are not; reachable alone: {', '.join(map(reach, self.tables))}"
-            )
+            notes[row] = not_together(self.stack, wanted.asked[row])
             if on_infeasible == "raise":
                 raise BudgetInfeasibleError(notes[row])
         n = len(asked)
@@ -390,7 +419,13 @@ class Generator:
         )
 
     def search(
-        self, budgets: FloatArray, *, n_candidates: int, neighbour_steps: int, seed: int
+        self,
+        budgets: FloatArray,
+        *,
+        n_candidates: int,
+        neighbour_steps: int,
+        evaluations: int | None = 0,
+        seed: int,
     ) -> tuple[Archs, FloatArray, tuple[str, ...]]:
         """Do what `generate` does without its checks; the merit is -inf where nothing fits.
 
@@ -419,7 +454,33 @@ class Generator:
         archs[better] = self.archive.archs[known[better]]
         merit[better] = of_known[better]
         source[better] = "archive"
+        questions = self._questions(budgets, evaluations)
+        rows = np.flatnonzero(questions)
+        if len(rows):
+            searched, value = search.constrained(
+                self.model,
+                self.archive,
+                budgets[rows],
+                archs[rows],
+                merit[rows],
+                evaluations=int(questions.max()),
+                seed=seed,
+            )
+            ahead = value > merit[rows]
+            archs[rows[ahead]], merit[rows[ahead]] = searched[ahead], value[ahead]
+            source[rows[ahead]] = "search"
+        self._meet(budgets, archs, merit, source)
         return archs, merit, tuple(source.tolist())
+
+    def _meet(
+        self, budgets: FloatArray, archs: Archs, merit: FloatArray, source: npt.NDArray[Any]
+    ) -> None:
+        """Answer what nothing else did and some architecture meets, in place."""
+        for row in np.flatnonzero(~np.isfinite(merit)).tolist():
+            found = cost_tables.least(self.stack, budgets[row], 0)
+            if found.arch is not None and found.cost <= budgets[row, 0]:
+                archs[row], source[row] = found.arch, "search"
+                merit[row] = self._merit(found.arch[None])[0]
 
     def _merit(self, archs: Archs) -> FloatArray:
         return self.model.objective.merit(self.model.predict(archs))
@@ -608,11 +669,6 @@ class Generator:
             tables=first.tables,
             archive=first.archive,
             record={**self.record, "adapted": adapted},
-        )
-
-    def _format(self, row: FloatArray) -> str:
-        return ", ".join(
-            f"{value:g} {table.unit}" for value, table in zip(row, self.tables, strict=True)
         )
 
     def save(self, path: files.StrPath) -> None:
