@@ -85,6 +85,10 @@ SCRIPTS = {
         "defence --data {data}/ofa_imagenet --seeds 1 --evaluations 500",
     ),
     "confirm.py": (["tvm", "torch"], None),  # below
+    "cost_posterior.py": (
+        ["torch"],
+        "--data {data} --devices v100_1 --networks 100 --seeds 1 --evaluations 500",
+    ),
     "few_shot.py": ([], "cells --data {data} --seeds 1 --sizes 10 --devices fpga --networks 300"),
     "generator.py": (["sklearn", "matplotlib"], None),  # all of its parts run below
     "publish.py": (["torch"], None),  # below

@@ -252,6 +252,31 @@ def test_resemblance_of_choices_and_layers_helps(tiny, tiny_table, n):
     assert np.mean(np.abs(mean - truth) < 1.645 * known) > 0.75
 
 
+def test_wide_intervals_are_said_to_be_so_with_what_would_narrow_them(tiny, tiny_table):
+    archs = np.unique(tiny.sample(400, seed=0, distribution="decisions"), axis=0)
+    rng = np.random.default_rng(0)
+    measured = tiny_table(archs) * np.exp(rng.normal(0, 0.12, len(archs)))
+    once = pf.costs.fit(tiny, archs, measured, metric="latency", unit="ms")
+    assert any("measure some 20 networks five times each" in line for line in once.warnings)
+    # The same again: what differs is the networks, and no noise.
+    again = measured * np.exp(rng.normal(0, 0.03, len(archs)))
+    twice = pf.costs.fit(
+        tiny,
+        np.concatenate([archs, archs]),
+        np.concatenate([measured, again]),
+        metric="latency",
+        unit="ms",
+    )
+    assert any("repeats differ by 3% only" in line for line in twice.warnings)
+    # Noise that is known is no misfit of the networks.
+    noisy = np.concatenate(
+        [tiny_table(archs) * np.exp(rng.normal(0, 0.12, len(archs))) for _ in range(4)]
+    )
+    steady = pf.costs.fit(tiny, np.tile(archs, (4, 1)), noisy, metric="latency", unit="ms")
+    assert steady.posterior.misfit < 0.04 < 0.1 < once.posterior.misfit
+    assert steady.warnings == ()
+
+
 @pytest.mark.parametrize("heavy", [False, True])
 def test_the_interval_holds_networks_that_were_not_measured(tiny, tiny_table, heavy):
     archs = np.unique(tiny.sample(2000, seed=0, distribution="decisions"), axis=0)
@@ -288,9 +313,10 @@ def test_a_table_that_explains_little_says_so(tiny, tiny_table):
     noisy = truth + rng.normal(0, 0.9 * truth.std(), len(archs)).clip(-0.7 * truth, None)
     table = pf.costs.fit(tiny, archs, noisy, metric="latency", unit="ms")
     assert 0 < table.provenance["held_out"]["r2"] < 0.9
-    assert len(table.warnings) == 1
+    assert len(table.warnings) == 2
     assert "do not trust close decisions" in table.warnings[0]
-    assert "1 warning" in repr(table)
+    assert "% from what a table can say of them" in table.warnings[1]
+    assert "2 warnings" in repr(table)
 
 
 def test_codes_of_a_single_network_are_not_judged(tiny, tiny_table):

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -432,3 +433,57 @@ def test_a_table_of_some_resolutions_costs_the_same(sizes, caution):
     for wrong in ((224,), ()):
         with pytest.raises(InvalidInputError, match="128, 160, 192"):
             table.at(wrong)
+
+
+def test_a_fitted_table_says_its_std_and_keeps_it_in_a_small_file(tiny, tiny_table, tmp_path):
+    archs = tiny.sample(400, seed=0, distribution="decisions")
+    noisy = tiny_table(archs) * np.random.default_rng(0).normal(1, 0.03, 400)
+    table = pf.costs.fit(tiny, archs, noisy, metric="latency", unit="ms")
+    assert re.search(r"\n std 3\.\d% to 3\.\d%>$", repr(table))
+    assert "costs are upper bounds, mean + 1.645 std" in repr(table.cautious(1.645))
+    table.save(tmp_path / "table.json")
+    loaded = pf.CostTable.load(tmp_path / "table.json")
+    np.testing.assert_array_equal(loaded.posterior.root, table.posterior.root)
+    np.testing.assert_array_equal(loaded(archs, return_std=True), table(archs, return_std=True))
+    numbers = table.posterior.root.size
+    assert (tmp_path / "table.json").stat().st_size < 6 * numbers + 60_000
+    # Not of the kind that a fit rounds, and kept to the last bit.
+    later = table.updated(archs[:5], noisy[:5], noise=0.01)
+    later.save(tmp_path / "later.json")
+    loaded = pf.CostTable.load(tmp_path / "later.json")
+    np.testing.assert_array_equal(loaded.posterior.root, later.posterior.root)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p.update(root="1 2 3"), "root should be a list of directions"),
+        (lambda p: p.update(root=[[1.0, 2.0]]), "direction 0 of the root should be an object"),
+        (lambda p: p["root"][0].update(numbers="1 2"), "numbers of direction 0 .* in one text"),
+        (lambda p: p["root"][0].update(numbers=[1, 2]), "numbers of direction 0 .* in one text"),
+        (lambda p: p["root"][1].update(unit=-1.0), "unit of direction 1"),
+        (lambda p: p["root"][1].update(scale=1.0), "scale"),
+        (lambda p: p.update(misfit="much"), "misfit"),
+        (lambda p: p["root"][0].update(numbers=p["root"][0]["numbers"] + "x"), "numbers of"),
+        (lambda p: p["root"][0].update(numbers="nan" + p["root"][0]["numbers"][1:]), "finite|nan"),
+    ],
+)
+def test_a_file_whose_uncertainty_is_broken_is_refused(cell, tmp_path, change, message):
+    macs = pf.costs.macs(cell)
+    archs = cell.sample(200, seed=0)
+    noisy = macs(archs) * np.random.default_rng(0).normal(1, 0.03, 200)
+    table = pf.costs.fit(cell, archs, noisy, metric="macs", unit="MACs")
+    document = table.to_json()
+    change(document["posterior"])
+    with pytest.raises(FileFormatError, match=message):
+        pf.CostTable.from_json(document, "table.json")
+
+
+def test_upper_bounds_have_no_windows(tiny, tiny_table):
+    archs = tiny.sample(400, seed=0, distribution="decisions")
+    noisy = tiny_table(archs) * np.random.default_rng(0).normal(1, 0.03, 400)
+    table = pf.costs.fit(tiny, archs, noisy, metric="latency", unit="ms").cautious(2.0)
+    for ask in (lambda w: tiny.sample(3, within=w), lambda w: tiny.count(within=w)):
+        with pytest.raises(InvalidInputError, match=r"do not: use table\.mean"):
+            ask((table, 1.0, 2.0))
+        ask((table.mean, 1.0, 2.0))

@@ -28,6 +28,8 @@ from .table import CostTable, require_text
 
 # Below this on networks left out, a table explains too little to compare networks by.
 LEAST_R2 = 0.9
+# Of the cost: an interval beyond this is said to be wide.
+_WIDE = 0.10
 # Below this it explains nothing: where values are noise, all networks are predicted about alike.
 _LEAST_SKILL = 0.05
 # Noise is in proportion to the cost where a prior says what that is, but for the cheapest.
@@ -448,6 +450,18 @@ def _fit_provenance(
             f"the table explains {quality['r2']:.0%} of how networks that were left out differ "
             f"(R2, good is {LEAST_R2} or more): do not trust close decisions; measure more "
             f"networks than these {n}, more steadily, or in larger batches"
+        )
+    interval = _DEVIATIONS * fitted.posterior.misfit
+    if interval > _WIDE:
+        explained = _DEVIATIONS * math.sqrt(measured.least_noise)
+        remedy = (
+            f"repeats differ by {explained:.0%} only, so measure answers before you rely on them"
+            if explained
+            else "measure some 20 networks five times each, to tell noise from what is no sum"
+        )
+        warnings.append(
+            f"networks differ by up to {interval:.0%} from what a table can say of them (90 % of "
+            f"those left out), so that bounds which hold are as much above what is likely; {remedy}"
         )
     if measured.noise is not None:
         provenance["noise"] = dict(measured.noise)

@@ -554,6 +554,11 @@ class CostTable:
             r2 = held_out.get("r2") if isinstance(held_out, dict) else None
             known = f", held-out R2 {r2:.3f}" if isinstance(r2, float) else ""
             lines.append(f"fitted to networks of '{self.domain.name}'{known}")
+        if self.posterior is not None:
+            means = self.mean(ends := np.stack([self.mean.cheapest(), self.mean.dearest()]))
+            low, high = sorted(self._std(ends, means, 1) / means)
+            bounds = f"; costs are upper bounds, mean + {self.caution:.4g} std" * bool(self.caution)
+            lines.append(f"std {low:.1%} to {high:.1%}{bounds}")
         if self.warnings:
             lines.append(f"{len(self.warnings)} warnings: see table.warnings")
         return "\n ".join(line[:96] for line in lines) + ">"

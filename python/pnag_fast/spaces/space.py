@@ -426,6 +426,11 @@ class SearchSpace:
                 "within= needs a table that adds up over slots; this one has "
                 f"reduce='{table.reduce}'"
             )
+        if getattr(table, "caution", 0.0):
+            raise InvalidInputError(
+                "within= needs a table that adds up over slots, and the upper "
+                "bounds of a cautious one do not: use table.mean"
+            )
         if table.space.fingerprint != self.fingerprint:
             raise InvalidInputError(
                 f"the table of within= is for space '{table.space.name}', not for '{self.name}': "

@@ -160,7 +160,7 @@ def _tight(
     problem: Problem, budget: FloatArray, n: int, known: Archs, rng: np.random.Generator
 ) -> Archs:
     table = problem.tables[0]
-    if len(problem.tables) == 1 and table.reduce == "sum":
+    if len(problem.tables) == 1 and table.reduce == "sum" and not table.caution:
         window = (table, table.bounds[0], float(budget[0]))
         return problem.space.sample(n, seed=int(rng.integers(2**63)), within=window)
     ends = extremes(problem.tables)
