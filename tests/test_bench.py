@@ -179,9 +179,23 @@ def test_publishing(tmp_path):
 def test_confirming(tmp_path):
     for module in ("torch", "tvm"):
         pytest.importorskip(module)
-    space = pf.spaces.get("mbv3-tiny", resolutions=(8,))
-    macs = pf.costs.macs(space)
-    archs = space.sample(60, seed=0)
+    from pnag_fast.spaces import MobileNetV3, mobilenetv3
+
+    network = MobileNetV3(
+        channels=(8, 16),
+        strides=(2,),
+        activations=("h_swish",),
+        squeeze_excite=(True,),
+        expand_channels=32,
+        feature_channels=32,
+        stem_stride=1,
+        max_depth=2,
+        kernels=(3, 5),
+        expand_ratios=(2, 4),
+        classes=10,
+    )
+    space = mobilenetv3.mobilenetv3_space("mini", network, min_depth=1, resolutions=(8,))
+    archs, macs = space.enumerate(), pf.costs.macs(space)
     model = pf.accuracy.fit(space, archs, 1 - 0.2 * macs.bounds[0] / macs(archs), epochs=5)
     options = {"n_networks": 4, "passes": 3, "checkpoint": tmp_path / "measured"}
     table = pf.latency.measure(space, tuning_trials=0, **options)

@@ -38,9 +38,10 @@ def quickstart(
     \b
     Trains a supernet, measures the accuracy of some of its networks and the
     latency of its blocks on this CPU, trains a generator, asks it for budgets
-    it has not seen, and measures what it answers. Run it again with the same
-    options to go on after an interruption, or with more --budgets or
-    --architectures to add to what is there.
+    it has not seen, and measures what it answers, until each answer was
+    measured within its budget. Run it again with the same options to go on
+    after an interruption, or with more --budgets or --architectures to add to
+    what is there.
 
     \b
     Example:
