@@ -146,7 +146,7 @@ class FrontReport:
         What ``latency`` of the rows is.
     slowdown : float
         How many times slower the device was while the answers were measured than while the latency
-        table was, by a reference program. Measured latencies are divided by it.
+        table was, by networks that were timed both times. Measured latencies are divided by it.
     sections : dict
         Named facts for the page (section -> name -> value), in the order they are shown.
     warnings : sequence of str
@@ -308,8 +308,8 @@ class FrontReport:
         if abs(self.slowdown - 1) > _STEADY:
             lines.append(
                 f"While the answers were measured the device ran {_signed(self.slowdown - 1)} "
-                f"slower than while the {self.metric} table was, by a reference program timed "
-                "beside everything; what was measured is given at the table's speed."
+                f"slower than while the {self.metric} table was, by networks that were timed both "
+                "times; what was measured is given at the table's speed."
             )
         tried = any(a.confirmed is not None for a in self.answers)
         if over:
