@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
 import pnag_fast as pf
-from pnag_fast.generator import ExpertSettings
+from pnag_fast.generator import Bank, ExpertSettings
+from pnag_fast.generator.devices import synthetic
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,22 @@ def generator() -> pf.Generator:
 def even_budgets(generator: pf.Generator, n: int) -> Any:
     low, high = generator.tables[0].bounds
     return low + (high - low) * (np.arange(n) + 0.5) / n
+
+
+def test_answer_mixed_devices(benchmark: Any, generator: pf.Generator) -> None:
+    devices = tuple(synthetic(generator.tables, 19, seed=0)[3:])
+    bank = Bank.of([generator.archive])
+    archive = bank.front(generator.model, devices[:1], generator.archive)
+    fleet = dataclasses.replace(
+        generator, tables=devices[:1], archive=archive, devices=devices, bank=bank
+    )
+    rng = np.random.default_rng(0)
+    which = rng.integers(len(devices), size=20_000)
+    budgets = rng.uniform(*np.array([table.bounds for table in devices])[which].T)
+    names = [devices[i].device for i in which]
+    benchmark.group = "20,000 budgets of 16 devices of ofa-mbv3"
+    out = benchmark(fleet.generate, budgets, device=names)
+    assert (out.costs[:, 0] <= budgets).all()
 
 
 @pytest.mark.parametrize("n", [1, 10_000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import random
@@ -11,6 +12,7 @@ import pytest
 
 import pnag_fast as pf
 from pnag_fast import files
+from pnag_fast.costs.features import n_features
 from pnag_fast.errors import FileFormatError, PnagError
 from pnag_fast.runs import checkpoint
 
@@ -145,6 +147,25 @@ def test_generators(variants, name, tmp_path, request):
 
     version = file.GENERATOR_VERSION
     try_safetensors(variants, path, file.GENERATOR_FORMAT, version, use, n=60)
+
+
+def test_generators_of_devices(variants, tiny, tiny_generator, tiny_table, tmp_path):
+    from pnag_fast.generator import file
+
+    root = np.full((n_features(tiny), 2), 1e-3)
+    uncertain = dataclasses.replace(
+        tiny_table, device="other", posterior=pf.costs.Posterior(root, 0.01)
+    )
+    path = tmp_path / "generator.safetensors"
+    tiny_generator.adapt(uncertain, evaluations=50).save(path)
+
+    def use(path):
+        loaded = pf.Generator.load(path)
+        high = [table.bounds[1] for table in loaded.devices or loaded.tables[:1]]
+        names = [table.device for table in loaded.devices or loaded.tables[:1]]
+        loaded.generate(high, device=names, confidence=0.9)
+
+    try_safetensors(variants, path, file.GENERATOR_FORMAT, file.GENERATOR_VERSION, use, n=60)
 
 
 def test_unknown_fields_of_generators_are_named(tiny_generator, tmp_path):
