@@ -80,7 +80,8 @@ class GeneratorReport:
                 rows.append([*asked, *["-"] * (answers.costs.shape[1] + 1), "infeasible", "-"])
                 continue
             costs = [
-                f"{cost:.4g} ± {std:.2g}" if std else f"{cost:.4g}"
+                # A deviation that is rounding is none.
+                f"{cost:.4g} ± {std:.2g}" if std > 1e-9 * cost else f"{cost:.4g}"
                 for cost, std in zip(answers.costs[i], answers.costs_std[i], strict=True)
             ]
             top1, std = answers.top1[i], answers.top1_std[i]

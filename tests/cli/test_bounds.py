@@ -114,3 +114,7 @@ def test_costs_are_printed_as_they_can_be_typed(tables):
     assert bounds.shown(math.inf, parameters) == "inf"
     assert bounds.shown(2e9, parameters) == "2G"
     assert bounds.shown(0.5, memory) == "0.5"
+    assert bounds.with_std(20.123, 0.456, latency) == "20.12 ± 0.46"
+    assert bounds.with_std(4_980_000, 123_456, parameters) == "4.98M ± 123K"
+    for none in (0.0, 1e-14):
+        assert bounds.with_std(20.123, none, latency) == "20.12"

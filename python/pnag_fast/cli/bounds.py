@@ -28,6 +28,8 @@ _LARGE = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\d\s].*)", re.ASCII)
 
+# A deviation below this share of a cost is what arithmetic leaves of none.
+_ROUNDING = 1e-9
 # Counts from here on are printed with a prefix.
 _MANY = 1e4
 
@@ -95,7 +97,13 @@ def shown(value: float, table: CostTable, digits: int = 4) -> str:
     prefix = max(
         (p for p, size in _LARGE.items() if p != "k" and size <= value), key=_LARGE.__getitem__
     )
-    return f"{value / _LARGE[prefix]:.{digits}g}{prefix}"
+    return f"{value / _LARGE[prefix]:.{max(digits, 3)}g}{prefix}"
+
+
+def with_std(value: float, std: float, table: CostTable) -> str:
+    """Print a cost and its standard deviation; what is rounding, or 0, is none."""
+    sure = std <= _ROUNDING * abs(value)
+    return shown(value, table) + ("" if sure else f" ± {shown(std, table, 2)}")
 
 
 def _bounds(option: str, tables: Sequence[CostTable]) -> dict[int, float]:

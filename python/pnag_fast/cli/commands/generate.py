@@ -244,11 +244,8 @@ def _lines(
         ]
         if row["feasible"]:
             costs = zip(row["costs"], row["costs_std"], view.tables, strict=True)
-            line += [
-                bounds.shown(cost, table) + (f" ± {bounds.shown(std, table, 2)}" if std else "")
-                for cost, std, table in costs
-            ]
-            # A model without a deviation is not sure, it does not say.
+            line += [bounds.with_std(*cost) for cost in costs]
+            # Nothing stands behind what was measured, and what a model without a deviation says.
             sure = objective.with_std(row["top1"], row["top1_std"])
             line.append(sure if row["top1_std"] else objective.number(row["top1"]))
         else:

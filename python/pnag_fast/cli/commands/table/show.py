@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ....terminal import aligned
-from ... import options
+from ... import bounds, options
 from ...output import answer
 from ...tables import facts_of, lines_of
 
@@ -56,8 +56,7 @@ def show(path: Path, archs: tuple[str, ...], seed: int, as_json: bool) -> None:
     lines += ["", *aligned(["share", f"mean {table.unit}", "between choices", "slot"], rows)]
     if archs:
         rows = [
-            [f"{row['cost']:.4g}" + (f" ± {row['std']:.2g}" if row["std"] else ""), row["arch"]]
-            for row in facts["archs"]
+            [bounds.with_std(row["cost"], row["std"], table), row["arch"]] for row in facts["archs"]
         ]
         lines += ["", *aligned([f"{table.metric} {table.unit}", "architecture"], rows)]
     answer(facts, lines, as_json=as_json)
