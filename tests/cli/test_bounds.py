@@ -63,6 +63,13 @@ def test_options_of_the_same_costs_are_alternatives_and_others_hold_together(tab
         rows("latency=1,parameters=2", "latency=3")
 
 
+def test_names_of_several_words(tiny_table):
+    memory = dataclasses.replace(tiny_table, metric="peak memory", unit="bytes")
+    for text in ("peak-memory=2MiB", "peak memory = 2 MiB", "Peak_Memory=2097152"):
+        assert bounds.vectors([text], [memory]) == [[2097152.0]]
+    assert bounds.shown(2_100_000, memory) == "2.1M"
+
+
 def test_large_and_small_units_are_told_apart(tiny_table):
     energy = dataclasses.replace(tiny_table, metric="energy", unit="mJ")
     assert bounds.vectors(["energy=5MJ", "5mJ"], [energy]) == [[pytest.approx(5e9)], [5]]

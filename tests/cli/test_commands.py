@@ -24,8 +24,8 @@ def test_what_is_there():
     assert COMMANDS.keys() == {
         "accuracy", "adapt", "confirm", "doctor", "export", "generate", "measure", "quickstart",
         "report", "supernet", "supernet evaluate", "supernet import", "supernet train", "table",
-        "table choose", "table fit", "table import", "table macs", "table merge",
-        "table parameters", "table show", "train",
+        "table choose", "table fit", "table import", "table macs", "table memory",
+        "table merge", "table parameters", "table show", "train",
     }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "table fit": ["table", "fit", "accuracy.csv", "--device", "d"],
     "table import": ["table", "import", "accuracy.csv"],
     "table macs": ["table", "macs", "--space", "space.json"],
+    "table memory": ["table", "memory", "--space", "space.json"],
     "table merge": ["table", "merge", "cost.json", "--add", "cost.json"],
     "table parameters": ["table", "parameters", "--space", "space.json"],
     "report of a generator": ["report", "generator.safetensors"],

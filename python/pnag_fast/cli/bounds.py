@@ -92,7 +92,8 @@ def labels(tables: Sequence[CostTable]) -> list[str]:
 
 def shown(value: float, table: CostTable, digits: int = 4) -> str:
     """Print a cost in the table's unit, large counts as ``4.98M``."""
-    if value < _MANY or not math.isfinite(value) or _base(table.unit) is not None:
+    counted = _base(table.unit) in (None, ("B", 1.0))
+    if value < _MANY or not math.isfinite(value) or not counted:
         return f"{value:.{digits}g}"
     prefix = max(
         (p for p, size in _LARGE.items() if p != "k" and size <= value), key=_LARGE.__getitem__
@@ -135,16 +136,11 @@ def _bounds(option: str, tables: Sequence[CostTable]) -> dict[int, float]:
 
 
 def _column(name: str, tables: Sequence[CostTable]) -> int:
-    wanted = name.casefold()
+    wanted = _plain(name)
     found = [
         column
         for column, table in enumerate(tables)
-        if wanted
-        in {
-            table.metric.casefold(),
-            table.device.casefold(),
-            f"{table.metric}@{table.device}".casefold(),
-        }
+        if wanted in map(_plain, (table.metric, table.device, f"{table.metric}@{table.device}"))
     ]
     if len(found) == 1:
         return found[0]
@@ -153,6 +149,11 @@ def _column(name: str, tables: Sequence[CostTable]) -> int:
     listed = ", ".join(known[column] for column in found or range(len(known)))
     near = "" if found else arguments.nearest(name, known)
     raise _refusal(f"{arguments.shown(name)} {what} {listed}{near}")
+
+
+def _plain(name: str) -> str:
+    """Return a name as it may be typed: ``peak-memory`` for ``peak memory``."""
+    return re.sub(r"[\s_-]+", "-", name.strip()).casefold()
 
 
 def _value(text: str, table: CostTable) -> float:

@@ -57,7 +57,12 @@ def facts_of(table: CostTable, *, seed: int = 0) -> dict[str, Any]:
         {
             "slot": space.slots[slot].name,
             "mean": float(entries[:, slot].mean()),
-            "share": float(entries[:, slot].mean() / costs.mean()),
+            # Of a maximum, the share of networks whose cost it is.
+            "share": float(
+                (entries[:, slot] / costs.mean()).mean()
+                if table.reduce == "sum"
+                else (entries[:, slot] >= table.mean(archs)).mean()
+            ),
             # Of the codes that occur: a layer that every network has is never absent.
             "range": float(
                 np.ptp(table.entries[:, slot, np.unique(archs[:, slot])], axis=1).mean()

@@ -156,6 +156,15 @@ def test_several_costs_have_names(run, folder):
     assert "or name what you bound, as latency=50%" in err
 
 
+def test_a_search_of_its_own_may_be_longer_or_none(run, folder):
+    ask = ("fleet.safetensors", "--device", "phone", "--budget", "latency=40%,parameters=40%")
+    (without,) = answers_of(run, *ask, "--evaluations", "0")
+    (long,) = answers_of(run, *ask, "--evaluations", "3000")
+    assert without["source"] in ("policy", "archive")
+    assert long["top1"] >= without["top1"]
+    assert long["source"] not in ("policy", "archive") or long["codes"] == without["codes"]
+
+
 def test_devices_are_asked_for_by_name_or_table(run, folder, new):
     fleet = "fleet.safetensors"
     found = answers_of(run, fleet, "--budget", "50%,inf", "--device", "all", "--device", "new.json")

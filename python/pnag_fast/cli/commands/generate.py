@@ -66,6 +66,12 @@ _ALL = "all"
     type=click.IntRange(1),
     help="Proposals of the policy per budget; default: 5, for PNAG's policy 32.",
 )
+@click.option(
+    "--evaluations",
+    type=click.IntRange(0),
+    help="Predictions that a search of its own may spend on each budget; default: 1000 where "
+    "several costs are bounded, else none.",
+)
 @options.seed
 @options.as_json
 def generate(
@@ -76,6 +82,7 @@ def generate(
     confidence: float | None,
     on_infeasible: Literal["raise", "mark"],
     candidates: int | None,
+    evaluations: int | None,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -109,7 +116,7 @@ def generate(
         if wanted:
             calls += [partial(generator.cheapest, wanted, budgets=row, **how) for row in vectors]
         else:
-            how.update(n_candidates=candidates, seed=seed)
+            how.update(n_candidates=candidates, evaluations=evaluations, seed=seed)
             calls.append(partial(generator.generate, vectors, **how))
         views += [view] * len(vectors) * max(1, len(wanted))
     # The C++ tables are built on first use; ask once so that the time shown is that of an answer.

@@ -43,7 +43,7 @@ def show(path: Path, archs: tuple[str, ...], seed: int, as_json: bool) -> None:
         for arch, value, spread in zip(archs, cost.tolist(), std.tolist(), strict=True)
     ]
     lines = lines_of(table, facts)
-    slots = sorted(facts["slots"], key=lambda slot: -slot["mean"])[:_SHOWN_SLOTS]
+    slots = sorted(facts["slots"], key=lambda slot: (-slot["share"], -slot["mean"]))[:_SHOWN_SLOTS]
     rows = [
         [
             f"{100 * slot['share']:.1f} %",
