@@ -278,6 +278,40 @@ def test_journals_of_judging(variants, tmp_path):
     try_all(300, 150, attempt)
 
 
+def test_journals_of_confirming(variants, tiny, tiny_table, tmp_path):
+    from pnag_fast.latency.confirm import FORMAT, VERSION, _Measurements
+    from pnag_fast.runs import Run, journal
+
+    path, settings = tmp_path / "confirmed", {"budgets": [["1.0"]]}
+    names = tiny.to_strings(tiny.sample(3, seed=0))
+    records = [
+        {"arch": name, "measured": [1.5, 2.0], "round": 1, "run": run}
+        for name, run in zip(names, ("a", "b", journal.identify(settings)), strict=True)
+    ]
+
+    def opened():
+        return _Measurements(path, tiny_table, settings, len, Run())
+
+    with opened() as known:
+        known.append(*records)
+    head = path.read_text().splitlines(keepends=True)[:2]
+    under = json.loads(head[1])["conditions"]
+
+    def attempt(rng):
+        varied = [variants.vary({**record, "under": under}, rng) for record in records]
+        lines = [journal.encode(record) for record in varied if isinstance(record, dict)]
+        path.write_bytes("".join(head).encode() + b"".join(lines))
+        with opened() as known:
+            assert len(known.archs) == len(known.median) == len(known.repeats)
+            assert (known.median > 0).all()
+            assert known.spread > 0
+            return len(known.archs)
+
+    # Those of other calls are known at once, where what was varied may be so.
+    assert {attempt(random.Random(seed)) for seed in range(40)} >= {0, 1}
+    assert tuple(json.loads(head[0]).values()) == (FORMAT, VERSION)
+
+
 def test_records_of_runs(variants, tmp_path):
     from pnag_fast import quickstart
     from pnag_fast.runs import Run

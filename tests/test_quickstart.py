@@ -436,11 +436,15 @@ def test_the_images_are_no_place_for_a_run(settings, tmp_path):
 
 
 def test_doubts_come_from_every_part():
-    table = types.SimpleNamespace(
-        provenance={"correction": {"r2": 0.5}, "warnings": ["the table itself"]}, device="cpu"
-    )
+    class Table:
+        provenance = {"correction": {"r2": 0.5}, "warnings": ["the table itself"]}  # noqa: RUF012
+        device = "cpu"
+
+    table = Table()
     model = types.SimpleNamespace(report={"kendall": 0.1, "warnings": ["the model itself"]})
-    generator = types.SimpleNamespace(tables=[table], model=model, record={"warnings": ["g"]})
+    generator = types.SimpleNamespace(
+        tables=[table], devices=(), model=model, record={"warnings": ["g"]}
+    )
     dataset = types.SimpleNamespace(
         classes=("a", "b"), validation=[0] * 100, test=[0] * 100, warnings=("the images",)
     )
