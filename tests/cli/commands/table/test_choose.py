@@ -48,3 +48,20 @@ def test_what_was_measured_is_not_chosen_again(run, folder, tiny):
     assert facts["column"] == "energy_mJ"
     assert len(facts["archs"]) == 5
     assert not set(facts["archs"]) & set(tiny.to_strings(archs))
+
+
+def test_a_table_of_the_device_says_what_is_unknown(run, folder, tiny, tiny_table):
+    archs = tiny.sample(12, seed=0, distribution="decisions")
+    macs = [pf.costs.macs(tiny)]
+    table = pf.costs.fit(tiny, archs, tiny_table(archs), metric="latency", unit="ms", prior=macs)
+    table.save("own.json")
+    command = ("table", "choose", "--count", "5", "--out", "more.csv", "--json", "--table")
+    code, out, err = run(*command, "own.json")
+    assert code == 0, err
+    own = tiny.to_strings(pf.latency.choose(tiny, 5, prior=table))
+    assert json.loads(out)["archs"] == own
+    # As a table of another device it would say less.
+    assert own != tiny.to_strings(pf.latency.choose(tiny, 5, prior=[table]))
+    code, out, _ = run(*command, "own.json", "--prior", "macs.json")
+    assert code == 2
+    assert "give --table alone" in json.loads(out)["message"]

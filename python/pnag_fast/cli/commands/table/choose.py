@@ -20,8 +20,14 @@ from ...output import answer
     "prior_paths",
     type=options.EXISTING,
     multiple=True,
-    help="Cost table (JSON) of another device, or counted, that 'fit' will be given too; or the "
-    "device's own so far, alone. Repeatable.",
+    help="Cost table (JSON) of another device, or counted, that 'fit' will be given too; "
+    "repeatable.",
+)
+@click.option(
+    "--table",
+    "own_path",
+    type=options.EXISTING,
+    help="The device's own table as fitted so far (JSON), which says what is still unknown.",
 )
 @click.option(
     "--measured",
@@ -41,6 +47,7 @@ def choose(
     space: options.Space,
     count: int,
     prior_paths: tuple[Path, ...],
+    own_path: Path | None,
     measured_paths: tuple[Path, ...],
     metric: str,
     unit: str,
@@ -64,17 +71,23 @@ def choose(
 
     from .... import costs, latency, outputs
 
-    inputs = [*prior_paths, *measured_paths, *options.files(space.name)]
+    if own_path is not None and prior_paths:
+        raise click.UsageError(
+            "give --table alone: the device's own table was fitted under tables of others already"
+        )
+    own = [] if own_path is None else [own_path]
+    inputs = [*prior_paths, *own, *measured_paths, *options.files(space.name)]
     outputs.check(out, outputs.TO_MEASURE, inputs=inputs, force=force)
     found = space.find()
     named = column or options.column_of(metric, unit)
     known = [costs.load_measured(path, found, column=named)[:2] for path in measured_paths]
     for path, (measured, _) in zip(measured_paths, known, strict=True):
         options.require_resolutions(path, measured, found)
+    prior = [costs.CostTable.load(path) for path in (*prior_paths, *own)]
     archs = latency.choose(
         found,
         count,
-        prior=[costs.CostTable.load(path) for path in prior_paths] or None,
+        prior=prior[0] if own else prior,
         measured=np.concatenate([rows for _, rows in known]) if known else None,
         seed=seed,
     )
