@@ -7,6 +7,7 @@ single precision: sixteen devices with it are a few MB.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,7 +125,7 @@ def read(path: files.StrPath) -> dict[str, Any]:
 
 def _table(table: CostTable, tensors: Tensors) -> dict[str, Any]:
     """Return the header of a table, with the root of its posterior among the arrays instead."""
-    document = table.to_json()
+    document = replace(table, posterior=None).to_json()
     if table.posterior is not None:
         name = f"{_ROOT}{sum(key.startswith(_ROOT) for key in tensors)}"
         tensors[name] = table.posterior.root.astype(np.float32)
