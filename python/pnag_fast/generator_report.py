@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import credibility
+from . import credibility, quantities
 from .budgets import reach
 from .errors import MissingDependencyError
 from .report import capital, escaped, web_page
@@ -72,17 +72,21 @@ class GeneratorReport:
     def table(self, device: int) -> list[list[str]]:
         """Return the cells of one device's answers, in the order of `head`."""
         answers, space = self.answers[device], self.generator.space
-        objective = answers.objective
+        objective, units = answers.objective, [table.unit for table in self.generator.tables]
         rows = []
         for i in range(len(answers)):
-            asked = ["open" if np.isinf(v) else f"{v:.4g}" for v in answers.budgets[i]]
+            asked = [
+                "open" if np.isinf(value) else quantities.shown(value, unit)
+                for value, unit in zip(answers.budgets[i].tolist(), units, strict=True)
+            ]
             if not answers.feasible[i]:
                 rows.append([*asked, *["-"] * (answers.costs.shape[1] + 1), "infeasible", "-"])
                 continue
             costs = [
-                # A deviation that is rounding is none.
-                f"{cost:.4g} ± {std:.2g}" if std > 1e-9 * cost else f"{cost:.4g}"
-                for cost, std in zip(answers.costs[i], answers.costs_std[i], strict=True)
+                quantities.with_std(*of)
+                for of in zip(
+                    answers.costs[i].tolist(), answers.costs_std[i].tolist(), units, strict=True
+                )
             ]
             top1, std = answers.top1[i], answers.top1_std[i]
             quality = objective.with_std(top1, std) if std else objective.number(top1)

@@ -15,23 +15,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .. import arguments
+from .. import arguments, quantities
 
 if TYPE_CHECKING:
     from ..costs import CostTable
 
-# Of units of time, memory, energy and power; counts take the same prefixes alone.
-_BASES = ("s", "B", "J", "Wh", "W")
-_LONG = {"sec": "s", "seconds": "s", "bytes": "B", "byte": "B"}
-_SMALL = {"n": 1e-9, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "m": 1e-3}
-_LARGE = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-_BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\d\s].*)", re.ASCII)
-
-# A deviation below this share of a cost is what arithmetic leaves of none.
-_ROUNDING = 1e-9
-# Counts from here on are printed with a prefix.
-_MANY = 1e4
 
 
 def vectors(options: Sequence[str], tables: Sequence[CostTable]) -> list[list[float]]:
@@ -90,23 +79,6 @@ def labels(tables: Sequence[CostTable]) -> list[str]:
     ]
 
 
-def shown(value: float, table: CostTable, digits: int = 4) -> str:
-    """Print a cost in the table's unit, large counts as ``4.98M``."""
-    counted = _base(table.unit) in (None, ("B", 1.0))
-    if value < _MANY or not math.isfinite(value) or not counted:
-        return f"{value:.{digits}g}"
-    prefix = max(
-        (p for p, size in _LARGE.items() if p != "k" and size <= value), key=_LARGE.__getitem__
-    )
-    return f"{value / _LARGE[prefix]:.{max(digits, 3)}g}{prefix}"
-
-
-def with_std(value: float, std: float, table: CostTable) -> str:
-    """Print a cost and its standard deviation; what is rounding, or 0, is none."""
-    sure = std <= _ROUNDING * abs(value)
-    return shown(value, table) + ("" if sure else f" ± {shown(std, table, 2)}")
-
-
 def _bounds(option: str, tables: Sequence[CostTable]) -> dict[int, float]:
     """Read one option: a bound for each column that it names."""
     parts = option.split(",")
@@ -114,7 +86,8 @@ def _bounds(option: str, tables: Sequence[CostTable]) -> dict[int, float]:
     if not any(named):
         if len(parts) != len(tables):
             costs = ", ".join(table.describe() for table in tables)
-            word = f"; or name what you bound, as {names(tables)[0]}=50%" if len(tables) > 1 else ""
+            example = f"{names(tables)[0]}={parts[0].strip()}"
+            word = f"; or name what you bound, as {example}" if len(tables) > 1 else ""
             raise _refusal(f"this generator takes one number for each of: {costs}{word}")
         return {column: _value(part, tables[column]) for column, part in enumerate(parts)}
     if not all(named):
@@ -165,9 +138,9 @@ def _value(text: str, table: CostTable) -> float:
     except ValueError:
         pass
     number = _NUMBER.fullmatch(text)
-    factor = None if number is None else _factor(number[2].strip(), table.unit)
+    factor = None if number is None else quantities.factor(number[2].strip(), table.unit)
     if number is None or factor is None:
-        base = _base(table.unit)
+        base = quantities.base(table.unit)
         units = f"{table.unit}, or with K, M or G" if base is None else table.unit
         also = {"s": "us, ms or s", "B": "KB, MB, GB, KiB, MiB or GiB"}.get(base[0] if base else "")
         raise _refusal(
@@ -187,28 +160,6 @@ def _share(text: str, table: CostTable) -> float:
         raise _refusal(f"a share of the range is from 0% to 100%, found {arguments.shown(text)}")
     low, high = table.bounds
     return high if share == 100 else low + (high - low) * share / 100
-
-
-def _factor(suffix: str, unit: str) -> float | None:
-    """How many of a table's unit one of what is written is; None where that makes no sense."""
-    ours, theirs = _base(unit), _base(suffix)
-    if ours is None:
-        return _LARGE.get(suffix.removesuffix(unit).strip() if unit else suffix)
-    if ours[0] == "B" and suffix in {**_LARGE, **_BINARY}:
-        theirs = _base(suffix + "B")
-    return theirs[1] / ours[1] if theirs is not None and theirs[0] == ours[0] else None
-
-
-def _base(unit: str) -> tuple[str, float] | None:
-    """Take a unit apart into its base and its size in it; None for what is counted."""
-    unit = _LONG.get(unit.casefold(), unit)
-    for base in _BASES:
-        prefix = unit.removesuffix(base)
-        if prefix != unit:
-            prefixes = {**_LARGE, **(_BINARY if base == "B" else _SMALL)}
-            if prefix in prefixes:
-                return base, prefixes[prefix]
-    return None
 
 
 def _refusal(message: str) -> click.BadParameter:

@@ -153,7 +153,7 @@ def test_several_costs_have_names(run, folder):
         assert (np.array(answer["costs"]) <= limits).all()
     code, _, err = run("generate", "fleet.safetensors", "--device", "pi5", "--budget", "20")
     assert code == 2
-    assert "or name what you bound, as latency=50%" in err
+    assert "or name what you bound, as latency=20" in err
 
 
 def test_a_search_of_its_own_may_be_longer_or_none(run, folder):

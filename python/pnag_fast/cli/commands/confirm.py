@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ... import quantities
 from ...errors import MeasurementError
 from ...terminal import aligned, printable
 from .. import bounds, options
@@ -132,10 +133,10 @@ def confirm(
     objective = generator.model.objective
     cells = [
         [
-            bounds.shown(found.budgets[i, 0], table, 6),
+            quantities.shown(found.budgets[i, 0], unit, 6),
             f"{row['measured']:.4g}",
             "yes" if row["confirmed"] else "no",
-            bounds.shown(found.costs[i, 0], table),
+            quantities.with_std(found.costs[i, 0], found.costs_std[i, 0], unit),
             objective.number(row["top1"]),
             row["arch"],
         ]

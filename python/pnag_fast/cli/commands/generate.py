@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from ... import arguments
+from ... import arguments, quantities
 from ...terminal import aligned, say, say_json
 from .. import bounds, options
 from ..tables import asked_device, devices_of
@@ -246,12 +246,16 @@ def _lines(
         if asking:
             line.append(objective.number(row["quality"]))
         line += [
-            bounds.shown(math.inf if row["budget"][i] is None else row["budget"][i], tables[i], 6)
+            quantities.shown(
+                math.inf if row["budget"][i] is None else row["budget"][i], tables[i].unit, 6
+            )
             for i in bounded
         ]
         if row["feasible"]:
-            costs = zip(row["costs"], row["costs_std"], view.tables, strict=True)
-            line += [bounds.with_std(*cost) for cost in costs]
+            costs = zip(
+                row["costs"], row["costs_std"], (of.unit for of in view.tables), strict=True
+            )
+            line += [quantities.with_std(*cost) for cost in costs]
             # Nothing stands behind what was measured, and what a model without a deviation says.
             sure = objective.with_std(row["top1"], row["top1_std"])
             line.append(sure if row["top1_std"] else objective.number(row["top1"]))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from .... import quantities
 from ....terminal import aligned
-from ... import bounds, options
+from ... import options
 from ...output import answer
 from ...tables import facts_of, lines_of
 
@@ -56,7 +57,8 @@ def show(path: Path, archs: tuple[str, ...], seed: int, as_json: bool) -> None:
     lines += ["", *aligned(["share", f"mean {table.unit}", "between choices", "slot"], rows)]
     if archs:
         rows = [
-            [bounds.with_std(row["cost"], row["std"], table), row["arch"]] for row in facts["archs"]
+            [quantities.with_std(row["cost"], row["std"], table.unit), row["arch"]]
+            for row in facts["archs"]
         ]
         lines += ["", *aligned([f"{table.metric} {table.unit}", "architecture"], rows)]
     answer(facts, lines, as_json=as_json)
