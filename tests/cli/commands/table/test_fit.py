@@ -44,6 +44,18 @@ def test_a_table_is_fitted(run, measured, tiny, tiny_table):
     assert facts["warnings"] == []
 
 
+def test_several_files_are_one(run, measured, tmp_path):
+    head, *rows = (measured / "measured.csv").read_text().splitlines(keepends=True)
+    for name, part in (("a.csv", rows[:100]), ("b.csv", rows[100:])):
+        (measured / name).write_text(head + "".join(part))
+    tables = []
+    for files in (("measured.csv",), ("a.csv", "b.csv")):
+        code, _, err = run("table", "fit", *files, "--device", "d", "--out", "t.json")
+        assert code == 0, err
+        tables.append(pf.CostTable.load("t.json"))
+    np.testing.assert_array_equal(tables[0].entries, tables[1].entries)
+
+
 def test_other_resolutions_tell_of_the_wanted_one(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sizes = (16, 24, 32, 48)
@@ -58,7 +70,17 @@ def test_other_resolutions_tell_of_the_wanted_one(run, tmp_path, monkeypatch):
     command = ("table", "fit", "gpus.csv", "--column", "gpu", "--out", "gpu.json")
     code, _, err = run(*command, "--resolution", "32")
     assert code == 0, err
+    whole = pf.CostTable.load(tmp_path / "gpu.json")
+    # In two files, each of other resolutions, as in one.
+    parts = [lines[0]], [lines[0]]
+    for line in lines[1:]:
+        parts[",16," in line].append(line)
+    for name, part in zip("ab", parts, strict=True):
+        (tmp_path / name).write_text("\n".join(part) + "\n")
+    two = ("table", "fit", "a", "b", "--column", "gpu", "--out", "gpu.json", "--resolution", "32")
+    assert run(*two)[0] == 0
     table = pf.CostTable.load(tmp_path / "gpu.json")
+    np.testing.assert_allclose(table.entries[0], whole.entries[0], rtol=1e-6, atol=1e-9)
     assert table.space == pf.spaces.get("mbv3-tiny", resolutions=(32,))
     wanted = table.space.sample(30, seed=1)
     np.testing.assert_allclose(table(wanted), pf.costs.macs(table.space)(wanted) / 1e6, rtol=0.1)

@@ -12,7 +12,7 @@ from ...tables import answer_written
 
 
 @click.command()
-@click.argument("path", metavar="MEASURED", type=options.EXISTING)
+@click.argument("paths", metavar="MEASURED...", nargs=-1, required=True, type=options.EXISTING)
 @options.space
 @click.option("--metric", default="latency", show_default=True, help="What was measured.")
 @click.option("--unit", default="ms", show_default=True, help="Of the measured values.")
@@ -31,7 +31,7 @@ from ...tables import answer_written
 @options.seed
 @options.as_json
 def fit(
-    path: Path,
+    paths: tuple[Path, ...],
     space: options.Space,
     metric: str,
     unit: str,
@@ -46,7 +46,7 @@ def fit(
     """Fit a table to measurements of whole networks.
 
     \b
-    MEASURED is CSV with columns 'arch', in the notation of the space, and
+    MEASURED are CSV files with columns 'arch', in the notation of the space, and
     METRIC_UNIT, such as 'latency_ms', or the column that --column names.
     With a column 'resolution' networks at all input resolutions tell of those
     of the space; with --prior those at its own alone are taken.
@@ -64,13 +64,16 @@ def fit(
 
     if device is None and column is None:
         raise click.UsageError("--device names what was measured on, for example --device pi5")
-    inputs = [path, *prior_paths, *options.files(space.name)]
+    inputs = [*paths, *prior_paths, *options.files(space.name)]
     outputs.check(out, outputs.COST_TABLE, inputs=inputs, force=force)
     wanted = space.find()
     prior = [costs.CostTable.load(known) for known in prior_paths]
-    measured, archs, values = costs.load_measured(
-        path, wanted, column=column or options.column_of(metric, unit)
-    )
+    measured, named = wanted, column or options.column_of(metric, unit)
+    # A space of all input resolutions that any of the files has, then all files in it.
+    for path in paths:
+        measured = costs.load_measured(path, measured, column=named)[0]
+    files = [costs.load_measured(path, measured, column=named)[1:] for path in paths]
+    archs, values = (np.concatenate(parts) for parts in zip(*files, strict=True))
     left_out = 0
     if prior and measured != wanted:
         at = np.array([measured.resolution_of(arch) in wanted.resolutions for arch in archs])
