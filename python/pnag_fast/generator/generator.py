@@ -19,6 +19,7 @@ from ..costs import CostStack, CostTable
 from ..errors import BudgetInfeasibleError, InvalidInputError, InvalidTypeError
 from ..memory import require_memory
 from ..progress import ProgressCallback, ignore_progress
+from ..runs import Arrays
 from ..search import Front
 from ..spaces import Archs, SearchSpace
 from ..threads import one_thread
@@ -104,6 +105,11 @@ class Generator:
     def space(self) -> SearchSpace:
         """The search space."""
         return self.tables[0].space
+
+    @cached_property
+    def _estimate(self) -> Arrays:
+        """What every search for a vector of bounds starts from."""
+        return search.first_estimate(self.model, self.archive)
 
     @cached_property
     def stack(self) -> CostStack:
@@ -465,6 +471,7 @@ class Generator:
                 merit[rows],
                 evaluations=int(questions.max()),
                 seed=seed,
+                estimate=self._estimate,
             )
             ahead = value > merit[rows]
             archs[rows[ahead]], merit[rows[ahead]] = searched[ahead], value[ahead]

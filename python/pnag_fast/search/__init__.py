@@ -12,7 +12,7 @@ import inspect
 import pkgutil
 
 from . import methods
-from .constrained import constrained
+from .constrained import constrained, filled, first_estimate
 from .method import Draws, Method, SearchFunction, search_function
 from .problem import Problem
 from .result import Front, extremes, objectives
@@ -26,6 +26,8 @@ __all__ = [
     "SearchFunction",
     "constrained",
     "extremes",
+    "filled",
+    "first_estimate",
     "methods",
     "names",
     "objectives",

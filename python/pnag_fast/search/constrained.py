@@ -17,6 +17,7 @@ meets are searched as well.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,22 +26,26 @@ from .. import _core
 from .. import costs as cost_tables
 from ..accuracy import AccuracyModel
 from ..costs import CostStack, CostTable
+from ..progress import ProgressCallback, ignore_progress
+from ..runs import Arrays
 from ..spaces import Archs, SearchSpace
 from ..typing import BoolArray, Float32Array, FloatArray, IntArray
 from .answered import Memory
 from .quadratic import Quadratic
 from .result import Front
 
-# Architectures kept for each vector, walks from them in a round, and the power of a uniform number
-# that chooses among them, the best first.
-_ELITES, _WALKS, _GREEDY = 48, 64, 2.0
+# Architectures kept for each vector, walks from them in a round, at least and of all vectors, and
+# the power of a uniform number that chooses among them, the best first.
+_ELITES, _WALKS, _ALL_WALKS, _GREEDY = 48, 64, 128, 2.0
 # Changes that a walk tries; the range of its first threshold and of the noise on the slopes, as
 # powers of ten of top-1, both log-uniform.
 _MOVES, _THRESHOLD, _NOISE = 200, (-4.5, -2.7), (-4.5, -2.7)
 # Slopes that the estimate is first fitted to, and those that every vector adds in a round.
-_LOOKED, _LEARNED = 512, 4
+_LOOKED, _LEARNED = 1024, 4
 # Walks for each question at most: the better the search, the more of them end in what is known.
 _REPEATS = 4
+# Of every vector that a front is filled by, those of its elites that are added.
+_KEPT = 4
 # Vectors searched together; more would not save time, and take memory.
 _TOGETHER = 256
 # Range of merit over a front that thresholds and noise were set for.
@@ -58,6 +63,7 @@ def constrained(
     *,
     evaluations: int,
     seed: int,
+    estimate: Arrays | None = None,
     threads: int = 1,
 ) -> tuple[Archs, FloatArray]:
     """Search for the best architecture within each vector of bounds.
@@ -78,6 +84,9 @@ def constrained(
         Questions for each vector, at most and on average over all.
     seed : int
         Same arguments, same answers, whatever the threads.
+    estimate : dict of ndarray, optional
+        What `first_estimate` returned, for whoever searches again and again: making it takes as
+        long as 2,000 questions.
 
     Returns
     -------
@@ -90,19 +99,96 @@ def constrained(
     archs, merit = archs.copy(), merit.copy()
     if len(budgets) == 0 or evaluations == 0:
         return archs, merit
-    rng = np.random.default_rng(seed)
-    search = _Search(model, archive, rng, threads)
+    if estimate is None:
+        estimate = first_estimate(model, archive)
+    search = _Search(model, archive, estimate, np.random.default_rng(seed), threads)
     for start in range(0, len(budgets), _TOGETHER):
         rows = slice(start, start + _TOGETHER)
-        archs[rows], merit[rows] = search(budgets[rows], archs[rows], merit[rows], evaluations)
+        found = search(budgets[rows], archs[rows], merit[rows], evaluations)
+        archs[rows] = found.archs[:, 0]
+        merit[rows] = np.where(found.excess[:, 0] == 0, found.merit[:, 0], -np.inf)
     return archs, merit
+
+
+def filled(
+    model: AccuracyModel,
+    archive: Front,
+    budgets: FloatArray,
+    *,
+    evaluations: int,
+    seed: int,
+    progress: ProgressCallback = ignore_progress,
+) -> Front:
+    """Search within vectors of bounds, and add to a front what was found there.
+
+    A front of several costs has room between its members that its own search does not reach, which
+    looks along weights on the costs; searches under bounds do.
+
+    Parameters
+    ----------
+    model, archive, evaluations, seed
+        As of `constrained`.
+    budgets : ndarray of float64, shape (b, n_tables)
+        Each met by some member.
+
+    Returns
+    -------
+    Front
+        Its members are the undominated of both.
+    """
+    started = time.monotonic()
+    estimate = first_estimate(model, archive)
+    search = _Search(model, archive, estimate, np.random.default_rng(seed), 1)
+    archs, merit = [archive.archs], [model.objective.merit(archive.top1)]
+    for start in range(0, len(budgets), _TOGETHER):
+        block = budgets[start : start + _TOGETHER]
+        members = archive.best(block)
+        found = search(block, archive.archs[members], merit[0][members], evaluations)
+        met = found.excess[:, :_KEPT] == 0
+        archs.append(found.archs[:, :_KEPT][met])
+        merit.append(found.merit[:, :_KEPT][met])
+        progress("search between members", start + len(block), len(budgets))
+    every = np.concatenate(archs)
+    value = model.objective.merit(np.concatenate(merit))
+    return Front.of(
+        every,
+        value,
+        cost_tables.stack(archive.tables)(every),
+        archive.tables,
+        accuracy_source=archive.accuracy_source,
+        evaluations=archive.evaluations + search.asked,
+        seconds=archive.seconds + time.monotonic() - started,
+        objective=archive.objective,
+    )
+
+
+def first_estimate(model: AccuracyModel, archive: Front) -> Arrays:
+    """Fit an estimate of a model to its slopes at members of a front, as `Quadratic` keeps it.
+
+    Where the model has no slopes the estimate stays empty.
+    """
+    state = Quadratic.empty(archive.space)
+    rows = np.linspace(0, len(archive) - 1, min(_LOOKED, len(archive))).round().astype(np.intp)
+    _learn(Quadratic(archive.space, state), model, np.ascontiguousarray(archive.archs[rows]))
+    return state
+
+
+def _learn(quadratic: Quadratic, model: AccuracyModel, archs: Archs) -> None:
+    slopes = model.sensitivity(archs)
+    if slopes is not None:
+        quadratic.learn(archs, slopes if model.objective.direction == "max" else -slopes)
 
 
 class _Search:
     """Vectors of bounds share the estimate of the model, and what was asked."""
 
     def __init__(
-        self, model: AccuracyModel, archive: Front, rng: np.random.Generator, threads: int
+        self,
+        model: AccuracyModel,
+        archive: Front,
+        estimate: Arrays,
+        rng: np.random.Generator,
+        threads: int,
     ) -> None:
         self._model, self._rng, self._threads = model, rng, threads
         self._archive = archive
@@ -112,24 +198,30 @@ class _Search:
         self._unit = 1.0
         if not model.objective.is_fraction:
             self._unit = max(float(np.ptp(self._merits)), 1e-300) / _RANGE
+        self.asked = 0
         self._walkers = Walkers(self._stack)
-        self._quadratic = Quadratic(self._space, Quadratic.empty(self._space))
+        self._quadratic = Quadratic(
+            self._space, {name: array.copy() for name, array in estimate.items()}
+        )
 
     def __call__(
         self, budgets: FloatArray, archs: Archs, merit: FloatArray, evaluations: int
-    ) -> tuple[Archs, FloatArray]:
+    ) -> _Elites:
         known = np.isfinite(merit)
         elites = _Elites(self._space, self._stack, budgets)
-        near = self._nearest(budgets, max(_ELITES, _LOOKED // len(budgets)))
+        near = self._nearest(budgets)
         elites.add(self._archive.archs[near], self._merits[near], np.ones_like(near, dtype=bool))
         elites.add(archs[:, None], np.where(known, merit, -np.inf)[:, None], known[:, None])
         memory = Memory(self._space, Memory.empty(evaluations * len(budgets)))
         memory.add(elites.archs[elites.known], elites.merit[elites.known])
-        guided = self._learn(self._archive.archs[np.unique(near)], _LOOKED)
+        walks = max(_WALKS, _ALL_WALKS // len(budgets))
         left = evaluations * len(budgets)
-        for _ in range(-(-_REPEATS * evaluations // _WALKS)):
-            starts, owner = self._starts(elites)
-            ends = (self._walk if guided else self._vary)(starts, budgets[owner])
+        for _ in range(-(-_REPEATS * evaluations // walks)):
+            starts, owner = self._starts(elites, walks)
+            if self._quadratic.is_fitted:
+                ends = self._walk(starts, budgets[owner])
+            else:
+                ends = self._vary(starts, walks)
             seen, values = memory.recall(ends)
             first, place = memory.distinct(ends[~seen])
             asked = np.ascontiguousarray(ends[~seen][first][:left])
@@ -147,20 +239,21 @@ class _Search:
             )
             if left <= 0:
                 break
-            if guided:
-                new[:, _LEARNED:] = False
-                self._learn(elites.archs[new], new.size)
-        return elites.archs[:, 0], np.where(elites.excess[:, 0] == 0, elites.merit[:, 0], -np.inf)
+            new[:, _LEARNED:] = False
+            if self._quadratic.is_fitted and new.any():
+                _learn(self._quadratic, self._model, elites.archs[new])
+        self.asked += evaluations * len(budgets) - left
+        return elites
 
     def _ask(self, archs: Archs) -> FloatArray:
         return self._model.objective.merit(self._model.predict(archs))
 
-    def _nearest(self, budgets: FloatArray, n: int) -> IntArray:
-        """Best members of the archive within each vector, shape (b, at most n).
+    def _nearest(self, budgets: FloatArray) -> IntArray:
+        """Best members of the archive within each vector, shape (b, at most _ELITES).
 
         Where there are too few, those that exceed the bounds least.
         """
-        n = min(n, len(self._archive))
+        n = min(_ELITES, len(self._archive))
         rows = np.empty((len(budgets), n), dtype=np.intp)
         order = np.argsort(-self._merits, kind="stable")
         costs = self._archive.costs[order]
@@ -171,23 +264,10 @@ class _Search:
             rows[i] = order[within]
         return rows
 
-    def _learn(self, archs: Archs, n: int) -> bool:
-        """Look at the slopes of at most `n` rows; False where the model has none."""
-        if len(archs) == 0:
-            return True
-        archs = np.ascontiguousarray(archs[self._rng.permutation(len(archs))[:n]])
-        slopes = self._model.sensitivity(archs)
-        if slopes is None:
-            return False
-        self._quadratic.learn(
-            archs, slopes if self._model.objective.direction == "max" else np.negative(slopes)
-        )
-        return True
-
-    def _starts(self, elites: _Elites) -> tuple[Archs, IntArray]:
-        """Draw elites to start from, shape (b * _WALKS, n_slots), and whose they are."""
+    def _starts(self, elites: _Elites, walks: int) -> tuple[Archs, IntArray]:
+        """Draw elites to start from, shape (b * walks, n_slots), and whose they are."""
         n_vectors = len(elites.archs)
-        owner = np.repeat(np.arange(n_vectors), _WALKS)
+        owner = np.repeat(np.arange(n_vectors), walks)
         known = elites.known.sum(axis=1)[owner]
         place = (known * self._rng.random(len(owner)) ** _GREEDY).astype(np.intp)
         starts = elites.archs[owner, place]
@@ -213,12 +293,11 @@ class _Search:
             threads=self._threads,
         )
 
-    def _vary(self, starts: Archs, budgets: FloatArray) -> Archs:
+    def _vary(self, starts: Archs, walks: int) -> Archs:
         """Crossovers with other starts of the same vector, and mutations: without slopes."""
-        del budgets
         space, n = self._space, len(starts)
         seeds = self._rng.integers(2**63, size=2).tolist()
-        shifted = starts.reshape(-1, _WALKS, space.n_slots)[:, ::-1].reshape(n, -1)
+        shifted = starts.reshape(-1, walks, space.n_slots)[:, ::-1].reshape(n, -1)
         ends = space.crossover(starts, np.ascontiguousarray(shifted), seed=seeds[0])
         alone = self._rng.random(n) < 0.5
         ends[alone] = starts[alone]
