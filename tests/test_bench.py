@@ -93,6 +93,7 @@ SCRIPTS = {
     "generator.py": (["sklearn", "matplotlib"], None),  # all of its parts run below
     "publish.py": (["torch"], None),  # below
     "supernet.py": (["torch", "sklearn", "PIL"], "--tiny --seeds 1 --epochs 1 --resolution 8"),
+    "vectors.py": (["torch"], "--data {data} --tiny"),
     "threads.py": ([], "--rounds 1 --evaluations 200 --only front"),
     "kernels/compare_depthwise.py": (["torch"], "--rounds 1"),
     "kernels/compare_pareto.py": ([], "--tiny"),

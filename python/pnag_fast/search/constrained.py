@@ -39,7 +39,7 @@ from .result import Front
 _ELITES, _WALKS, _ALL_WALKS, _GREEDY = 48, 64, 128, 2.0
 # Changes that a walk tries; the range of its first threshold and of the noise on the slopes, as
 # powers of ten of top-1, both log-uniform.
-_MOVES, _THRESHOLD, _NOISE = 200, (-4.5, -2.7), (-4.5, -2.7)
+_MOVES, _THRESHOLD, _NOISE = 100, (-4.5, -3.3), (-5.0, -3.0)
 # Slopes that the estimate is first fitted to, and those that every vector adds in a round.
 _LOOKED, _LEARNED = 1024, 4
 # Walks for each question at most: the better the search, the more of them end in what is known.

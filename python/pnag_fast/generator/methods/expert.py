@@ -16,15 +16,18 @@ from typing import ClassVar
 import numpy as np
 
 from ... import arguments
+from ...accuracy import AccuracyModel
 from ...errors import FileFormatError, TrainingError
 from ...runs import Run
-from ...search import Front, Problem
+from ...search import Front, Problem, filled
 from ...search.methods.front import FrontSearch
 from ...spaces.decisions import MASKED, Decisions
 from ...typing import Float32Array, FloatArray, IntArray
-from ..method import GeneratorMethod, Trained
+from ..method import GeneratorMethod, Trained, model_of
 from ..policies.independent import N_LAYERS, IndependentPolicy, rank_nodes
 
+# Passes in which a front is filled, each from what the last one found, and questions a vector.
+_PASSES, _WITHIN = 3, 100
 # Budgets that imitation learns from, drawn and answered once; a batch is drawn from them.
 _POOL = 65_536
 # Adam (Kingma and Ba, ICLR 2015), with its usual decays.
@@ -41,6 +44,9 @@ class ExpertSettings(GeneratorMethod):
     ----------
     evaluations : int
         Predictions of the accuracy model that the search may spend; small spaces need fewer.
+    between : int, optional
+        Predictions for searches within vectors of bounds, with which a front of several costs is
+        filled afterwards. Default: three times `evaluations`.
     steps, batch : int
         Steps of imitation, and budgets for each.
     hidden, frequencies : int
@@ -50,6 +56,7 @@ class ExpertSettings(GeneratorMethod):
     """
 
     evaluations: int = 200_000
+    between: int | None = None
     steps: int = 600
     batch: int = 256
     hidden: int = 160
@@ -63,12 +70,17 @@ class ExpertSettings(GeneratorMethod):
         # Kept as plain numbers: the record of a run is JSON, which knows none of numpy.
         for name in ("evaluations", "steps", "batch", "hidden", "frequencies"):
             object.__setattr__(self, name, arguments.integer(getattr(self, name), name, 1))
+        if self.between is not None:
+            object.__setattr__(self, "between", arguments.integer(self.between, "between", 0))
         rate = arguments.number(self.learning_rate, "learning_rate", 0, above=True)
         object.__setattr__(self, "learning_rate", rate)
 
     def train(self, problem: Problem, run: Run) -> Trained:
         """Search and imitate."""
         archive = FrontSearch().run(problem, run)
+        exact = archive.evaluations >= problem.space.n_architectures
+        if len(problem.tables) > 1 and not exact:
+            archive = self._fill(model_of(problem), archive, run)
         policy = imitate(archive, self, run)
         return (
             policy,
@@ -80,6 +92,22 @@ class ExpertSettings(GeneratorMethod):
                 "imitated": round(_imitated(policy, archive, run.seed), 4),
             },
         )
+
+    def _fill(self, model: AccuracyModel, archive: Front, run: Run) -> Front:
+        """Search within vectors of bounds that the members of a front meet, again and again."""
+        between = 3 * self.evaluations if self.between is None else self.between
+        n = between // (_PASSES * _WITHIN)
+        for number in range(_PASSES if n > 0 else 0):
+            rng = np.random.default_rng([run.seed, 2**33 + number])
+            archive = filled(
+                model,
+                archive,
+                draw_budgets(archive, n, rng),
+                evaluations=_WITHIN,
+                seed=run.seed + number,
+                progress=run.progress,
+            )
+        return archive
 
 
 def draw_budgets(archive: Front, n: int, rng: np.random.Generator) -> FloatArray:
