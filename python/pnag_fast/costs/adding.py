@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -56,7 +57,9 @@ def add(tables: Sequence[CostTable], *, device: str | None = None) -> CostTable:
     posterior = None
     if uncertain:
         posterior = Posterior(
-            np.hstack([part.root for part in uncertain]), max(part.misfit for part in uncertain)
+            np.hstack([part.root for part in uncertain]),
+            max(part.misfit for part in uncertain),
+            math.hypot(*(part.floor for part in uncertain)),
         )
     total = CostTable.build(
         first.space,

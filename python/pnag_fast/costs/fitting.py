@@ -49,6 +49,11 @@ _SHARE, _DEVIATIONS = 0.90, 1.6448536269514722
 # The same, of a half; so many residuals are as good a guide to the larger interval as their half.
 _HALF = (0.5, 0.6744897501960817)
 _FEW_RESIDUALS = 20
+# Square of the ratio of an interval of the t distribution to one of the normal, of that share.
+_WIDER = (2.1318467863266495 / _DEVIATIONS) ** 2
+# Parts of the variance of a network of median cost that do not grow with the cost, which from so
+# many residuals on are weighed.
+_CONSTANT, _MANY_RESIDUALS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0), 40
 # Of the noise, at least so much is no noise of the measurement.
 _LEAST_MISFIT = 0.1
 # Architectures that directions of the uncertainty are chosen by.
@@ -325,18 +330,19 @@ class _Learned:
             residual = self.regression.left_out_together(rows[self.inside])
             held_out[rows] = measured.values[rows] - residual
         judged = ~robust.gross
-        known = Posterior.of(
-            self.level**2 * self.regression.covariance(self._inflation()),
-            features(space, priors.sample(space, _SAMPLED)),
-            self.weights,
-            self._misfit(measured, mean),
-        )
+        misfit, floor = self._misfit(measured, mean)
         # What noise there is was told by as few networks: the interval of Student's t, by the first
         # term of its expansion (Abramowitz and Stegun, 26.7.5).
         few = 1.0 + (_DEVIATIONS**2 + 1.0) / (4.0 * max(int(self.inside.sum()) - 1, 1))
         return _Fitted(
             self.weights,
-            Posterior(few * known.root, few * known.misfit),
+            Posterior.of(
+                (few * self.level) ** 2 * self.regression.covariance(self._inflation()),
+                features(space, priors.sample(space, _SAMPLED)),
+                self.weights,
+                misfit=few * misfit,
+                floor=few * floor,
+            ),
             robust,
             agreement(held_out[judged], measured.values[judged]),
         )
@@ -355,26 +361,38 @@ class _Learned:
         # Where a prior expects more noise than the rows have, their weights are no promise.
         return max(found, 1.0)
 
-    def _misfit(self, measured: _Measured, mean: FloatArray) -> float:
-        """Return by how much networks differ from the sum over slots, as a share of their cost.
+    def _misfit(self, measured: _Measured, mean: FloatArray) -> tuple[float, float]:
+        """Return by how much networks differ from the sum over slots: a share, and a floor.
 
         Such that the interval holds the share of networks that it should, of all that were
-        measured, each predicted by the others.
+        measured, each predicted by the others. How much of it does not grow with the cost is what
+        makes the residuals likely, by the density of their tails.
         """
         residual, variance = self.regression.left_out
         n, fitted = len(mean), mean[self.inside]
+        typical = float(np.median(mean))
 
-        def needed(share: float, deviations: float) -> float:
+        def needed(shape: FloatArray, share: float, deviations: float) -> float:
             """Square of the misfit at which the interval holds a share of networks."""
-            squares = ((residual / deviations) ** 2 - variance) / fitted**2
+            squares = ((residual / deviations) ** 2 - variance) / shape
             # One more than there are: of networks that are still to come (conformal).
             rank = min(math.ceil(share * (n + 1)), len(squares))
-            return float(np.sort(squares)[rank - 1])
+            return max(float(np.sort(squares)[rank - 1]), LEAST_NOISE**2)
 
+        def surprise(shape: FloatArray) -> float:
+            width = (needed(shape, _SHARE, _DEVIATIONS) * shape + variance) / _WIDER
+            tails = (_FREEDOM + 1.0) * np.log1p(residual**2 / (_FREEDOM * width))
+            return float(np.mean(np.log(width) + tails))
+
+        constant = _CONSTANT if n >= _MANY_RESIDUALS else _CONSTANT[:1]
+        shapes = [(1.0 - part) * fitted**2 + part * typical**2 for part in constant]
+        best = int(np.argmin([surprise(shape) for shape in shapes]))
         believed = n / (n + _FEW_RESIDUALS)
-        square = believed * needed(_SHARE, _DEVIATIONS) + (1.0 - believed) * needed(*_HALF)
+        square = believed * needed(shapes[best], _SHARE, _DEVIATIONS)
+        square += (1.0 - believed) * needed(shapes[best], *_HALF)
         square -= measured.least_noise * float(np.mean(1.0 / measured.repeats))
-        return math.sqrt(max(square, LEAST_NOISE**2))
+        total, part = math.sqrt(max(square, LEAST_NOISE**2)), constant[best]
+        return total * math.sqrt(1.0 - part), total * typical * math.sqrt(part)
 
 
 @dataclass(frozen=True)
@@ -455,7 +473,9 @@ def _fit_provenance(
             f"(R2, good is {LEAST_R2} or more): do not trust close decisions; measure more "
             f"networks than these {n}, more steadily, or in larger batches"
         )
-    interval = _DEVIATIONS * fitted.posterior.misfit
+    typical = float(np.median(measured.values))
+    spread = math.sqrt(float(fitted.posterior.apart(np.array([typical]))[0])) / typical
+    interval = _DEVIATIONS * spread
     if interval > _WIDE:
         explained = _DEVIATIONS * math.sqrt(measured.least_noise)
         remedy = (

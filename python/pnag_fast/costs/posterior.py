@@ -2,15 +2,16 @@
 
 A table is a linear model of an architecture's features (`pnag_fast.costs.features`). Its weights
 are known up to a Gaussian with covariance ``root @ root.T``; beside that, networks differ from any
-sum over slots, by `misfit` as a share of their cost. So the cost of an architecture with features
-f and mean cost m has the variance ``|f @ root|^2 + (misfit * m)^2``, and measurements are taken in
+sum over slots, by `misfit` as a share of their cost and by `floor` whatever they cost. So the cost
+of an architecture with features f and mean cost m has the variance
+``|f @ root|^2 + (misfit * m)^2 + floor^2``, and measurements are taken in
 by the formulas of Bayesian linear regression (Bishop, Pattern Recognition and Machine Learning,
 2006, eq. 3.50 and 3.51), in the rank of `root`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,14 +38,23 @@ class Posterior:
         In the table's unit, one row per column of `pnag_fast.costs.features.features`.
     misfit : float
         Standard deviation of networks about the best sum over slots, as a share of their cost.
+    floor : float
+        A part of it that is the same for all, in the table's unit: launches, clocks, timers.
     """
 
     root: FloatArray
     misfit: float
+    floor: float = 0.0
 
     @classmethod
     def of(
-        cls, covariance: FloatArray, features: FloatArray, weights: FloatArray, misfit: float
+        cls,
+        covariance: FloatArray,
+        features: FloatArray,
+        weights: FloatArray,
+        *,
+        misfit: float,
+        floor: float,
     ) -> Posterior:
         """Keep of a covariance what matters for the costs of architectures.
 
@@ -54,8 +64,8 @@ class Posterior:
         features : ndarray of float64, shape (n, n_features)
             Of architectures of all kinds.
         weights : ndarray of float64, shape (n_features,)
-        misfit : float
-            What is not kept is added to it, as its mean over the architectures.
+        misfit, floor : float
+            What is not kept is added to the first, as its mean over the architectures.
         """
         mean = features @ weights
         rows = features / np.maximum(mean, _LEAST_COST * mean.max())[:, None] / len(mean) ** 0.5
@@ -68,7 +78,11 @@ class Posterior:
         kept = min(max(int((dropped > _DROPPED * dropped[-1]).sum()), 1), RANK)
 
         rest = float(dropped[-kept - 1]) if kept < len(share) else 0.0
-        return cls(root @ mixed[:, -kept:], float(np.hypot(misfit, np.sqrt(rest)))).rounded()
+        return cls(root @ mixed[:, -kept:], float(np.hypot(misfit, np.sqrt(rest))), floor).rounded()
+
+    def apart(self, mean: FloatArray) -> FloatArray:
+        """Return the variance of networks about the best sum over slots, shape (n,)."""
+        return np.asarray((self.misfit * mean) ** 2 + self.floor**2)
 
     def conditioned(
         self, features: FloatArray, residual: FloatArray, variance: FloatArray
@@ -94,7 +108,7 @@ class Posterior:
         size, directions = np.linalg.eigh(precision)
         scaled = residual / np.sqrt(variance)
         shift = self.root @ (directions @ ((directions.T @ (design.T @ scaled)) / size))
-        return shift, Posterior(self.root @ (directions / np.sqrt(size)), self.misfit)
+        return shift, replace(self, root=self.root @ (directions / np.sqrt(size)))
 
     def integers(self) -> tuple[FloatArray, Int64Array]:
         """Return each direction as integers of four digits and what to multiply them by.
@@ -113,8 +127,8 @@ class Posterior:
     def rounded(self) -> Posterior:
         """Return the same uncertainty to four digits, as files keep it."""
         units, multiples = self.integers()
-        return Posterior(units * multiples, self.misfit)
+        return replace(self, root=units * multiples)
 
     def scaled(self, factor: float) -> Posterior:
         """Return the uncertainty of the same table in another unit."""
-        return Posterior(self.root * factor, self.misfit)
+        return Posterior(self.root * factor, self.misfit, self.floor * factor)

@@ -249,7 +249,9 @@ class CostTable:
         """Return the standard deviation of each row of known mean cost."""
         if self._spread is None:
             return np.zeros(len(archs))
-        return self._spread.lookup(archs, np.ascontiguousarray(mean), resolve_threads(threads))
+        std = self._spread.lookup(archs, np.ascontiguousarray(mean), resolve_threads(threads))
+        floor = 0.0 if self.posterior is None else self.posterior.floor
+        return np.hypot(std, floor, out=std) if floor else std
 
     @cached_property
     def _spread(self) -> _core.CostSpread | None:
@@ -326,9 +328,9 @@ class CostTable:
                     f"{'above zero' if name == 'values' else 'at least 0'}"
                 )
         mean = self.mean(archs)
-        relative = np.maximum(np.hypot(self.posterior.misfit, spread), _LEAST_NOISE)
+        variance = self.posterior.apart(mean) + (np.maximum(spread, _LEAST_NOISE) * mean) ** 2
         shift, posterior = self.posterior.conditioned(
-            features(self.space, archs), target - mean, (relative * mean) ** 2
+            features(self.space, archs), target - mean, variance
         )
         constants, entries = entries_of(self.space, shift)
         about = {**self.provenance, "updated": self.provenance.get("updated", 0) + len(archs)}
@@ -651,10 +653,11 @@ def _check_posterior(posterior: Posterior, space: SearchSpace, reduce: str) -> N
             f"the posterior's root for space '{space.name}' should be finite and of shape "
             f"{shape}, found shape {posterior.root.shape}"
         )
-    if not 0 <= posterior.misfit < math.inf:
-        raise InvalidInputError(
-            f"the posterior's misfit should be finite and at least 0, found {posterior.misfit}"
-        )
+    for name, value in (("misfit", posterior.misfit), ("floor", posterior.floor)):
+        if not 0 <= value < math.inf:
+            raise InvalidInputError(
+                f"the posterior's {name} should be finite and at least 0, found {value}"
+            )
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -78,6 +78,7 @@ def written_posterior(posterior: Posterior) -> dict[str, Any]:
     ]
     return {
         "misfit": posterior.misfit,
+        "floor": posterior.floor,
         "root": [
             {"unit": unit, "numbers": " ".join(map(repr, column))}
             for unit, column in zip(units.tolist(), columns, strict=True)
@@ -87,15 +88,16 @@ def written_posterior(posterior: Posterior) -> dict[str, Any]:
 
 def read_posterior(space: SearchSpace, document: Mapping[str, Any]) -> Posterior:
     """Read what `written_posterior` wrote; `root` may also be an array, one row per feature."""
-    arguments.known_keys(document, ("root", "misfit"), "posterior")
+    arguments.known_keys(document, ("root", "misfit", "floor"), "posterior")
     misfit = arguments.number(document.get("misfit"), "posterior misfit", 0)
+    floor = arguments.number(document.get("floor", 0.0), "posterior floor", 0)
     root, n = document.get("root"), n_features(space)
     if isinstance(root, np.ndarray):
-        return Posterior(arguments.floats(root, "posterior root", (n, None)), misfit)
+        return Posterior(arguments.floats(root, "posterior root", (n, None)), misfit, floor)
     if not isinstance(root, list):
         raise InvalidInputError("posterior root should be a list of directions")
     columns = [_direction(item, n, f"direction {i} of the root") for i, item in enumerate(root)]
-    return Posterior(np.stack(columns, axis=1) if columns else np.zeros((n, 0)), misfit)
+    return Posterior(np.stack(columns, axis=1) if columns else np.zeros((n, 0)), misfit, floor)
 
 
 def _direction(item: object, length: int, where: str) -> FloatArray:

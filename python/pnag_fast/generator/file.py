@@ -127,9 +127,10 @@ def _table(table: CostTable, tensors: Tensors) -> dict[str, Any]:
     """Return the header of a table, with the root of its posterior among the arrays instead."""
     document = replace(table, posterior=None).to_json()
     if table.posterior is not None:
+        known = table.posterior
         name = f"{_ROOT}{sum(key.startswith(_ROOT) for key in tensors)}"
-        tensors[name] = table.posterior.root.astype(np.float32)
-        document["posterior"] = {"root": name, "misfit": table.posterior.misfit}
+        tensors[name] = known.root.astype(np.float32)
+        document["posterior"] = {"root": name, "misfit": known.misfit, "floor": known.floor}
     return document
 
 

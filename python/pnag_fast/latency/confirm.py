@@ -283,7 +283,7 @@ class _Work:
             return known.median
         mean, std = self.table(known.archs, return_std=True)
         posterior = self.table.posterior
-        own = (0.0 if posterior is None else posterior.misfit**2) * mean**2
+        own = np.zeros_like(mean) if posterior is None else posterior.apart(mean)
         noise = (known.spread * known.median) ** 2 / known.repeats
         gain = own / (own + noise)
         variance = np.maximum(std**2 - own, 0.0) * (1.0 - gain) ** 2 + gain * noise

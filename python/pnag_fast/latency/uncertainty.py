@@ -149,7 +149,7 @@ def slower_together(table: CostTable, share: float) -> CostTable:
     """Return the table with a posterior that allows all networks to be slower by a share."""
     posterior = table.posterior or Posterior(np.zeros((n_features(table.space), 0)), _MISFIT)
     root = np.column_stack([posterior.root, share * weights_of(table)])
-    return replace(table, posterior=Posterior(root, posterior.misfit))
+    return replace(table, posterior=replace(posterior, root=root))
 
 
 def _codes(space: SearchSpace) -> list[tuple[int, int]]:
