@@ -110,3 +110,32 @@ def test_refusals(tiny, known):
     with pytest.raises(InvalidInputError, match="at least 2 different architectures"):
         fit(tiny, archs[:1], values[:1], known)
     assert fit(tiny, archs, values, ()).bounds[0] > 0
+
+
+@pytest.mark.shared_data
+def test_ten_cells_tell_a_device_that_nobody_knew(shared_data, read_csv, cell):
+    """By the protocol of HELP, which reaches a Spearman correlation of 0.932 on average."""
+    rows = read_csv(shared_data / "nasbench201" / "accuracy_12_epochs.csv")
+    times = {r["index"]: r for r in read_csv(shared_data / "nasbench201" / "latency_ms.csv")}
+    archs = cell.from_strings([row["arch"] for row in rows])
+    order = np.random.default_rng(0).permutation(len(archs))
+    first, offered, judged = order[:500], order[500:1000], order[1000:4000]
+
+    def measured(device, places):
+        return np.array([float(times[rows[place]["index"]][device]) for place in places])
+
+    known = [
+        fit(cell, archs[first], measured(device, first), [pf.costs.macs(cell)])
+        for device in ("1080ti_1", "1080ti_32", "1080ti_256", "silver_4114", "samsung_s7")
+    ]
+    chosen = pf.latency.choose(cell, 10, prior=known, candidates=archs[offered])
+    place_of = {arch.tobytes(): place for place, arch in enumerate(archs)}
+    places = [place_of[arch.tobytes()] for arch in chosen]
+    covered = []
+    for device, spearman in (("gold_6226", 0.97), ("fpga", 0.99), ("titan_rtx_32", 0.98)):
+        table = fit(cell, chosen, measured(device, places), known)
+        mean, std = table(archs[judged], return_std=True)
+        ms = measured(device, judged)
+        assert pf.costs.spearman(mean, ms) > spearman
+        covered.append(np.mean(np.abs(mean - ms) < 1.645 * std))
+    assert np.mean(covered) > 0.8
