@@ -28,8 +28,8 @@ _GREEDY = 200
 _MOST = 100_000
 # Networks differ from the best sum over slots by this share of their cost, smoothly: networks
 # closer than about `_REACH` standard deviations, in size and kind, by about as much. Without it
-# the extremes are chosen, and devices that are no sum there (2080ti_32: networks are launched or
-# computed, whichever takes longer) are told worse than by random networks.
+# the extremes are chosen, and devices that are no sum there, such as 2080ti_32, are told worse than
+# by random networks.
 _BEND, _REACH = 0.06, 0.5
 
 
