@@ -20,7 +20,7 @@ from ..typing import FloatArray, Int64Array
 # Directions that are kept at most: a table's file stays small, and a lookup fast.
 RANK = 48
 # Of the largest number of a direction in a file.
-_BITS = 13
+_BITS = 11
 _LEAST_EXPONENT = -1000
 # Share of the variance that may be dropped, or rather spread over all architectures.
 _DROPPED = 0.01
@@ -111,7 +111,7 @@ class Posterior:
         return shift, replace(self, root=self.root @ (directions / np.sqrt(size)))
 
     def integers(self) -> tuple[FloatArray, Int64Array]:
-        """Return each direction as integers of four digits and what to multiply them by.
+        """Return each direction as integers of up to 2,048 and what to multiply them by.
 
         Returns
         -------
@@ -125,7 +125,7 @@ class Posterior:
         return units, np.rint(self.root / units).astype(np.int64)
 
     def rounded(self) -> Posterior:
-        """Return the same uncertainty to four digits, as files keep it."""
+        """Return the same uncertainty to three digits, as files keep it."""
         units, multiples = self.integers()
         return replace(self, root=units * multiples)
 
