@@ -58,6 +58,19 @@ def test_the_cheapest_that_is_good_enough(cells):
     assert np.isnan(out.costs[missed]).all()
 
 
+def test_other_bounds_are_searched_within(tiny, tiny_model, tiny_table):
+    tables = [tiny_table, pf.costs.parameters(tiny)]
+    generator = pf.train_generator(tiny, tiny_model, tables, settings=SETTINGS)
+    bounds = [np.inf, float(np.mean(tables[1].bounds))]
+    asked = float(np.quantile(generator.archive.top1, 0.4))
+    (cost,), arch = generator.cheapest(asked, budgets=bounds).costs[:, 0], generator.archive
+    fits = (arch.top1 >= asked) & (arch.costs[:, 1] <= bounds[1])
+    assert cost <= arch.costs[fits, 0].min()
+    # Little below it a search as long finds nothing as good.
+    below = generator.generate([[0.99 * cost, bounds[1]]], on_infeasible="mark")
+    assert not below.top1[0] >= asked
+
+
 def test_what_is_offered_instead_can_be_asked_for(cells):
     objective = cells.model.objective
     beyond = 1.0 if objective.direction == "max" else 0.0

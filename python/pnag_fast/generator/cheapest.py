@@ -17,6 +17,9 @@ from .answers import Generated
 if TYPE_CHECKING:
     from .generator import Generator
 
+# Budgets that are searched within, as shares of the cost of the cheapest that is known.
+_LADDER = (0.995, 0.99, 0.98, 0.97, 0.96, 0.95, 0.93, 0.9)
+
 
 def cheapest(
     view: Generator, model: AccuracyModel, quality: FloatArray, bounds: Budgets, *, mark: bool
@@ -24,7 +27,8 @@ def cheapest(
     """Return the cheapest architecture by the first table that is good enough, for each row.
 
     The cheapest of the archive, and from there to cheaper architectures one decision away for as
-    long as one of these is good enough.
+    long as one of these is good enough. No archive covers all vectors of bounds: where another cost
+    is bounded, searches within slightly smaller budgets look for something cheaper.
 
     Parameters
     ----------
@@ -55,6 +59,10 @@ def cheapest(
         first = known.archs[np.flatnonzero(fits)[known.costs[fits, 0].argmin()]]
         archs[row], moved = _descend(view, model, first, wanted[row], bounds.upper[row])
         source[row] = "archive+neighbours" if moved else "archive"
+        if (bounds.upper[row, 1:] < view.stack.bounds[1:, 1]).any():
+            found = _searched(view, model, archs[row], wanted[row], bounds.upper[row])
+            if found is not None:
+                archs[row], source[row] = found, "search"
         notes[row] = bounds.notes[row]
     answered = np.array([of != "infeasible" for of in source], dtype=np.bool_)
     top1, std, gap = np.full((3, n), np.nan)
@@ -97,6 +105,25 @@ def _descend(
             return arch, moved
         costs = view.stack(around)[:, 0]
         arch, cost, moved = around[costs.argmin()], float(costs.min()), True
+
+
+def _searched(
+    view: Generator, model: AccuracyModel, arch: Archs, wanted: float, upper: FloatArray
+) -> Archs | None:
+    """Search below the cost of an architecture for one as good within the other bounds."""
+    cost = view.stack(arch[None])[0, 0]
+    rungs = np.tile(upper, (len(_LADDER), 1))
+    rungs[:, 0] = np.minimum(upper[0], cost * np.array(_LADDER))
+    rungs = rungs[rungs[:, 0] >= view.stack.bounds[0, 0]]
+    found, merit, _ = view.search(
+        rungs, n_candidates=view.policy.n_candidates, neighbour_steps=0, evaluations=None, seed=0
+    )
+    found = found[np.isfinite(merit)]
+    if len(found):
+        found = found[model.objective.merit(model.predict(found)) >= wanted]
+    if not len(found):
+        return None
+    return _descend(view, model, found[view.stack(found)[:, 0].argmin()], wanted, upper)[0]
 
 
 def _unreachable(
