@@ -487,3 +487,18 @@ def test_upper_bounds_have_no_windows(tiny, tiny_table):
         with pytest.raises(InvalidInputError, match=r"do not: use table\.mean"):
             ask((table, 1.0, 2.0))
         ask((table.mean, 1.0, 2.0))
+
+
+def test_repeats_of_a_network_are_one_network_measured_better():
+    table = _uncertain(pf.spaces.get("mbv3-tiny"))
+    archs = table.space.sample(3, seed=1)
+    values = table(archs) * np.array([1.1, 1.05, 1.2])
+    # Ten measurements of the first, two of the second: their means are the values.
+    rows = np.repeat([0, 1, 2], [10, 2, 1])
+    wiggle = np.array([0.99, 1.01] * 6 + [1.0])
+    repeated = table.updated(archs[rows], values[rows] * wiggle, noise=0.02)
+    once = table.updated(archs, values, noise=0.02 / np.sqrt([10, 2, 1]))
+    probe = table.space.sample(20, seed=2)
+    for a, b in zip(repeated(probe, return_std=True), once(probe, return_std=True), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9)
+    assert len(table.updated(archs[:0], []).space.slots) == len(table.space.slots)

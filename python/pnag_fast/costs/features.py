@@ -112,6 +112,9 @@ def shares(space: SearchSpace) -> FloatArray:
             if slot != space.resolution_slot
             for code in range(1, n)
         ]
+    pixels = np.square(np.array(space.resolutions, dtype=np.float64))[:, None]
+    # What multiplies nothing still reads its input.
+    counts = np.where(counts.max(axis=0) > 0, counts, pixels)
     found = counts / counts.max(axis=0)
     found.flags.writeable = False
     return np.asarray(found)

@@ -124,7 +124,8 @@ def _require_all_codes(space: SearchSpace, archs: Archs) -> None:
             if code not in seen and _code_allowed(space, slot, code):
                 raise InvalidInputError(
                     f"no architecture has {hull.describe_code(space, slot, code)}: measure some "
-                    "that do"
+                    "that do, or give prior=, tables of devices that are known (pnag table fit "
+                    "--prior)"
                 )
 
 

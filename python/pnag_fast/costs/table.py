@@ -302,6 +302,7 @@ class CostTable:
         Parameters
         ----------
         archs : ndarray of uint8, shape (n, n_slots)
+            Repeats of a network belong into one call: they are one network, measured better.
         values : array of float, shape (n,)
             Measured costs, positive, in the table's unit.
         noise : array of float, shape () or (n,)
@@ -327,10 +328,16 @@ class CostTable:
                     f"{name} of row {int(np.argmax(bad))} should be "
                     f"{'above zero' if name == 'values' else 'at least 0'}"
                 )
-        mean = self.mean(archs)
-        variance = self.posterior.apart(mean) + (np.maximum(spread, _LEAST_NOISE) * mean) ** 2
+        # What sets a network apart from the sum over its slots is the same whenever it is measured.
+        networks, group = np.unique(archs, axis=0, return_inverse=True)
+        group = group.reshape(-1)
+        precision = np.maximum(spread, _LEAST_NOISE) ** -2.0
+        together = np.bincount(group, precision)
+        target = np.bincount(group, precision * target) / together
+        mean = self.mean(networks)
+        variance = self.posterior.apart(mean) + mean**2 / together
         shift, posterior = self.posterior.conditioned(
-            features(self.space, archs), target - mean, variance
+            features(self.space, networks), target - mean, variance
         )
         constants, entries = entries_of(self.space, shift)
         about = {**self.provenance, "updated": self.provenance.get("updated", 0) + len(archs)}
