@@ -73,7 +73,7 @@ def weights(space: SearchSpace, constants: FloatArray, entries: FloatArray) -> F
     """Return the weights of a table's constants and entries, as `entries` takes them.
 
     What absent codes cost goes to the constants and to the present ones. With several resolutions,
-    those whose entries are nearest, by least squares: entries may be no line in the pixels.
+    those whose entries are nearest, by least squares: a table's entries may be no line in `shares`.
     """
     columns = [constants + entries[:, :, 0].sum(axis=1)]
     for slot in range(space.n_slots):
@@ -113,8 +113,9 @@ def shares(space: SearchSpace) -> FloatArray:
             for code in range(1, n)
         ]
     pixels = np.square(np.array(space.resolutions, dtype=np.float64))[:, None]
-    # What multiplies nothing still reads its input.
-    counts = np.where(counts.max(axis=0) > 0, counts, pixels)
+    # What multiplies nothing still reads its input; and what computes the same at all resolutions,
+    # as a stage of stride 32 does for 208 and 224, needs two columns that differ, as all others.
+    counts = np.where(np.ptp(counts, axis=0) > 0, counts, pixels)
     found = counts / counts.max(axis=0)
     found.flags.writeable = False
     return np.asarray(found)

@@ -60,12 +60,7 @@ class Design:
             share = shares(space)[archs[:, space.resolution_slot] - 1]
             centre, scale = share.mean(axis=0), share.std(axis=0)
             if scale.min() == 0:
-                resolution = space.resolutions[int(archs[0, space.resolution_slot]) - 1]
-                raise InvalidInputError(
-                    f"all architectures have the input resolution {resolution}, which leaves open "
-                    "what they cost at others: measure some there, or make a space with this "
-                    "resolution alone"
-                )
+                raise _one_size(space, archs)
             # Centred, sizes that are close to each other do not look like a constant.
             sized = (indicators(space, archs) * ((share - centre) / scale)) @ unknowns
             features = np.hstack([features, sized])
@@ -129,6 +124,18 @@ def _require_all_codes(space: SearchSpace, archs: Archs) -> None:
                 )
 
 
+def _one_size(space: SearchSpace, archs: Archs) -> InvalidInputError:
+    """Say that architectures of few resolutions do not tell what others cost."""
+    codes = np.unique(archs[:, space.resolution_slot]).tolist()
+    sizes = ", ".join(str(space.resolutions[code - 1]) for code in codes)
+    found = f"resolution {sizes}" if len(codes) == 1 else f"resolutions {sizes}"
+    same = "" if len(codes) == 1 else ", where some blocks compute the same"
+    return InvalidInputError(
+        f"all architectures have the input {found}{same}, which leaves open what they cost at "
+        "others: measure some there, or make a space of these resolutions alone"
+    )
+
+
 def _leaves_open(
     space: SearchSpace,
     archs: Archs,
@@ -146,7 +153,7 @@ def _leaves_open(
     features = indicators(space, spanning.archs) @ unknowns
     # What each changes of the first; where all changes are known, so is the first.
     features -= features[0]
-    # With several resolutions a cost has two parts, one that grows with the pixels.
+    # With several resolutions a cost has two parts, one that grows with what is computed.
     parts = np.split(directions, needed // unknowns.shape[1])
     outside = [np.abs(features @ part).max(axis=1) > _OPEN for part in parts]
     rows = np.flatnonzero(np.any(outside, axis=0))

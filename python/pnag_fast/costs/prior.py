@@ -73,7 +73,7 @@ class Prior:
         """Return what the mean has to be multiplied by; 1 where there is none."""
         if self.variances is None:
             return 1.0
-        return float(np.exp(np.median(np.log(target / (rows @ self.mean)))))
+        return float(np.exp(np.median(np.log(target / positive(rows @ self.mean)))))
 
 
 def of_space(space: SearchSpace) -> Prior:
@@ -103,7 +103,7 @@ def of_tables(space: SearchSpace, tables: Sequence[CostTable]) -> Prior:
     known = [_checked(space, table) for table in tables]
     archs = sample(space, _JUDGED)
     rows = features(space, archs)
-    columns = [_weights(space, table) for table in known]
+    columns = [table.weights for table in known]
     if not columns:
         columns = [_typical(space)]
     level = [float(np.mean(rows @ column)) for column in columns]
@@ -142,14 +142,10 @@ def _checked(space: SearchSpace, table: CostTable) -> CostTable:
     return table.mean.for_space(space)
 
 
-def _weights(space: SearchSpace, table: CostTable) -> FloatArray:
-    return weights(space, table.constants, table.entries)
-
-
 def _typical(space: SearchSpace) -> FloatArray:
     """Weights of no device in particular."""
     if space.network is not None or is_cell_space(space):
-        return _weights(space, macs(space))
+        return macs(space).weights
     return np.ones(n_features(space))
 
 
@@ -163,14 +159,15 @@ def _normalised(
     parts: Sequence[Component], rows: FloatArray, mean: FloatArray
 ) -> Iterator[Component]:
     """Scale components so that each adds about as much as a network costs."""
-    cost = _positive(rows @ mean)
+    cost = positive(rows @ mean)
     for part in parts:
         size = np.sqrt(np.mean(np.sum(((rows / cost[:, None]) @ part.root) ** 2, axis=1)))
         if size > 0:
             yield Component(part.root / size, part.name)
 
 
-def _positive(costs: FloatArray) -> FloatArray:
+def positive(costs: FloatArray) -> FloatArray:
+    """Raise what weights that are no table's own make of the cheapest networks, even below zero."""
     return np.asarray(np.maximum(costs, _LEAST_SHARE * costs.mean()))
 
 
@@ -186,9 +183,9 @@ def _learned(
     for k in range(devices.shape[1]):
         others = np.delete(devices, k, axis=1)
         mean = others.mean(axis=1)
-        cost = _positive(rows @ devices[:, k])
+        cost = positive(rows @ devices[:, k])
         scaled = rows / cost[:, None]
-        level = np.median(rows @ devices[:, k] / _positive(rows @ mean))
+        level = np.median(rows @ devices[:, k] / positive(rows @ mean))
         roots = [level * mean[:, None], level * _apart(others)]
         roots += [part.root for part in parts[2:]]
         noise = EXPECTED_NOISE**2 * np.eye(len(rows))

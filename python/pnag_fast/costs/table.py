@@ -18,6 +18,7 @@ from ..threads import resolve_threads
 from ..typing import BoolArray, FloatArray, IntArray
 from .features import entries as entries_of
 from .features import features, n_contexts, n_features, shares
+from .features import weights as weights_of
 from .posterior import Posterior
 from .table_file import (
     FIELDS,
@@ -275,6 +276,14 @@ class CostTable:
         )
 
     @property
+    def weights(self) -> FloatArray:
+        """Weights whose sums over `features` its means are, shape (n_features,).
+
+        At several resolutions those that come nearest to them.
+        """
+        return weights_of(self.space, self.constants, self.entries)
+
+    @property
     def mean(self) -> CostTable:
         """The table without caution."""
         return self.cautious(0.0)
@@ -491,10 +500,14 @@ class CostTable:
         contexts = [known.index(size) for size in resolutions]
         posterior = self.posterior
         if posterior is not None:
-            # Every weight has a part that grows with the resolution, as a share of the largest's.
+            # Every weight has a part that grows, as a share of what is computed at the largest
+            # size; among sizes where that is the same, it does not.
             fixed, growing = np.split(posterior.root, 2)
-            growing = shares(self.space)[contexts].max(axis=0)[:, None] * growing
-            root = np.vstack([fixed, growing]) if len(contexts) > 1 else fixed + growing
+            share = shares(self.space)[contexts]
+            same = np.ptp(share, axis=0) == 0
+            fixed = fixed + np.where(same, share[0], 0.0)[:, None] * growing
+            growing = np.where(same, 0.0, share.max(axis=0))[:, None] * growing
+            root = np.vstack([fixed, growing]) if len(contexts) > 1 else fixed
             posterior = replace(posterior, root=root)
         table = CostTable.build(
             space,

@@ -10,8 +10,8 @@ import numpy as np
 from .. import arguments
 from ..costs import CostTable
 from ..costs.evidence import EXPECTED_NOISE
-from ..costs.features import features, weights
-from ..costs.prior import of_tables
+from ..costs.features import features
+from ..costs.prior import of_tables, positive
 from ..costs.prior import sample as spread_sample
 from ..errors import InvalidInputError
 from ..spaces import Archs, SearchSpace
@@ -149,12 +149,15 @@ class _Belief:
                 f"this {table.metric} table of '{table.device}' is exact, so nothing is left to "
                 "measure; if it is of another device, give it in a list: prior=[table]"
             )
-        mean = weights(space, table.constants, table.entries)
-        return cls(mean, table.posterior.root, max(table.posterior.misfit, EXPECTED_NOISE))
+        noise = max(table.posterior.misfit, EXPECTED_NOISE)
+        return cls(table.weights, table.posterior.root, noise)
+
+    def costs(self, rows: FloatArray) -> FloatArray:
+        return positive(rows @ self.mean)
 
     def relative(self, rows: FloatArray) -> FloatArray:
         """Return the root of the covariance of costs, as shares of the costs."""
-        return np.asarray((rows @ self.root) / (rows @ self.mean)[:, None])
+        return np.asarray((rows @ self.root) / self.costs(rows)[:, None])
 
 
 def _greedy(space: SearchSpace, belief: _Belief, offered: Archs, known: Archs, n: int) -> IntArray:
@@ -195,7 +198,7 @@ def _places(
     centre = aim.mean(axis=0)
     _, _, directions = np.linalg.svd(aim - centre, full_matrices=False)
     found = [
-        np.stack([np.log(x @ belief.mean), (relative - centre) @ directions[0]], axis=1)
+        np.stack([np.log(belief.costs(x)), (relative - centre) @ directions[0]], axis=1)
         for x, relative in ((rows, root), (targets, aim))
     ]
     spread = found[1].std(axis=0)

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..costs import CostTable, Posterior
 from ..costs.features import entries as entries_of
-from ..costs.features import features, n_features, shares
+from ..costs.features import features, n_features
 from ..spaces import Archs, SearchSpace
 from ..typing import BoolArray, FloatArray
 from .protocol import Summary
@@ -133,22 +133,10 @@ def _narrowed(root: FloatArray) -> FloatArray:
     return np.ascontiguousarray(directions[:, kept] * size[kept])
 
 
-def weights_of(table: CostTable) -> FloatArray:
-    """Return the weights, shape (n_features,), whose sums over `features` a table's costs are.
-
-    At several resolutions those that come nearest to it.
-    """
-    slots, columns = np.array(_codes(table.space)).T
-    weights = np.column_stack([table.constants, table.entries[:, slots, columns]])
-    if table.space.resolution_slot is None:
-        return np.asarray(weights[0])
-    return _lines(shares(table.space), weights).reshape(-1)
-
-
 def slower_together(table: CostTable, share: float) -> CostTable:
     """Return the table with a posterior that allows all networks to be slower by a share."""
     posterior = table.posterior or Posterior(np.zeros((n_features(table.space), 0)), _MISFIT)
-    root = np.column_stack([posterior.root, share * weights_of(table)])
+    root = np.column_stack([posterior.root, share * table.weights])
     return replace(table, posterior=replace(posterior, root=root))
 
 
@@ -160,14 +148,6 @@ def _codes(space: SearchSpace) -> list[tuple[int, int]]:
         if slot != space.resolution_slot
         for code in range(1, space.n_codes[slot])
     ]
-
-
-def _lines(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Fit a line to each column of `y` over the same of `x`: offsets and slopes, shape (2, n)."""
-    centred = x - x.mean(axis=0)
-    size = np.sum(centred**2, axis=0)
-    slopes = np.sum(centred * y, axis=0) / np.where(size > 0, size, 1.0)
-    return np.stack([y.mean(axis=0) - slopes * x.mean(axis=0), slopes])
 
 
 @dataclass(frozen=True)
@@ -206,7 +186,7 @@ class _Parts:
         passes = np.array([blocks[key].passes for key in distinct])
         ranges = np.array([blocks[key].spread for key in distinct])
         return cls(
-            weights_of(table),
+            table.weights,
             np.array([stages == stage for stage in sorted(set(stages.tolist()) - {-1})]),
             np.array([names == key for key in distinct]),
             ranges * _OF_RANGE * _OF_MEDIAN / np.sqrt(passes),
