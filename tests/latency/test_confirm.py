@@ -118,6 +118,21 @@ def test_room_is_used(generator):
     assert found.top1.mean() > before.top1.mean()
 
 
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_the_least_budget_there_is(generator, rounds):
+    """The cheapest network is measured, though the table is not sure of it."""
+    table = generator.tables[0]
+    budget = [table.bounds[0]]
+    device = Device(table, slower=-0.05, entries=0)
+    found = confirm(generator, budget, device, rounds=rounds, **OPTIONS)
+    assert found.measured < budget
+    np.testing.assert_array_equal(device.calls[0], table.cheapest()[None])
+    device = Device(table, slower=0.05, entries=0)
+    found = confirm(generator, budget, device, rounds=rounds, **OPTIONS)
+    assert not found.confirmed
+    assert "above the budget" in found.notes[0]
+
+
 def test_what_cannot_be_met_is_said(generator):
     table = generator.tables[0]
     budgets = np.array([table.bounds[0] * 1.001, table.bounds[1]])

@@ -329,7 +329,8 @@ class _Work:
             for row, notation, value, source in self._answers(np.flatnonzero(of), level):
                 if value > merit[row]:
                     wanted.setdefault(notation, source)
-        if last and missed.any():
+        # Of a budget that is nearly the least there is, the table is sure of nothing.
+        if missed.any() and (last or not wanted):
             (cheapest,) = space.to_strings(self.table.cheapest()[None])
             if cheapest not in known.notations:
                 wanted.setdefault(cheapest, "archive")
