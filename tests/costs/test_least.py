@@ -112,3 +112,35 @@ def test_a_refusal_names_what_can_be_typed_back():
     assert text.startswith("no architecture of 'nasbench201' meets budget")
     three = pf.costs.stack(random_tables(space, 3, 4))
     assert "allow more of several" in not_together(three, three.bounds[:, 0])
+
+
+def test_a_rounding_above_a_bound_is_above_it(cell):
+    """The cheapest that is let through for rounding does not hide one that is within."""
+    entries = np.random.default_rng(0).random((1, 6, 6))
+    latency = pf.CostTable.build(
+        cell, metric="latency", unit="ms", device="any", constants=[1.0], entries=entries
+    )
+    stack = pf.costs.stack([pf.costs.macs(cell), latency])
+    costs = stack(cell.enumerate())
+    for front in costs[pf.pareto.is_non_dominated(costs)]:
+        for share in (1e-10, 1e-14):
+            budget = front * (1 - share)
+            for column in range(2):
+                within = costs[:, 1 - column] <= budget[1 - column]
+                found = pf.costs.least(stack, budget, column)
+                assert found.cost == costs[within, column].min(initial=np.inf)
+
+
+@pytest.mark.parametrize(
+    ("budget", "column", "message"),
+    [
+        ([1e8, 1e6], 2, "column should be"),
+        ([1e8, 1e6], -1, "column should be"),
+        ([1e8], 0, "one per table"),
+        ([np.nan, 1e6], 0, "NaN"),
+    ],
+)
+def test_bounds_that_are_none_are_refused(cell, budget, column, message):
+    stack = pf.costs.stack([pf.costs.macs(cell), pf.costs.parameters(cell)])
+    with pytest.raises(pf.errors.InvalidInputError, match=message):
+        pf.costs.least(stack, budget, column)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import pareto
+from .. import arguments, pareto
+from ..errors import InvalidInputError
 from ..spaces import Archs, SearchSpace
 from ..typing import BoolArray, FloatArray, IntArray
 from .table import CostStack
@@ -49,19 +50,29 @@ def least(stack: CostStack, budget: FloatArray, column: int) -> Least:
     budget : ndarray of float64, shape (n_tables,)
         Upper bounds; that of `column` is not kept.
     column : int
+        From 0.
 
     Returns
     -------
     Least
         Exact where all tables are sums or maxima. Of cautious tables the means decide which
         architectures are looked at, and the upper bounds which of them count.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is not one bound for each table, one is NaN, or there is no such column.
     """
-    limits = np.array(budget, dtype=np.float64)
+    n = len(stack.tables)
+    column = arguments.integer(column, "column", 0, n - 1)
+    limits = np.array(arguments.floats(budget, "budget", (n,), meaning=f"({n},): one per table"))
+    if np.isnan(limits).any():
+        raise InvalidInputError("budget should be numbers, found NaN; inf leaves a cost open")
     limits[column] = np.inf
     found = Least(None, np.inf, True)
     cautious = any(table.caution for table in stack.tables)
     for context in range(len(stack.tables[0].constants)):
-        archs, whole = _labels(stack, limits, column, context, keep=cautious)
+        archs, whole = _labels(stack, limits, column, context)
         if len(archs):
             costs = stack(archs, threads=1)
             value = np.where((costs <= limits).all(axis=1), costs[:, column], np.inf)
@@ -72,13 +83,8 @@ def least(stack: CostStack, budget: FloatArray, column: int) -> Least:
     return found
 
 
-def _labels(
-    stack: CostStack, limits: FloatArray, column: int, context: int, *, keep: bool
-) -> tuple[Archs, bool]:
-    """Undominated architectures within the bounds, and whether none was left out.
-
-    With `keep` all of them, else the first by the cost of `column`.
-    """
+def _labels(stack: CostStack, limits: FloatArray, column: int, context: int) -> tuple[Archs, bool]:
+    """Undominated architectures within the bounds or a rounding above, and whether they are all."""
     space, tables = stack.space, [table.mean for table in stack.tables]
     entries = np.stack([np.nan_to_num(table.entries[context]) for table in tables], axis=-1)
     partial = _Partial(
@@ -121,8 +127,6 @@ def _labels(
             partial, cut = _union([*ended, partial]).pruned(limits, rest, column)
             whole = whole and not cut
         first += len(stage.slots)
-    if not keep and len(partial.archs):
-        partial = partial.where(np.array([partial.costs[:, column].argmin()]))
     return partial.archs, whole
 
 
