@@ -51,7 +51,7 @@ def peak_memory(space: SearchSpace, *, bytes_per_value: int = 1) -> CostTable:
     >>> import pnag_fast as pf
     >>> pf.costs.peak_memory(pf.spaces.get("ofa-mbv3"))
     <CostTable of peak memory for 'ofa-mbv3'
-     1.204e+06 to 1.505e+06 bytes on any device>
+     8.028e+05 to 1.505e+06 bytes on any device>
     """
     size = arguments.integer(bytes_per_value, "bytes_per_value", 1)
     return from_blocks(
