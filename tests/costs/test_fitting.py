@@ -18,6 +18,22 @@ def test_fit_recovers_an_additive_cost(tiny, tiny_table):
     assert fitted.provenance["held_out"]["r2"] > 0.999999
 
 
+@pytest.mark.parametrize("unit", [1e-57, 1e57])
+def test_fits_are_the_same_in_any_unit(tiny, tiny_table, unit):
+    archs = tiny.sample(300, seed=0, distribution="decisions")
+    noisy = tiny_table(archs) * np.random.default_rng(0).normal(1, 0.03, 300)
+    for prior in (None, [pf.costs.macs(tiny)]):
+        options = {"metric": "latency", "unit": "ms", "prior": prior}
+        usual = pf.costs.fit(tiny, archs, noisy, **options)
+        scaled = pf.costs.fit(tiny, archs, unit * noisy, **options)
+        fresh = tiny.sample(100, seed=1)
+        np.testing.assert_allclose(
+            scaled(fresh, return_std=True),
+            unit * np.array(usual(fresh, return_std=True)),
+            rtol=1e-3,
+        )
+
+
 def test_fit_with_several_resolutions():
     space = pf.spaces.get("mbv3-tiny", resolutions=(16, 24, 32))
     macs = pf.costs.macs(space)
@@ -33,6 +49,8 @@ def test_fit_with_several_resolutions():
         (600, lambda v: np.append(v, 1.0), "shape"),
         (600, lambda v: np.where(np.arange(len(v)) == 5, np.nan, v), "row 5"),
         (600, lambda v: np.where(np.arange(len(v)) == 3, -1.0, v), "row 3"),
+        (600, lambda v: 1e200 * v, "row 0 is not from 1e-60 to 1e.60: choose another unit"),
+        (600, lambda v: 1e-200 * v, "row 0 is not from"),
         (3, lambda v: v, "code|few"),
         (90, lambda v: v, "code|few"),
     ],

@@ -454,6 +454,10 @@ def test_a_fitted_table_says_its_std_and_keeps_it_in_a_small_file(tiny, tiny_tab
     np.testing.assert_array_equal(loaded.posterior.root, later.posterior.root)
 
 
+def ones(posterior, number):
+    return " ".join([number] * len(posterior["root"][0]["numbers"].split(" ")))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -466,6 +470,13 @@ def test_a_fitted_table_says_its_std_and_keeps_it_in_a_small_file(tiny, tiny_tab
         (lambda p: p.update(misfit="much"), "misfit"),
         (lambda p: p["root"][0].update(numbers=p["root"][0]["numbers"] + "x"), "numbers of"),
         (lambda p: p["root"][0].update(numbers="nan" + p["root"][0]["numbers"][1:]), "finite|nan"),
+        (lambda p: p["root"][0].update(unit=1e308), "root should be finite"),
+        (lambda p: p["root"][0].update(unit=0, numbers=ones(p, "inf")), "root should be finite"),
+        (lambda p: p["root"][0].update(numbers=ones(p, "9" * 5000)), "root should be finite"),
+        (lambda p: p["root"][0].update(numbers=ones(p, "1e200")), "wrong by more than 1e.150 MACs"),
+        (lambda p: p.update(misfit=1e300), "wrong by more than"),
+        (lambda p: p.update(floor=1e300), "wrong by more than"),
+        (lambda p: p.update(floor=-1.0), "posterior floor"),
     ],
 )
 def test_a_file_whose_uncertainty_is_broken_is_refused(cell, tmp_path, change, message):
@@ -477,6 +488,19 @@ def test_a_file_whose_uncertainty_is_broken_is_refused(cell, tmp_path, change, m
     change(document["posterior"])
     with pytest.raises(FileFormatError, match=message):
         pf.CostTable.from_json(document, "table.json")
+
+
+def test_more_directions_than_features_say_the_same(cell):
+    macs = pf.costs.macs(cell)
+    n = features.n_features(cell)
+    root = np.random.default_rng(0).normal(size=(n, 40 * n)) * 1e5
+    table = dataclasses.replace(macs, posterior=pf.costs.Posterior(root, 0.01))
+    read = pf.CostTable.from_json(table.to_json(), "table.json")
+    assert read.posterior.root.shape == (n, n)
+    archs = cell.sample(50, seed=0)
+    np.testing.assert_allclose(
+        read(archs, return_std=True), table(archs, return_std=True), rtol=1e-12
+    )
 
 
 def test_upper_bounds_have_no_windows(tiny, tiny_table):
@@ -502,3 +526,27 @@ def test_repeats_of_a_network_are_one_network_measured_better():
     for a, b in zip(repeated(probe, return_std=True), once(probe, return_std=True), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9)
     assert len(table.updated(archs[:0], []).space.slots) == len(table.space.slots)
+
+
+@pytest.mark.parametrize(
+    ("values", "noise", "message"),
+    [
+        ([1e5, 0.0], 0.0, "values of row 1 should be above zero"),
+        ([1e5, 1e5], [0.0, -0.1], "noise of row 1 should be from 0 to 1000"),
+        ([1e5, 1e5], 1e200, "noise of row 0 should be from 0 to 1000"),
+        ([1e5, 1e5], [0.1, 0.1, 0.1], "noise should be one number, or 2"),
+    ],
+)
+def test_measurements_that_cannot_be_taken_in_are_named(values, noise, message):
+    table = _uncertain(pf.spaces.get("mbv3-tiny"))
+    with pytest.raises(InvalidInputError, match=message):
+        table.updated(table.space.sample(2, seed=0), values, noise=noise)
+
+
+def test_a_count_of_measurements_that_is_none_is_forgotten():
+    table = dataclasses.replace(
+        _uncertain(pf.spaces.get("mbv3-tiny")), provenance={"updated": "often"}
+    )
+    archs = table.space.sample(2, seed=0)
+    later = table.updated(archs, table(archs)).updated(archs, table(archs))
+    assert later.provenance["updated"] == 4

@@ -37,6 +37,7 @@ _LEAST_SHARE = 0.1
 # The cheapest architecture costs at least this share of the cheapest one measured; so often is one
 # raised to that at most, by a little more than needed.
 _LEAST_COST, _RAISED, _ROUNDING = 0.1, 50, 1e-6
+_SMALLEST, _LARGEST = 1e-60, 1e60
 # Listed in a table's provenance at most.
 _LISTED = 100
 # Degrees of freedom of the noise: what lies three standard deviations off counts a third.
@@ -89,7 +90,7 @@ def fit(
     ----------
     archs : ndarray of uint8, shape (n, n_slots)
     values : array of float, shape (n,)
-        Measured costs in `unit`, positive.
+        Measured costs in `unit`, positive, from 1e-60 to 1e60.
     folds : int
         For the error on held-out networks, recorded under ``held_out`` in ``provenance``:
         ``r2``, ``spearman``, ``mean_error`` and ``worst_error`` (both relative). Outliers off by
@@ -127,6 +128,13 @@ def fit(
     bad = np.flatnonzero(~(np.isfinite(target) & (target > 0)))
     if len(bad):
         raise InvalidInputError(f"value {target[bad[0]]} of row {bad[0]} is not a positive number")
+    # Their fourth powers, and one over their squares, are numbers.
+    bad = np.flatnonzero((target < _SMALLEST) | (target > _LARGEST))
+    if len(bad):
+        raise InvalidInputError(
+            f"value {target[bad[0]]} of row {bad[0]} is not from {_SMALLEST:g} to {_LARGEST:g}: "
+            f"choose another unit than {unit}"
+        )
     measured = _Measured.of(archs, target)
     with one_thread():
         if prior is not None:

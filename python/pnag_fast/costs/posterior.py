@@ -80,6 +80,12 @@ class Posterior:
         rest = float(dropped[-kept - 1]) if kept < len(share) else 0.0
         return cls(root @ mixed[:, -kept:], float(np.hypot(misfit, np.sqrt(rest))), floor).rounded()
 
+    def narrowed(self) -> Posterior:
+        """Return the same uncertainty in no more directions than there are features."""
+        if self.root.shape[1] <= self.root.shape[0]:
+            return self
+        return replace(self, root=np.ascontiguousarray(np.linalg.qr(self.root.T)[1].T))
+
     def apart(self, mean: FloatArray) -> FloatArray:
         """Return the variance of networks about the best sum over slots, shape (n,)."""
         return np.asarray((self.misfit * mean) ** 2 + self.floor**2)

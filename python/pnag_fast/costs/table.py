@@ -37,6 +37,8 @@ COST_VERSION = 2
 _METRICS = {"macs": "multiply-adds"}
 # A measurement without noise, of what is a sum over slots, would leave nothing unknown.
 _LEAST_NOISE = 1e-4
+# Beyond these a number says nothing but that it is not meant, and squares overflow.
+_MOST_NOISE, _MOST_CAUTION, _MOST_STD = 1e3, 1e3, 1e150
 # Tables that a stack names when it is printed.
 _SHOWN_TABLES = 3
 
@@ -147,12 +149,14 @@ class CostTable:
         constants.flags.writeable = entries.flags.writeable = False
         about = dict(provenance or {})
         if posterior is not None:
-            _check_posterior(posterior, space, reduce)
+            posterior = _checked(posterior, space, reduce)
         table = cls(
             space, metric, unit, device, constants, entries, reduce, about, domain, posterior
         )
         table.require_determined(space)
         table._require_positive()
+        if posterior is not None:
+            _require_squares(posterior, table)
         return table
 
     def _require_positive(self) -> None:
@@ -298,9 +302,9 @@ class CostTable:
         Parameters
         ----------
         k : float
-            At least 0, which is the mean; 1.645 is above the cost of 95 % of networks.
+            From 0, which is the mean, to 1000; 1.645 is above the cost of 95 % of networks.
         """
-        k = arguments.number(k, "k", 0)
+        k = arguments.number(k, "k", 0, _MOST_CAUTION)
         return self if self.posterior is None or k == self.caution else replace(self, caution=k)
 
     def updated(
@@ -315,13 +319,13 @@ class CostTable:
         values : array of float, shape (n,)
             Measured costs, positive, in the table's unit.
         noise : array of float, shape () or (n,)
-            Relative standard deviation of each measurement.
+            Relative standard deviation of each measurement, at most 1000.
 
         Raises
         ------
         InvalidInputError
-            If the table has no uncertainty to reduce, a value is not positive, or the result would
-            make an architecture free.
+            If the table has no uncertainty to reduce, a value or its noise is out of range, or the
+            result would make an architecture free.
         """
         if self.posterior is None:
             raise InvalidInputError(
@@ -330,13 +334,19 @@ class CostTable:
             )
         self.space.validate(archs)
         target = arguments.floats(values, "values", (len(archs),), finite=True)
-        spread = np.broadcast_to(arguments.floats(noise, "noise", finite=True), target.shape)
-        for name, bad in (("values", ~(target > 0)), ("noise", spread < 0)):
+        spread = arguments.floats(noise, "noise", finite=True)
+        if spread.shape not in ((), target.shape):
+            raise InvalidInputError(
+                f"noise should be one number, or {len(target)}: one per measurement; found shape "
+                f"{spread.shape}"
+            )
+        spread = np.broadcast_to(spread, target.shape)
+        for name, allowed, bad in (
+            ("values", "above zero", target <= 0),
+            ("noise", f"from 0 to {_MOST_NOISE:g}", (spread < 0) | (spread > _MOST_NOISE)),
+        ):
             if bad.any():
-                raise InvalidInputError(
-                    f"{name} of row {int(np.argmax(bad))} should be "
-                    f"{'above zero' if name == 'values' else 'at least 0'}"
-                )
+                raise InvalidInputError(f"{name} of row {int(np.argmax(bad))} should be {allowed}")
         # What sets a network apart from the sum over its slots is the same whenever it is measured.
         networks, group = np.unique(archs, axis=0, return_inverse=True)
         group = group.reshape(-1)
@@ -349,7 +359,8 @@ class CostTable:
             features(self.space, networks), target - mean, variance
         )
         constants, entries = entries_of(self.space, shift)
-        about = {**self.provenance, "updated": self.provenance.get("updated", 0) + len(archs)}
+        before = self.provenance.get("updated")
+        taken_in = (before if isinstance(before, int) else 0) + len(archs)
         table = CostTable.build(
             self.space,
             metric=self.metric,
@@ -357,7 +368,7 @@ class CostTable:
             device=self.device,
             constants=self.constants + constants,
             entries=self.entries + entries,
-            provenance=about,
+            provenance={**self.provenance, "updated": taken_in},
             domain=self.domain,
             posterior=posterior,
         )
@@ -648,7 +659,8 @@ class CostTable:
                 domain=domain,
                 posterior=posterior,
             )
-            return table.cautious(arguments.number(document.get("caution", 0.0), "caution", 0))
+            caution = document.get("caution", 0.0)
+            return table.cautious(arguments.number(caution, "caution", 0, _MOST_CAUTION))
         except FileFormatError:
             raise
         except (InvalidInputError, InvalidTypeError) as error:
@@ -664,20 +676,31 @@ class CostTable:
         return cls.from_json(files.read_json(path, COST_FORMAT, COST_VERSION), path)
 
 
-def _check_posterior(posterior: Posterior, space: SearchSpace, reduce: str) -> None:
+def _checked(posterior: Posterior, space: SearchSpace, reduce: str) -> Posterior:
     if reduce != "sum":
         raise InvalidInputError("a table that takes the largest entry cannot have a posterior")
-    shape = (n_features(space), posterior.root.shape[-1])
-    if posterior.root.shape != shape or not np.isfinite(posterior.root).all():
+    n = n_features(space)
+    root = arguments.floats(
+        posterior.root,
+        "the posterior's root",
+        (n, None),
+        meaning=f"({n}, rank): one row for each feature of space '{space.name}'",
+        finite=True,
+    )
+    misfit = arguments.number(posterior.misfit, "the posterior's misfit", 0)
+    floor = arguments.number(posterior.floor, "the posterior's floor", 0)
+    return Posterior(root, misfit, floor).narrowed()
+
+
+def _require_squares(posterior: Posterior, table: CostTable) -> None:
+    """Refuse standard deviations that cannot be squared: lookups would return infinities."""
+    with np.errstate(over="ignore"):
+        entries = np.abs(posterior.root).sum()
+    if max(entries, posterior.misfit * table.bounds[1], posterior.floor) > _MOST_STD:
         raise InvalidInputError(
-            f"the posterior's root for space '{space.name}' should be finite and of shape "
-            f"{shape}, found shape {posterior.root.shape}"
+            f"by the posterior this {table.metric} table of '{table.device}' may be wrong by more "
+            f"than {_MOST_STD:g} {table.unit}: choose a larger unit"
         )
-    for name, value in (("misfit", posterior.misfit), ("floor", posterior.floor)):
-        if not 0 <= value < math.inf:
-            raise InvalidInputError(
-                f"the posterior's {name} should be finite and at least 0, found {value}"
-            )
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -112,7 +112,10 @@ def _direction(item: object, length: int, where: str) -> FloatArray:
         numbers = np.array([float(word) for word in words])
     except ValueError as error:
         raise InvalidInputError(f"numbers of {where}: {error}") from error
-    return np.asarray(arguments.number(item.get("unit"), f"unit of {where}", 0) * numbers)
+    unit = arguments.number(item.get("unit"), f"unit of {where}", 0)
+    # What is not finite is refused with the table.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(unit * numbers)
 
 
 def _require_list(value: object, length: int, what: str) -> list[Any]:
