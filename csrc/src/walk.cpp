@@ -18,8 +18,8 @@ constexpr std::size_t kGrain = 16;
 constexpr double kSpread = 3.0;
 // A sum of four uniform numbers has a variance of 1/3.
 constexpr double kRoot3 = 1.7320508075688772;
-// What a limit of zero is compared by.
-constexpr double kTiny = 1e-300;
+// What a limit of zero is compared by; costs over this are numbers.
+constexpr double kTiny = 1e-150;
 
 double uniform(RowStream& random) {
     return static_cast<double>(random.next() >> 11) * 0x1p-53;
@@ -43,7 +43,8 @@ void require_size(std::size_t found, std::size_t wanted, const char* name) {
 }  // namespace
 
 Walker::Walker(const Space& space, const CostSpec& costs)
-    : use_max_(costs.use_max.begin(), costs.use_max.end()),
+    : limits_(costs.n_codes, costs.context_slot, costs.n_slots, costs.max_codes, costs.n_contexts),
+      use_max_(costs.use_max.begin(), costs.use_max.end()),
       max_codes_(costs.max_codes),
       context_slot_(costs.context_slot) {
     const CostTables checked(costs);  // throws for what does not fit together
@@ -310,6 +311,7 @@ void Walker::walk(const Estimate& estimate, const Walks& walks, std::span<std::u
     parallel_for(n, kGrain, execution, [&](std::size_t begin, std::size_t end) {
         Row row(*this, curvature);
         for (std::size_t i = begin; i < end; ++i) {
+            limits_.require_codes(walks.starts, i, 1);
             row.walk(out.subspan(i * n_slots(), n_slots()), estimate.linear,
                      walks.limits.data() + i * n_tables(), static_cast<double>(walks.thresholds[i]),
                      static_cast<double>(walks.noise[i]), walks.n_moves, RowStream(key, i));

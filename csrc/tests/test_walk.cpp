@@ -163,7 +163,10 @@ TEST(without_limits_the_estimate_alone_decides) {
 TEST(what_does_not_fit_together_is_refused) {
     Problem problem;
     const std::vector<double> limits(2, kInf);
-    const std::vector<std::uint8_t> start{1, 0, 0, 0, 0, 0, 1, 0, 1};
+    std::vector<std::uint8_t> start{1, 0, 0, 0, 0, 0, 1, 0, 0};
+    CHECK_THROWS(walk(problem, start, limits, 0, 0, 1, 1), InvalidInput, "slot 8 is 0");
+    start = {9, 0, 0, 0, 0, 0, 1, 0, 1};
+    CHECK_THROWS(walk(problem, start, limits, 0, 0, 1, 1), InvalidInput, "slot 0 is 9");
     problem.linear.pop_back();
     CHECK_THROWS(walk(problem, start, limits, 0, 0, 1, 1), InvalidInput, "linear has 21 values");
     problem.spec.n_codes[0] = 3;

@@ -197,3 +197,44 @@ def test_no_bounds_and_no_questions_change_nothing():
         seed=0,
     )
     np.testing.assert_array_equal(archs, archive.archs[:3])
+
+
+@pytest.mark.parametrize("bound", [0.0, -1.0, 1e-310])
+def test_bounds_that_nothing_can_meet_are_exceeded_as_little_as_can_be(bound):
+    space = pf.spaces.get("mbv3-tiny", resolutions=(16, 32))
+    model = fitted(space)
+    tables = [pf.costs.macs(space), pf.costs.parameters(space)]
+    archive = some_front(space, model, tables)
+    nothing = np.zeros((1, space.n_slots), dtype=np.uint8)
+    budgets = np.array([[np.inf, bound]])
+    found, merit = constrained(
+        model, archive, budgets, nothing, np.array([-np.inf]), evaluations=200, seed=0
+    )
+    space.validate(found)
+    assert merit == -np.inf
+    assert tables[1](found) == tables[1].bounds[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"budgets": np.array([[1e8, np.nan]])}, "NaN"),
+        ({"budgets": np.array([[1e8]])}, "one column for each cost"),
+        ({"merit": np.zeros(2)}, "merit has shape"),
+        ({"archs": np.zeros((2, 6), dtype=np.uint8)}, "one row for each row of budgets"),
+        ({"archs": np.zeros((1, 6), dtype=np.uint8)}, "row 0"),
+        ({"evaluations": -1}, "evaluations"),
+    ],
+)
+def test_bounds_and_answers_that_are_none_are_refused(cell, change, message):
+    model = tabulated(cell)
+    tables = [pf.costs.macs(cell), pf.costs.parameters(cell)]
+    given = {
+        "budgets": np.array([[1e8, 1e6]]),
+        "archs": cell.sample(1, seed=0),
+        "merit": np.array([0.5]),
+        "evaluations": 10,
+        **change,
+    }
+    with pytest.raises(pf.errors.InvalidInputError, match=message):
+        constrained(model, some_front(cell, model, tables), seed=0, **given)

@@ -48,7 +48,7 @@ class Walker {
     [[nodiscard]] std::size_t n_features() const { return n_features_; }
 
     /// Write where each walk ends, (n, n_slots): an architecture, at the start's input resolution.
-    /// Starts must be architectures.
+    /// Starts must be architectures; throws InvalidInput for codes that do not exist.
     void walk(const Estimate& estimate, const Walks& walks, std::span<std::uint8_t> out,
               const Execution& execution) const;
 
@@ -68,6 +68,7 @@ class Walker {
         return packed_.data() + ((context * n_slots() + slot) * max_codes_ + code) * n_tables();
     }
 
+    CodeLimits limits_;
     std::vector<Slot> slots_;
     std::vector<std::vector<std::uint8_t>> rows_;  // per stage; empty for a plain one
     std::vector<std::uint8_t> use_max_;  // not bool, which is packed: read for every change

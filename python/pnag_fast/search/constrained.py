@@ -22,10 +22,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import _core
+from .. import _core, arguments
 from .. import costs as cost_tables
 from ..accuracy import AccuracyModel
 from ..costs import CostStack, CostTable
+from ..errors import InvalidInputError
 from ..progress import ProgressCallback, ignore_progress
 from ..runs import Arrays
 from ..spaces import Archs, SearchSpace
@@ -50,6 +51,8 @@ _KEPT = 4
 _TOGETHER = 256
 # Range of merit over a front that thresholds and noise were set for.
 _RANGE = 0.05
+# What a bound of zero is compared by; costs over this are numbers.
+_TINY = 1e-150
 # Share of origins that change their input resolution, where the space has several.
 _RESIZED = 0.1
 
@@ -95,8 +98,27 @@ def constrained(
     merit : ndarray of float64, shape (b,)
         -inf where nothing was found within the bounds; the row then exceeds them as little as
         anything that was seen.
+
+    Raises
+    ------
+    InvalidInputError
+        If a bound is NaN, an answer is no architecture, or a shape is wrong.
     """
-    archs, merit = archs.copy(), merit.copy()
+    n_tables = len(archive.tables)
+    budgets = arguments.floats(
+        budgets, "budgets", (None, n_tables), meaning=f"(b, {n_tables}): one column for each cost"
+    )
+    if np.isnan(budgets).any():
+        raise InvalidInputError("budgets should be numbers, found NaN; inf leaves a cost open")
+    merit = arguments.floats(merit, "merit", (len(budgets),)).copy()
+    evaluations = arguments.integer(evaluations, "evaluations", 0)
+    if archs.shape != (len(budgets), archive.space.n_slots):
+        raise InvalidInputError(
+            f"archs has shape {archs.shape}; it must be ({len(budgets)}, {archive.space.n_slots}): "
+            "one row for each row of budgets"
+        )
+    archive.space.validate(archs[np.isfinite(merit)])
+    archs = archs.copy()
     if len(budgets) == 0 or evaluations == 0:
         return archs, merit
     if estimate is None:
@@ -211,6 +233,8 @@ class _Search:
         elites = _Elites(self._space, self._stack, budgets)
         near = self._nearest(budgets)
         elites.add(self._archive.archs[near], self._merits[near], np.ones_like(near, dtype=bool))
+        # What is no answer need be no architecture.
+        archs = np.where(known[:, None], archs, self._archive.archs[near[:, 0]])
         elites.add(archs[:, None], np.where(known, merit, -np.inf)[:, None], known[:, None])
         memory = Memory(self._space, Memory.empty(evaluations * len(budgets)))
         memory.add(elites.archs[elites.known], elites.merit[elites.known])
@@ -417,4 +441,4 @@ class _Elites:
 def excess(costs: FloatArray, budgets: FloatArray) -> FloatArray:
     """How far costs, shape (n, n_tables), exceed bounds, relative and summed; shape (n,)."""
     over = np.maximum(costs - budgets, 0.0)
-    return np.asarray((over / np.maximum(np.abs(budgets), 1e-300)).sum(axis=1))
+    return np.asarray((over / np.maximum(np.abs(budgets), _TINY)).sum(axis=1))
