@@ -209,7 +209,8 @@ class Regression:
     def left_out_together(self, inside: BoolArray) -> FloatArray:
         """Return the residuals of some rows given all others."""
         rows, residual = self.evidence.rows[inside], self.residual[inside]
-        weighted = rows if self.precision is None else rows * self.precision[inside, None]
-        without = np.eye(rows.shape[1]) - self._open @ (weighted.T @ rows)
-        shared = np.linalg.solve(without, self._open @ (weighted.T @ residual))
+        root = np.ones(len(rows)) if self.precision is None else np.sqrt(self.precision[inside])
+        weighted = rows * root[:, None]
+        without = np.eye(rows.shape[1]) - self._open @ (weighted.T @ weighted)
+        shared = np.linalg.solve(without, self._open @ (weighted.T @ (root * residual)))
         return np.asarray(residual + rows @ shared)

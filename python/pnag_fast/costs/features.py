@@ -40,12 +40,15 @@ def n_contexts(space: SearchSpace) -> int:
 
 def indicators(space: SearchSpace, archs: Archs) -> FloatArray:
     """One column per present code, and a constant."""
-    columns = [np.ones(len(archs))]
-    for slot in range(space.n_slots):
+    found = np.zeros((len(archs), n_indicators(space)))
+    found[:, 0] = 1.0
+    before = 0
+    for slot, n in enumerate(space.n_codes):
         if slot != space.resolution_slot:
-            codes = range(1, space.n_codes[slot])
-            columns += [(archs[:, slot] == code).astype(np.float64) for code in codes]
-    return np.stack(columns, axis=1)
+            present = np.flatnonzero(archs[:, slot])
+            found[present, before + archs[present, slot].astype(np.intp)] = 1.0
+            before += n - 1
+    return found
 
 
 def entries(space: SearchSpace, weights: FloatArray) -> tuple[FloatArray, FloatArray]:

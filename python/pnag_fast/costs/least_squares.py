@@ -226,8 +226,10 @@ def fit_robust(design: Design, target: FloatArray) -> Robust:
     robust = solution
     for _ in range(_ROUNDS):
         fitted = basis @ robust
-        weighted = basis / np.maximum(deviations(fitted) / _HUBER, 1.0)[:, None]
-        robust = np.linalg.solve(weighted.T @ basis, weighted.T @ target)
+        # A product of a matrix with itself takes half the time of one with another.
+        root = 1.0 / np.sqrt(np.maximum(deviations(fitted) / _HUBER, 1.0))
+        weighted = basis * root[:, None]
+        robust = np.linalg.solve(weighted.T @ weighted, weighted.T @ (root * target))
         if np.abs(basis @ robust - fitted).max() < floor:
             break
     left_out, gross, far = none, none, none
