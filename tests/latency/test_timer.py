@@ -84,6 +84,13 @@ def test_sessions_are_independent_and_kept(tiny, table, tmp_path):
     clock(archs)
     # The session that was stopped goes on in its folder.
     assert len(list((tmp_path / "session-2").iterdir())) == 2
+    # What somebody moved away is not written into another.
+    (tmp_path / "session-0").rename(tmp_path / "kept")
+    clock(archs)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "kept",
+        *(f"session-{n}" for n in range(5)),
+    }
     assert len(list((tmp_path / "session-3").iterdir())) == 1
     assert {call[2].name for call in machine.calls} == {"measuring"}
 
@@ -99,7 +106,9 @@ def test_networks_get_their_own_weights(tiny, table):
 
 
 def test_a_table_that_was_tampered_with_is_refused(table):
-    for networks in ([{"arch": "1:2", "ms": 1.0}], [{"ms": 1.0}], [3]):
+    arch = table.provenance["networks"][0]["arch"]
+    wrong = ({"arch": "1:2", "ms": 1.0}, {"ms": 1.0}, 3, {"arch": arch, "ms": 0.0})
+    for networks in ([network] for network in wrong):
         with pytest.raises(FileFormatError, match="does not list its networks"):
             made(replace(table, provenance={"networks": networks}), Machine(table))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ WeightsOf = Callable[[Archs], Sequence[Weights]]
 # Measures architectures, with the weights of each where there are any, and a folder to go on from.
 Networks = Callable[..., "NetworkTimes"]
 
+# What a network takes at least: others are divided by it.
+_LEAST_MS = 1e-9
 # The folder of a session that is not over, and of those that are.
 _OPEN, _DONE = "measuring", "session-{}"
 
@@ -78,7 +81,8 @@ class Timer:
             self.slowdown = times.reference_ms / self._reference_ms
         if folder is not None and self._folder is not None:
             # The next session measures anew; what this one measured stays for whoever wants it.
-            number = sum(1 for _ in self._folder.glob(_DONE.format("*")))
+            done = [path.name for path in self._folder.glob(_DONE.format("*"))]
+            number = next(n for n in itertools.count() if _DONE.format(n) not in done)
             shutil.move(folder, self._folder / _DONE.format(number))
         return np.asarray(times.ms[: len(archs)] / self.slowdown)
 
@@ -91,7 +95,7 @@ def _anchors(table: CostTable, n: int) -> tuple[Archs, FloatArray]:
         return none
     try:
         archs = table.space.from_strings([network["arch"] for network in listed])
-        ms = np.array([files.number(network["ms"], "'ms'", low=0) for network in listed])
+        ms = np.array([files.number(network["ms"], "'ms'", low=_LEAST_MS) for network in listed])
     except (TypeError, KeyError, ValueError) as error:
         raise FileFormatError(
             f"the table of '{table.device}' does not list its networks as it should: {error}"
