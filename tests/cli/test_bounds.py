@@ -84,6 +84,7 @@ def test_large_and_small_units_are_told_apart(tiny_table):
         ("latencey=20", "none of the costs: latency, parameters, memory; did you mean 'latency'"),
         ("latency=20MB", "numbers are in ms, or with us, ms or s"),
         ("latency=20M", "no latency"),
+        ("latency=2_0", "no latency"),
         ("parameters=20ms", "numbers are in parameters, or with K, M or G"),
         ("parameters=5m", "no parameters"),
         ("memory=1s", "KB, MB, GB"),
@@ -102,6 +103,7 @@ def test_what_is_no_budget_is_refused(tables, text, message):
 def test_tables_of_one_metric_are_told_apart_by_device(tiny_table):
     two = [tiny_table, dataclasses.replace(tiny_table, device="pi5")]
     assert bounds.names(two) == ["latency@test device", "latency@pi5"]
+    assert bounds.vectors(["7,8"], two) == [[7, 8]]
     assert bounds.labels([*two, pf.costs.parameters(two[0].space)]) == [
         "latency@test device ms", "latency@pi5 ms", "parameters",
     ]  # fmt: skip

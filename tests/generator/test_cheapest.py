@@ -87,6 +87,33 @@ def test_what_is_offered_instead_can_be_asked_for(cells):
         cells.cheapest([[0.5]])
 
 
+def test_small_fractions_that_are_offered_can_be_asked_for(cell):
+    archs = cell.enumerate()
+    macs = pf.costs.macs(cell)
+    top1 = 0.0137 * macs(archs) / macs(archs).max()
+    model = pf.accuracy.table(cell, archs, top1)
+    generator = pf.train_generator(cell, model, [macs], settings=SETTINGS)
+    for budget in np.linspace(*macs.bounds, 9):
+        out = generator.cheapest(0.5, budgets=[budget], on_infeasible="mark")
+        offered = float(re.search(r"at most ([\d.]+) %", out.notes[0])[1]) / 100
+        assert generator.cheapest(offered, budgets=[budget]).feasible.all()
+
+
+def test_rows_without_an_answer_have_no_cost_to_look_up():
+    space = pf.spaces.get("compofa-mbv3")
+    archs = space.enumerate()
+    macs = pf.costs.macs(space)
+    # Of such a table nobody knows what the codes of no architecture cost.
+    fitted = pf.costs.fit(
+        space, archs, macs(archs) / 1e6, metric="latency", unit="ms", device="fitted"
+    )
+    model = pf.accuracy.table(space, archs, 0.5 + 0.2 * macs(archs) / macs(archs).max())
+    generator = pf.train_generator(space, model, [fitted], settings=SETTINGS)
+    out = generator.cheapest([0.6, 0.99], on_infeasible="mark")
+    np.testing.assert_array_equal(out.feasible, [True, False])
+    assert np.isnan(out.gap[1])
+
+
 def test_confidence_asks_for_the_bound(tiny_generator, tiny_model, tiny_table, tiny):
     asked = float(np.median(tiny_generator.archive.top1))
     plain, sure = tiny_generator.cheapest(asked), tiny_generator.cheapest(asked, confidence=0.95)

@@ -335,6 +335,32 @@ def test_synthetic_devices_are_of_the_kinds_that_real_ones_are(tiny, tiny_table,
     np.testing.assert_array_equal(again.entries, made[2].entries)
 
 
+def test_no_synthetic_device_is_free(tiny, tiny_table):
+    entries = tiny_table.entries.copy()
+    entries[:, :, 1:] -= 1.0
+    (free,) = tiny_table.constants
+    low = made(tiny, "low", entries, [free + 1.02 * tiny.n_slots])
+    found = devices.synthetic([low], 24, seed=0)
+    assert 3 < len(found) < 24
+    assert all(table.bounds[0] > 0 for table in found)
+
+
+def test_a_generator_of_another_device_forgets_nothing(cell):
+    archs = cell.enumerate()
+    model = pf.accuracy.table(cell, archs, np.random.default_rng(0).random(len(archs)))
+    macs = pf.costs.macs(cell)
+    first = made(cell, "a", macs.entries, macs.constants)
+    whole = ExpertSettings(evaluations=20_000, steps=10, hidden=16)
+    generator = pf.train_generator(cell, model, [first], settings=whole)
+    reverse = made(cell, "b", np.ones_like(macs.entries) * np.arange(6)[::-1], [1.0])
+    view = generator.on(reverse)
+    assert len(view.archive) < len(generator.archive)
+    np.testing.assert_array_equal(view.on(first).archive.archs, generator.archive.archs)
+    # All were looked at for the one device: of the other the front may miss some.
+    assert generator.exact
+    assert not view.exact
+
+
 def test_small_spaces_are_known_as_a_whole(cell):
     archs = cell.enumerate()
     top1 = np.random.default_rng(0).random(len(archs))

@@ -134,7 +134,8 @@ def _value(text: str, table: CostTable) -> float:
     if text.endswith("%"):
         return _share(text, table)
     try:
-        return float(text)
+        if "_" not in text:
+            return float(text)
     except ValueError:
         pass
     number = _NUMBER.fullmatch(text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import arguments
 from .output import answer, numbers
 
 if TYPE_CHECKING:
@@ -35,8 +36,16 @@ def asked_device(generator: Generator, device: str | None) -> str | CostTable | 
             f"this generator answers for {len(known)} devices: give --device, one of "
             f"{', '.join(known)}, or a cost table"
         )
-    if device is not None and device not in known and Path(device).exists():
+    if device is None or device in known:
+        return device
+    path = Path(device)
+    if path.exists():
         return CostTable.load(device)
+    if path.suffix or path.name != device:
+        raise click.UsageError(
+            f"there is no file {arguments.shown(device)}, and no device of this name: the "
+            f"generator knows {', '.join(known)}"
+        )
     return device
 
 

@@ -16,7 +16,7 @@ from ..typing import FloatArray, IntArray
 
 @dataclass(frozen=True, eq=False)
 class Generated:
-    """Answers of a generator, one row per budget.
+    """Answers of a generator, one row per budget or quality.
 
     Attributes
     ----------
@@ -32,13 +32,14 @@ class Generated:
         without an answer. Never above the budget; with a confidence the mean and as many standard
         deviations as that takes are not.
     source : tuple of str
-        What answered: ``"policy"``, ``"policy+neighbours"``, ``"archive"``, or ``"search"``, one
-        of its own for the budget; ``"infeasible"`` where nothing did.
+        What answered: ``"policy"``, ``"policy+neighbours"``, ``"archive"``,
+        ``"archive+neighbours"``, or ``"search"``, one of its own for the row; ``"infeasible"``
+        where nothing did.
     gap : ndarray of float64, shape (b,)
         How much better, in the unit of the objective, the best architecture of the archive within
         the budget is predicted than the answer: 0 where the archive answered, negative where the
-        policy or a search found better. NaN where the archive has nothing within the budget, and
-        without an answer.
+        policy or a search found better. Of `Generator.cheapest` within the costs of the answer.
+        NaN where the archive has nothing within these, and without an answer.
     notes : tuple of str
         What to know about a row, such as why it has no answer; usually empty.
     devices : tuple of str

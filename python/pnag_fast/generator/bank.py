@@ -69,10 +69,7 @@ class Bank:
         cheapest = np.stack([table.cheapest() for table in tables])
         archs = np.concatenate([cheapest, self.archs])
         top1 = np.concatenate([model.predict(cheapest), self.top1])
-        stack = cost_tables.stack(tables)
-        # One by one and first, so that bounds are met to the last bit: of uncertain tables,
-        # products of other numbers of rows round differently.
-        costs = np.concatenate([*(stack(arch[None]) for arch in cheapest), stack(self.archs)])
+        costs = cost_tables.stack(tables)(archs)
         keep = pareto.is_non_dominated(points(model.objective.merit(top1), costs))
         return Front.of(
             archs[keep],

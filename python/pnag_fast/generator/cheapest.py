@@ -59,7 +59,7 @@ def cheapest(
         first = known.archs[np.flatnonzero(fits)[known.costs[fits, 0].argmin()]]
         archs[row], moved = _descend(view, model, first, wanted[row], bounds.upper[row])
         source[row] = "archive+neighbours" if moved else "archive"
-        if (bounds.upper[row, 1:] < view.stack.bounds[1:, 1]).any():
+        if not view.exact and (bounds.upper[row, 1:] < view.stack.bounds[1:, 1]).any():
             found = _searched(view, model, archs[row], wanted[row], bounds.upper[row])
             if found is not None:
                 archs[row], source[row] = found, "search"
@@ -73,8 +73,9 @@ def cheapest(
         costs[answered, column], costs_std[answered, column] = table.mean(
             archs[answered], return_std=True
         )
-    best = known.best(np.where(answered[:, None], view.stack(archs), 0.0))
-    gap[answered] = np.where(best >= 0, merit(known.top1[best]) - merit(top1), np.nan)[answered]
+    best = known.best(view.stack(archs[answered]))
+    ahead = merit(known.top1[best]) - merit(top1[answered])
+    gap[answered] = np.where(best >= 0, ahead, np.nan)
     return Generated(
         bounds.asked,
         archs,
@@ -146,7 +147,11 @@ def _unreachable(
     if not within.any():
         return f"{asked}: nothing meets these; give larger ones"
     best = float(objective.merit(of_known[within].max(keepdims=True))[0])
-    # What is printed can be asked for.
+    # What is printed, a fraction in percent with two decimals, can be asked for.
     worse = decimal.ROUND_FLOOR if objective.direction == "max" else decimal.ROUND_CEILING
+    if objective.is_fraction:
+        best = float(decimal.Decimal(best).quantize(decimal.Decimal("0.0001"), worse))
+    else:
+        best = rounded(best, 4, worse)
     end = "at most" if objective.direction == "max" else "no less than"
-    return f"{asked}; ask for {end} {objective.text(rounded(best, 4, worse), 2)}"
+    return f"{asked}; ask for {end} {objective.text(best, 2)}"

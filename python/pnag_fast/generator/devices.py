@@ -86,12 +86,13 @@ def synthetic(devices: Sequence[CostTable], n: int, seed: int) -> list[CostTable
     devices : sequence of CostTable
         Of one space; at least one.
     n : int
+        At most; fewer where entries are far below zero.
     seed : int
 
     Returns
     -------
     list of CostTable
-        Exact tables; their costs are 1 for the mean architecture.
+        Exact tables; their costs are about 1 for the mean architecture.
     """
     space = devices[0].space
     sample = space.sample(_SAMPLE, seed=0, distribution="decisions")
@@ -112,14 +113,19 @@ def synthetic(devices: Sequence[CostTable], n: int, seed: int) -> list[CostTable
         else:
             shares = rng.dirichlet(np.full(len(parts), _CONCENTRATION))
             speed = _speed(space, rng)
-        table = CostTable.build(
-            space,
-            metric=devices[0].metric,
-            unit=devices[0].unit,
-            device=f"synthetic {i}",
-            constants=shares @ constants,
-            entries=np.tensordot(shares, entries, 1) * speed,
-        )
+        try:
+            table = CostTable.build(
+                space,
+                metric=devices[0].metric,
+                unit=devices[0].unit,
+                device=f"synthetic {i}",
+                constants=shares @ constants,
+                entries=np.tensordot(shares, entries, 1) * speed,
+            )
+        except InvalidInputError:
+            # Entries below zero, of which fitted tables have some, may be slowed down until a
+            # network is free: no device is like that.
+            continue
         found.append(table)
     return found
 

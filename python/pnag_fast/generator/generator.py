@@ -122,6 +122,12 @@ class Generator:
         return Bank.of([self.archive]) if self.bank is None else self.bank
 
     @cached_property
+    def exact(self) -> bool:
+        """Whether every architecture was looked at: then there is nothing to search for."""
+        n = self.space.n_architectures
+        return len(self.known) >= n or (self.bank is None and self.archive.evaluations >= n)
+
+    @cached_property
     def _views(self) -> dict[tuple[CostTable, float | None], Generator]:
         """Generators for single devices and confidences that were asked for, the oldest first."""
         return {}
@@ -158,7 +164,9 @@ class Generator:
         archive = self.known.front(self.model, tables, self.archive)
         nodes = cost_tables.stack(tables)(self.archive.archs)
         policy = self.policy.rescaled(self.space, nodes)
-        view = replace(self, policy=policy, tables=tables, archive=archive, devices=())
+        view = replace(
+            self, policy=policy, tables=tables, archive=archive, devices=(), bank=self.known
+        )
         if len(self._views) >= _VIEWS:
             self._views.pop(next(iter(self._views)), None)
         self._views[first, k] = view
@@ -255,10 +263,7 @@ class Generator:
 
         def answered(of: Device | None, rows: npt.ArrayLike) -> Generated:
             view = self.on(of, confidence=confidence)
-            # Where everything was looked at there is nothing to search for.
-            n, whole = self.space.n_architectures, len(view.known)
-            exact = whole >= n or (view is self and self.archive.evaluations >= n)
-            own = {"evaluations": 0} if evaluations is None and exact else {}
+            own = {"evaluations": 0} if evaluations is None and view.exact else {}
             return view._generate(rows, **{**options, **own})
 
         if device is None or isinstance(device, (str, CostTable)):

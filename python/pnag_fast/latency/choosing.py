@@ -147,7 +147,8 @@ class _Belief:
         if table.posterior is None:
             raise InvalidInputError(
                 f"this {table.metric} table of '{table.device}' is exact, so nothing is left to "
-                "measure; if it is of another device, give it in a list: prior=[table]"
+                "measure; if it is of another device, give it in a list: prior=[table] "
+                "(pnag table choose --prior)"
             )
         noise = max(table.posterior.misfit, EXPECTED_NOISE)
         return cls(table.weights, table.posterior.root, noise)

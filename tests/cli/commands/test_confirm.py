@@ -75,6 +75,13 @@ def test_programs_that_fail_are_told(run, device, program, message):
     assert "Traceback" not in err
 
 
+def test_tvm_does_not_stand_in_for_a_device_of_others(run, device):
+    code, _, err = run("confirm", "generator.safetensors", "--budget", "40%", "--out", "x")
+    assert code == 2
+    assert "was not made by 'pnag measure'" in err
+    assert "--program" in err
+
+
 def test_a_program_measures_what_it_was_given(run, device, files):
     (files / "measure.py").write_text(PROGRAM.replace("for row in rows", "for row in rows[::-1]"))
     command = ("confirm", "generator.safetensors", "--budget", "40%", "--budget", "70%")

@@ -178,6 +178,21 @@ def test_devices_are_asked_for_by_name_or_table(run, folder, new):
     code, _, err = run("generate", fleet, "--budget", "50%,inf", "--device", "phon")
     assert code == 1
     assert "did you mean 'phone'" in err
+    code, _, err = run("generate", fleet, "--budget", "50%,inf", "--device", "gone.json")
+    assert code == 2
+    assert "no file 'gone.json'" in err
+
+
+def test_columns_of_several_devices_are_of_none(run, folder, tiny_table, fleet):
+    board = scaled(tiny_table, 100, device="board")
+    dataclasses.replace(fleet, tables=(fleet.tables[0], board)).save("bounded.safetensors")
+    ask = ("bounded.safetensors", "--device", "all", "--budget", "60%,80%", "--evaluations", "0")
+    code, out, err = run("generate", *ask)
+    assert code == 0, err
+    head = re.split("  +", out.splitlines()[0].strip())
+    assert head[:5] == [
+        "device", "latency budget", "latency@board budget", "latency ms", "latency@board ms",
+    ]  # fmt: skip
 
 
 def test_a_confidence_keeps_room(run, folder):
@@ -207,7 +222,8 @@ def test_the_cheapest_network_that_reaches_an_accuracy(run, folder, tiny_generat
     assert all(answer["costs"][1] <= 9e6 for answer in answers_of(run, *command))
     assert "parameters budget" in run("generate", *command)[1]
     for wrong, code, message in (
-        ("1.0", 1, "no network known"), ("75", 1, "divide percentages by 100"), ("x", 2, "number"),
+        ("1.0", 1, "no network known"), ("75", 2, "write 75%"), ("750", 1, "from 0 to 1"),
+        ("x", 2, "number"),
     ):  # fmt: skip
         found, _, err = run("generate", path, "--accuracy", wrong)
         assert found == code
@@ -218,6 +234,10 @@ def test_something_has_to_be_asked(run, tiny_generator_path):
     code, _, err = run("generate", tiny_generator_path)
     assert code == 2
     assert "--budget, or --accuracy" in err
+    for option in ("--candidates", "--evaluations"):
+        code, _, err = run("generate", tiny_generator_path, "--accuracy", "0.6", option, "3")
+        assert code == 2
+        assert "go with budgets" in err
 
 
 def test_the_examples_of_generate_work(run, folder):

@@ -45,7 +45,8 @@ _SAID = 500
 @click.option(
     "--program",
     help="What measures: it is given the name of a CSV file as its last argument, and fills in the "
-    "column beside 'arch', in the table's unit [default: TVM, with the tiles of the table].",
+    "column beside 'arch', in the table's unit [default: TVM, with the tiles of the table, which "
+    "'pnag measure' has to have made].",
 )
 @click.option("--target", default="llvm", show_default=True, help="Of TVM.")
 @click.option("--runner", default="local", show_default=True, help="Of TVM, as 'pnag measure'.")
@@ -93,6 +94,11 @@ def confirm(
     of = asked_device(generator, device)
     view = generator.on(of)
     table = view.tables[0]
+    if program is None and "reference_ms" not in table.provenance:
+        raise click.UsageError(
+            f"the table of '{table.device}' was not made by 'pnag measure', so nobody knows that "
+            "TVM would time the same device: name what does by --program"
+        )
     wanted = bounds.vectors(budgets, view.tables)
     with contextlib.ExitStack() as context:
         progress = context.enter_context(working(state, quiet=as_json))

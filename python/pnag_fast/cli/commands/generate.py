@@ -101,6 +101,8 @@ def generate(
 
     if not budgets and not qualities:
         raise click.UsageError("say what is wanted: --budget, or --accuracy")
+    if qualities and not candidates is evaluations is None:
+        raise click.UsageError("--candidates and --evaluations go with budgets, not --accuracy")
     generator = Generator.load(path)
     objective = generator.model.objective
     wanted = [_quality(text, objective) for text in qualities]
@@ -186,6 +188,11 @@ def _quality(text: str, objective: Objective) -> float:
             f"found {arguments.shown(text)}",
             param_hint="--accuracy",
         ) from None
+    if objective.is_fraction and not percent and 1 < value <= 100:
+        raise click.BadParameter(
+            f"{objective.name} is a fraction or a percentage: write {text.strip()}%",
+            param_hint="--accuracy",
+        )
     return value / 100 if percent else value
 
 
@@ -230,12 +237,16 @@ def _lines(
     bounded = [i for i in range(len(tables)) if any(row["budget"][i] is not None for row in rows)]
     if not asking:
         bounded = list(range(len(tables)))
-    names = ["budget"] if len(tables) == 1 else [f"{name} budget" for name in bounds.names(tables)]
+    costs, labels = bounds.names(tables), bounds.labels(tables)
+    if with_device:
+        # Whose cost it is has a column of its own.
+        costs[0], labels[0] = tables[0].metric, bounds.labels(tables[:1])[0]
+    names = ["budget"] if len(tables) == 1 else [f"{name} budget" for name in costs]
     head = [
         *(["device"] if with_device else []),
         *([f"at least {unit}" if objective.direction == "max" else f"at most {unit}"] * asking),
         *(names[i] for i in bounded),
-        *bounds.labels(tables),
+        *labels,
         f"{objective.name} {unit}".rstrip(),
         "from",
         "architecture",
@@ -252,10 +263,8 @@ def _lines(
             for i in bounded
         ]
         if row["feasible"]:
-            costs = zip(
-                row["costs"], row["costs_std"], (of.unit for of in view.tables), strict=True
-            )
-            line += [quantities.with_std(*cost) for cost in costs]
+            units = [of.unit for of in view.tables]
+            line += map(quantities.with_std, row["costs"], row["costs_std"], units)
             # Nothing stands behind what was measured, and what a model without a deviation says.
             sure = objective.with_std(row["top1"], row["top1_std"])
             line.append(sure if row["top1_std"] else objective.number(row["top1"]))
