@@ -139,3 +139,16 @@ def test_ten_cells_tell_a_device_that_nobody_knew(shared_data, read_csv, cell):
         assert pf.costs.spearman(mean, ms) > spearman
         covered.append(np.mean(np.abs(mean - ms) < 1.645 * std))
     assert np.mean(covered) > 0.8
+
+
+@pytest.mark.parametrize("values", [[1e308, -1e308], [5e-324, 0.0], [3, 1e300]])
+def test_factors_of_any_size(values):
+    """Their squares may be no numbers."""
+    slots = [{"name": f"layer{i}", "factors": [["size", values]]} for i in range(3)]
+    stage = {"name": "body", "slots": slots, "min_depth": 1}
+    space = pf.spaces.from_definition({"name": "own", "stages": [stage]}, "space")
+    archs = space.enumerate()
+    cost = 1.0 + archs.sum(axis=1)
+    measured = cost * np.random.default_rng(0).normal(1, 0.01, len(archs))
+    fitted = pf.costs.fit(space, archs, measured, metric="latency", unit="ms", prior=[])
+    np.testing.assert_allclose(fitted(archs), cost, rtol=0.05)

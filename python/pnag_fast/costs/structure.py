@@ -114,4 +114,6 @@ def _patterns(slot: Slot, term: str) -> list[FloatArray]:
 
 def _standardised(values: list[float]) -> FloatArray:
     numbers = np.array(values, dtype=np.float64)
+    # Their squares may be too large, or too small, for a number.
+    numbers = np.ldexp(numbers, -np.frexp(np.abs(numbers).max())[1])
     return np.asarray((numbers - numbers.mean()) / numbers.std())
