@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 
+import pnag_fast as pf
 from pnag_fast import quantities
 
 
@@ -44,3 +46,17 @@ def test_what_is_printed_can_be_read(unit, value):
 def test_units_are_turned_into_each_other(suffix, unit, expected):
     found = quantities.factor(suffix, unit)
     assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_costs_of_one_metric_are_told_apart_by_device(tiny, tiny_table):
+    tables = [
+        tiny_table, dataclasses.replace(tiny_table, device="pi5"), pf.costs.macs(tiny),
+        pf.costs.parameters(tiny),
+    ]  # fmt: skip
+    assert quantities.names(tables[1:]) == ["latency", "macs", "parameters"]
+    names = ["latency@test device", "latency@pi5", "macs", "parameters"]
+    assert quantities.names(tables) == names
+    assert quantities.names(tables, apart=True) == ["latency", *names[1:]]
+    assert quantities.labels(tables, apart=True) == [
+        "latency ms", "latency@pi5 ms", "macs", "parameters",
+    ]  # fmt: skip

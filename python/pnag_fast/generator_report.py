@@ -61,12 +61,9 @@ class GeneratorReport:
         """What the columns of `table` hold."""
         objective, tables = self.generator.model.objective, self.generator.tables
         unit = "%" if objective.is_fraction else objective.unit
-        names = [table.metric for table in tables]
+        names = quantities.names(tables, apart=True)
         asked = ["budget"] if len(tables) == 1 else [f"{name} budget" for name in names]
-        costs = [
-            name if table.unit in ("", name) else f"{name} {table.unit}"
-            for name, table in zip(names, tables, strict=True)
-        ]
+        costs = quantities.labels(tables, apart=True)
         return [*asked, *costs, f"{objective.name} {unit}".rstrip(), "from", "architecture"]
 
     def table(self, device: int) -> list[list[str]]:

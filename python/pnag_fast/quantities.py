@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .costs import CostTable
 
 # Of units of time, memory, energy and power; counts take the large prefixes alone.
 _BASES = ("s", "B", "J", "Wh", "W")
@@ -66,3 +71,29 @@ def base(unit: str) -> tuple[str, float] | None:
             if prefix in prefixes:
                 return name, prefixes[prefix]
     return None
+
+
+def names(tables: Sequence[CostTable], *, apart: bool = False) -> list[str]:
+    """Name each cost in a word: by its metric, and where several have it by the device too.
+
+    Parameters
+    ----------
+    tables : sequence of CostTable
+    apart : bool
+        Whether the device of the first is said elsewhere: it then goes by its metric alone.
+    """
+    metrics = [table.metric for table in tables]
+    return [
+        table.metric
+        if metrics.count(table.metric) == 1 or (apart and column == 0)
+        else f"{table.metric}@{table.device}"
+        for column, table in enumerate(tables)
+    ]
+
+
+def labels(tables: Sequence[CostTable], *, apart: bool = False) -> list[str]:
+    """Name each cost with its unit, as the heads of columns do; see `names`."""
+    return [
+        name if table.unit.casefold() in ("", table.metric.casefold()) else f"{name} {table.unit}"
+        for name, table in zip(names(tables, apart=apart), tables, strict=True)
+    ]

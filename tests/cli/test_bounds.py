@@ -102,11 +102,7 @@ def test_what_is_no_budget_is_refused(tables, text, message):
 
 def test_tables_of_one_metric_are_told_apart_by_device(tiny_table):
     two = [tiny_table, dataclasses.replace(tiny_table, device="pi5")]
-    assert bounds.names(two) == ["latency@test device", "latency@pi5"]
     assert bounds.vectors(["7,8"], two) == [[7, 8]]
-    assert bounds.labels([*two, pf.costs.parameters(two[0].space)]) == [
-        "latency@test device ms", "latency@pi5 ms", "parameters",
-    ]  # fmt: skip
     assert bounds.vectors(["pi5=1s"], two) == [[math.inf, 1000]]
     with pytest.raises(click.BadParameter, match="any of latency@test device, latency@pi5"):
         bounds.vectors(["latency=1"], two)

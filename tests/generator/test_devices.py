@@ -184,6 +184,9 @@ def test_adapting_adds_a_device(tiny_table, launch, new, fleet, tiny_generator):
     both = tiny_generator.adapt(new, evaluations=500)
     assert [table.device for table in both.devices] == ["test device", "new"]
     assert len(both.adapt(launch, seconds=0.05).devices) == 3
+    for seconds in (0, -1, np.nan, np.inf, 1e305):
+        with pytest.raises(InvalidInputError, match="seconds"):
+            both.adapt(launch, seconds=seconds)
 
 
 def test_adapting_to_a_known_name_replaces_its_table(tiny_table, launch, new, fleet):

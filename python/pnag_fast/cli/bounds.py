@@ -50,7 +50,7 @@ def vectors(options: Sequence[str], tables: Sequence[CostTable]) -> list[list[fl
         groups.setdefault(frozenset(bounds), []).append(bounds)
     for one, other in itertools.combinations(groups, 2):
         if one & other:
-            both = names(tables)[min(one & other)]
+            both = quantities.names(tables)[min(one & other)]
             raise _refusal(
                 f"some options bound {both} alone and others with more: write each budget as one "
                 "option, its bounds separated by commas"
@@ -62,23 +62,6 @@ def vectors(options: Sequence[str], tables: Sequence[CostTable]) -> list[list[fl
     return rows
 
 
-def names(tables: Sequence[CostTable]) -> list[str]:
-    """Name each table in a word: by its metric, and where several have it by the device too."""
-    metrics = [table.metric for table in tables]
-    return [
-        table.metric if metrics.count(table.metric) == 1 else f"{table.metric}@{table.device}"
-        for table in tables
-    ]
-
-
-def labels(tables: Sequence[CostTable]) -> list[str]:
-    """Name each table with its unit, as the heads of columns do."""
-    return [
-        name if table.unit.casefold() in ("", table.metric.casefold()) else f"{name} {table.unit}"
-        for name, table in zip(names(tables), tables, strict=True)
-    ]
-
-
 def _bounds(option: str, tables: Sequence[CostTable]) -> dict[int, float]:
     """Read one option: a bound for each column that it names."""
     parts = option.split(",")
@@ -86,14 +69,14 @@ def _bounds(option: str, tables: Sequence[CostTable]) -> dict[int, float]:
     if not any(named):
         if len(parts) != len(tables):
             costs = ", ".join(table.describe() for table in tables)
-            example = f"{names(tables)[0]}={parts[0].strip()}"
+            example = f"{quantities.names(tables)[0]}={parts[0].strip()}"
             word = f"; or name what you bound, as {example}" if len(tables) > 1 else ""
             raise _refusal(f"this generator takes one number for each of: {costs}{word}")
         return {column: _value(part, tables[column]) for column, part in enumerate(parts)}
     if not all(named):
         raise _refusal(
             f"{arguments.shown(option)} names some of its bounds; name all, or give one for each "
-            f"of {', '.join(names(tables))}"
+            f"of {', '.join(quantities.names(tables))}"
         )
     bounds: dict[int, float] = {}
     for part in parts:
@@ -101,8 +84,8 @@ def _bounds(option: str, tables: Sequence[CostTable]) -> dict[int, float]:
         column = _column(name.strip(), tables)
         if column in bounds:
             raise _refusal(
-                f"{arguments.shown(option)} bounds {names(tables)[column]} twice; alternatives "
-                "are options of their own"
+                f"{arguments.shown(option)} bounds {quantities.names(tables)[column]} twice; "
+                "alternatives are options of their own"
             )
         bounds[column] = _value(value, tables[column])
     return bounds
@@ -117,7 +100,7 @@ def _column(name: str, tables: Sequence[CostTable]) -> int:
     ]
     if len(found) == 1:
         return found[0]
-    known = names(tables)
+    known = quantities.names(tables)
     what = "may be any of" if found else "is none of the costs:"
     listed = ", ".join(known[column] for column in found or range(len(known)))
     near = "" if found else arguments.nearest(name, known)

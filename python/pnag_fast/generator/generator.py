@@ -44,6 +44,8 @@ _START_BUDGETS, _START_CANDIDATES = 128, 8
 
 # What `adapt` asks at most in a second, as many as a fast core answers.
 _QUESTIONS_PER_SECOND = 30_000
+# Thirty years: nobody waits longer, and the questions of more are no number.
+_LONGEST_S = 1e9
 
 # Fronts kept of devices and confidences that were asked for, a few hundred architectures each.
 _VIEWS = 64
@@ -656,7 +658,7 @@ class Generator:
         table = table.for_space(self.space)
         limit: float | None = None
         if evaluations is None:
-            limit = arguments.number(seconds, "seconds", 0, above=True)
+            limit = arguments.number(seconds, "seconds", 0, _LONGEST_S, above=True)
             evaluations = max(1, round(limit * _QUESTIONS_PER_SECOND))
         tables = (table, *self.tables[1:])
         bank = searched(

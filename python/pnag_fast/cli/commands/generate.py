@@ -237,16 +237,13 @@ def _lines(
     bounded = [i for i in range(len(tables)) if any(row["budget"][i] is not None for row in rows)]
     if not asking:
         bounded = list(range(len(tables)))
-    costs, labels = bounds.names(tables), bounds.labels(tables)
-    if with_device:
-        # Whose cost it is has a column of its own.
-        costs[0], labels[0] = tables[0].metric, bounds.labels(tables[:1])[0]
+    costs = quantities.names(tables, apart=with_device)
     names = ["budget"] if len(tables) == 1 else [f"{name} budget" for name in costs]
     head = [
         *(["device"] if with_device else []),
         *([f"at least {unit}" if objective.direction == "max" else f"at most {unit}"] * asking),
         *(names[i] for i in bounded),
-        *labels,
+        *quantities.labels(tables, apart=with_device),
         f"{objective.name} {unit}".rstrip(),
         "from",
         "architecture",
