@@ -299,4 +299,7 @@ def test_what_networks_alone_start_from_goes_with_networks_alone(tmp_path):
     space = pf.spaces.get("mbv3-tiny")
     with pytest.raises(InvalidInputError, match="give blocks=False"):
         latency.measure(space, prior=[pf.costs.macs(space)], checkpoint=tmp_path / "work")
+    for prior in (pf.costs.macs(space), [3]):
+        with pytest.raises(InvalidTypeError, match="CostTables, found"):
+            latency.measure(space, prior=prior, blocks=False, checkpoint=tmp_path / "work")
     assert not (tmp_path / "work").exists()

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from .. import arguments, files
 from ..costs import CostTable
+from ..costs.prior import of_tables
 from ..errors import FileFormatError, InvalidInputError, InvalidTypeError, MeasurementError
 from ..progress import ProgressCallback, ignore_progress
 from ..runs import Run
@@ -180,6 +181,8 @@ def measure(
         raise InvalidInputError(
             "prior= is what a table of whole networks alone starts from: give blocks=False with it"
         )
+    if prior is not None:
+        of_tables(space, prior)  # refuses what is none before a device is opened
     protocol = Protocol(passes=passes)
     run = Run(seed=seed, progress=progress, checkpoint=_one_folder(checkpoint, work_dir))
     if run.make_folder() is None:  # before anything takes time

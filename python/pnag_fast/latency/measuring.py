@@ -617,7 +617,7 @@ def fit_table(
     prior: Sequence[CostTable] | None,
 ) -> CostTable:
     """Measure whole networks of `space` alone; see `pnag_fast.latency.measure`."""
-    prior = [costs.macs(space)] if prior is None else [table.for_space(space) for table in prior]
+    prior = [costs.macs(space)] if prior is None else prior
     # Those that say most: without blocks they have to tell the entries apart, and not only to
     # correct a few factors, for which networks spread over the range are as good.
     archs = choose(space, min(n_networks, space.n_architectures), prior=prior, seed=run.seed)
