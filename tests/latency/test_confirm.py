@@ -275,3 +275,5 @@ def test_bad_arguments_are_refused_before_anything_is_measured(generator):
         confirm(generator, budgets, 3.0)
     with pytest.raises(BudgetInfeasibleError):
         confirm(generator, budgets / 1e3, measure)
+    with pytest.raises(InvalidInputError, match="no budgets"):
+        confirm(generator, [], measure)

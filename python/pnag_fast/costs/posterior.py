@@ -134,7 +134,3 @@ class Posterior:
         """Return the same uncertainty to three digits, as files keep it."""
         units, multiples = self.integers()
         return replace(self, root=units * multiples)
-
-    def scaled(self, factor: float) -> Posterior:
-        """Return the uncertainty of the same table in another unit."""
-        return Posterior(self.root * factor, self.misfit, self.floor * factor)

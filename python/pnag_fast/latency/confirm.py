@@ -181,7 +181,7 @@ def confirm(
     BudgetInfeasibleError
         If no architecture meets a budget by the table as it is.
     InvalidInputError
-        If `measure` returns something else than positive numbers.
+        If there is no budget, or `measure` returns something else than positive numbers.
 
     Examples
     --------
@@ -203,6 +203,8 @@ def confirm(
     tables = generator.on(device).tables
     # Refuses budgets that cannot be met before anything is measured.
     asked = generator.generate(budgets, device=device, seed=seed).budgets
+    if not len(asked):
+        raise InvalidInputError("there are no budgets to confirm: give at least one")
     settings = {
         "budgets": [[str(value) for value in row] for row in asked.tolist()],
         "confidence": confidence,
