@@ -71,6 +71,27 @@ def test_other_bounds_are_searched_within(tiny, tiny_model, tiny_table):
     assert not below.top1[0] >= asked
 
 
+def test_what_a_budget_is_answered_is_reached(tiny, tiny_model, tiny_table):
+    """Within other bounds a search answers better than the archive: so it does here."""
+    tables = [tiny_table, pf.costs.parameters(tiny), pf.costs.macs(tiny)]
+    settings = dataclasses.replace(SETTINGS, evaluations=400, between=0)
+    generator = pf.train_generator(tiny, tiny_model, tables, settings=settings)
+    low, high = np.array([table.bounds for table in tables]).T
+    beyond = 0
+    for share in np.linspace(0.2, 0.8, 7):
+        budget = low + share * (high - low)
+        best = float(generator.generate([budget]).top1[0])
+        known = generator.archive.best(budget[None])[0]
+        beyond += best > generator.archive.top1[known] + 1e-6
+        out = generator.cheapest(best - 1e-6, budgets=budget)
+        assert (out.costs <= budget).all()
+        with pytest.raises(BudgetInfeasibleError, match="ask for at most") as refused:
+            generator.cheapest(1.0, budgets=budget)
+        offered = float(re.search(r"at most ([\d.]+) %", str(refused.value))[1]) / 100
+        assert 0 <= best - offered <= 1e-4
+    assert beyond
+
+
 def test_what_is_offered_instead_can_be_asked_for(cells):
     objective = cells.model.objective
     beyond = 1.0 if objective.direction == "max" else 0.0

@@ -28,7 +28,8 @@ def cheapest(
 
     The cheapest of the archive, and from there to cheaper architectures one decision away for as
     long as one of these is good enough. No archive covers all vectors of bounds: where another cost
-    is bounded, searches within slightly smaller budgets look for something cheaper.
+    is bounded and nothing known is good enough, a search within the bounds looks for something that
+    is, and searches within slightly smaller budgets for something cheaper.
 
     Parameters
     ----------
@@ -50,19 +51,31 @@ def cheapest(
     archs = np.zeros((n, view.space.n_slots), dtype=np.uint8)
     source, notes = ["infeasible"] * n, list(bounds.problems)
     for row in range(n):
-        fits = (of_known >= wanted[row]) & (known.costs <= bounds.upper[row]).all(axis=1)
-        if notes[row] or not fits.any():
-            notes[row] = notes[row] or _unreachable(view, model, of_known, quality, bounds, row)
+        if notes[row]:
+            continue
+        upper = bounds.upper[row]
+        limited = not view.exact and bool((upper[1:] < view.stack.bounds[1:, 1]).any())
+        within = (known.costs <= upper).all(axis=1)
+        near, of_near, from_search = known.archs[within], of_known[within], False
+        if limited and not (of_near >= wanted[row]).any():
+            found, from_search = _within(view, upper), True
+            near = np.concatenate([near, found])
+            of_near = np.concatenate([of_near, merit(model.predict(found))])
+        good = near[of_near >= wanted[row]]
+        if not len(good):
+            best = of_near.max(initial=-np.inf)
+            notes[row] = _unreachable(view, model, best, quality[row], upper)
             if not mark:
                 raise BudgetInfeasibleError(notes[row])
             continue
-        first = known.archs[np.flatnonzero(fits)[known.costs[fits, 0].argmin()]]
-        archs[row], moved = _descend(view, model, first, wanted[row], bounds.upper[row])
+        first = good[view.stack(good)[:, 0].argmin()]
+        archs[row], moved = _descend(view, model, first, wanted[row], upper)
         source[row] = "archive+neighbours" if moved else "archive"
-        if not view.exact and (bounds.upper[row, 1:] < view.stack.bounds[1:, 1]).any():
-            found = _searched(view, model, archs[row], wanted[row], bounds.upper[row])
-            if found is not None:
-                archs[row], source[row] = found, "search"
+        cheaper = _searched(view, model, archs[row], wanted[row], upper) if limited else None
+        if cheaper is not None:
+            archs[row] = cheaper
+        if cheaper is not None or from_search:
+            source[row] = "search"
         notes[row] = bounds.notes[row]
     answered = np.array([of != "infeasible" for of in source], dtype=np.bool_)
     top1, std, gap = np.full((3, n), np.nan)
@@ -89,6 +102,15 @@ def cheapest(
         (view.tables[0].device,) * n,
         view.model.objective,
     )
+
+
+def _within(view: Generator, upper: FloatArray) -> Archs:
+    """Return the best network within bounds as a budget is answered, or none, shape (0 or 1, n)."""
+    found, merit, _ = view.search(
+        upper[None], n_candidates=view.policy.n_candidates, neighbour_steps=0, evaluations=None,
+        seed=0,
+    )  # fmt: skip
+    return found[np.isfinite(merit)]
 
 
 def _descend(
@@ -130,23 +152,21 @@ def _searched(
 def _unreachable(
     view: Generator,
     model: AccuracyModel,
-    of_known: FloatArray,
-    quality: FloatArray,
-    bounds: Budgets,
-    row: int,
+    merit: float,
+    quality: float,
+    upper: FloatArray,
 ) -> str:
-    """Say what is reached where too much was asked for."""
+    """Say what is reached, with the best merit that is known, where too much was asked for."""
     objective = model.objective
-    within = (view.archive.costs <= bounds.upper[row]).all(axis=1)
     bound = "" if model is view.model else " with this confidence"
     asked = f"no network known to this generator reaches {objective.name} "
-    asked += f"{objective.text(float(quality[row]), 2)}{bound}"
-    limits = bounds.upper[row] < view.stack.bounds[:, 1]
+    asked += f"{objective.text(float(quality), 2)}{bound}"
+    limits = upper < view.stack.bounds[:, 1]
     if limits.any():
         asked += " within the other bounds"
-    if not within.any():
+    if not np.isfinite(merit):
         return f"{asked}: nothing meets these; give larger ones"
-    best = float(objective.merit(of_known[within].max(keepdims=True))[0])
+    best = float(objective.merit(np.array([merit]))[0])
     # What is printed, a fraction in percent with two decimals, can be asked for.
     worse = decimal.ROUND_FLOOR if objective.direction == "max" else decimal.ROUND_CEILING
     if objective.is_fraction:
