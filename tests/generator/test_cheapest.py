@@ -90,6 +90,13 @@ def test_what_a_budget_is_answered_is_reached(tiny, tiny_model, tiny_table):
         offered = float(re.search(r"at most ([\d.]+) %", str(refused.value))[1]) / 100
         assert 0 <= best - offered <= 1e-4
     assert beyond
+    # Bounds that cannot be kept together are refused as budgets are.
+    reverse = dataclasses.replace(
+        tiny_table, device="reverse", entries=-tiny_table.entries, constants=high[:1] + 1
+    )
+    budget = [1.0001 * reverse.bounds[0], 1.0001 * low[1], np.inf]
+    with pytest.raises(BudgetInfeasibleError, match="nearest, with the other parts"):
+        generator.cheapest(0.0, budgets=budget, device=reverse)
 
 
 def test_what_is_offered_instead_can_be_asked_for(cells):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..accuracy import AccuracyModel
-from ..budgets import Budgets, rounded
+from ..budgets import Budgets, not_together, rounded
 from ..errors import BudgetInfeasibleError
 from ..spaces import Archs
 from ..typing import FloatArray
@@ -63,8 +63,11 @@ def cheapest(
             of_near = np.concatenate([of_near, merit(model.predict(found))])
         good = near[of_near >= wanted[row]]
         if not len(good):
-            best = of_near.max(initial=-np.inf)
-            notes[row] = _unreachable(view, model, best, quality[row], upper)
+            notes[row] = (
+                _unreachable(view, model, of_near.max(), quality[row], upper)
+                if len(near)
+                else not_together(view.stack, bounds.asked[row])
+            )
             if not mark:
                 raise BudgetInfeasibleError(notes[row])
             continue
@@ -164,8 +167,6 @@ def _unreachable(
     limits = upper < view.stack.bounds[:, 1]
     if limits.any():
         asked += " within the other bounds"
-    if not np.isfinite(merit):
-        return f"{asked}: nothing meets these; give larger ones"
     best = float(objective.merit(np.array([merit]))[0])
     # What is printed, a fraction in percent with two decimals, can be asked for.
     worse = decimal.ROUND_FLOOR if objective.direction == "max" else decimal.ROUND_CEILING
