@@ -254,8 +254,9 @@ class _Work:
             wanted = self._wanted(number, last=number == rounds - 1)
             if not len(wanted):
                 break
+            networks = f"{len(wanted)} network{'' if len(wanted) == 1 else 's'}"
             self._run.progress(
-                f"round {number + 1} of at most {rounds}: measuring {len(wanted)} networks", 0, 0
+                f"round {number + 1} of at most {rounds}: measuring {networks}", 0, 0
             )
             self._known.measure(number + 1, wanted)
             self._correct(number + 1, evaluations)
