@@ -102,7 +102,7 @@ def test_how_answers_were_confirmed_is_said(report):
         for line in dataclasses.replace(report, answers=answers).findings()
         if "confirmed" in line
     ]
-    assert "1 times or more, in at most 3 rounds" in line
+    assert "once or more, in at most 3 rounds" in line
     assert line.endswith("10.0 % of the budgets is left on average.")
 
 

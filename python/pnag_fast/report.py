@@ -324,9 +324,10 @@ class FrontReport:
             )
         elif tried:
             room = float(np.mean([answer.room for answer in self.answers]))
+            least = min(a.measurements for a in self.answers)
             lines.append(
                 f"Every answer was confirmed within its budget by measuring its {self.metric}, "
-                f"{min(a.measurements for a in self.answers)} times or more, in at most "
+                f"{'once' if least == 1 else f'{least} times'} or more, in at most "
                 f"{max(a.round for a in self.answers)} rounds of asking and measuring; "
                 f"{100 * room:.1f} % of the budgets is left on average."
             )
