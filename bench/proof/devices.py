@@ -10,13 +10,12 @@ import numpy as np
 
 import pnag_fast as pf
 from pnag_fast.costs import CostTable
-from pnag_fast.errors import InvalidInputError
 from pnag_fast.generator.devices import synthetic
 from pnag_fast.typing import FloatArray
 
 from . import problems
 from .nasbench201 import BUDGETS as CELL_BUDGETS
-from .nasbench201 import regret
+from .nasbench201 import latency_table, regret
 from .problems import Problem
 from .records import Records, Result, Stopwatch, spread, table
 from .run import Options
@@ -177,21 +176,8 @@ def _deficit(costs: FloatArray, top1: FloatArray, rows: np.ndarray) -> float:
 @cache
 def _cell_tables(options: Options) -> dict[str, CostTable]:
     cells = problems.nasbench201(options.data)
-    found = {}
-    for device, ms in cells.latency_ms.items():
-        inside = ms > 0
-        try:
-            found[device] = pf.costs.fit(
-                cells.space,
-                cells.archs[inside],
-                ms[inside],
-                metric="latency",
-                unit="ms",
-                device=device,
-            )
-        except InvalidInputError as error:
-            print(f"<!-- {device} is left out: {error} -->", flush=True)
-    return found
+    found = {device: latency_table(cells, device) for device in cells.latency_ms}
+    return {device: cost for device, cost in found.items() if cost is not None}
 
 
 def run(options: Options) -> str:

@@ -78,6 +78,20 @@ def with_fitted(
     return measure(cells, model, cost, data_set, rows, seed, options)
 
 
+def latency_table(cells: Cells, device: str) -> CostTable | None:
+    """Fit a device's table to all cells; None, and a line in the report, where that is refused."""
+    ms = cells.latency_ms[device]
+    inside = ms > 0
+    try:
+        return pf.costs.fit(
+            cells.space, cells.archs[inside], ms[inside], metric="latency", unit="ms", device=device
+        )
+    except InvalidInputError as error:
+        # The latency of degenerate cells on one phone is near zero, and their sum below it.
+        print(f"<!-- {device} is left out: {error} -->", flush=True)
+        return None
+
+
 def run(options: Options) -> str:
     cells = problems.nasbench201(options.data)
     devices = list(cells.latency_ms)[: options.pick(None, 3, 1)]
@@ -87,20 +101,8 @@ def run(options: Options) -> str:
     fits: list[dict[str, float]] = []
     fitted_devices: list[str] = []
     for device in devices:
-        ms = cells.latency_ms[device]
-        inside = ms > 0
-        try:
-            cost = pf.costs.fit(
-                cells.space,
-                cells.archs[inside],
-                ms[inside],
-                metric="latency",
-                unit="ms",
-                device=device,
-            )
-        except InvalidInputError as error:
-            # The latency of degenerate cells on one phone is near zero, and their sum below it.
-            print(f"<!-- {device} is left out: {error} -->", flush=True)
+        cost = latency_table(cells, device)
+        if cost is None:
             continue
         fitted_devices.append(device)
         fits.append(cost.provenance["held_out"])

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import arguments
+from . import options
 from .output import answer, numbers
 
 if TYPE_CHECKING:
     from ..costs import CostTable
     from ..generator import Generator
+    from ..spaces import SearchSpace
 
 # Architectures by which a table is described.
 _SAMPLED = 1000
@@ -121,6 +123,23 @@ def lines_of(table: CostTable, facts: Mapping[str, Any]) -> list[str]:
         text = numbers(value) if isinstance(value, Mapping) else str(value)
         lines.append(f"{key.replace('_', ' ')}: {text}")
     return lines
+
+
+def count(
+    of: Callable[[SearchSpace], CostTable],
+    space: options.Space,
+    out: Path,
+    *,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write a table that is counted from the definition of a space, and say what it is."""
+    from .. import outputs
+
+    outputs.check(out, outputs.COST_TABLE, inputs=options.files(space.name), force=force)
+    table = of(space.find())
+    table.save(out)
+    answer_written(table, out, as_json=as_json)
 
 
 def answer_written(

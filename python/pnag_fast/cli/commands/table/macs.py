@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ... import options
-from ...tables import answer_written
+from ...tables import count
 
 
 @click.command()
@@ -22,9 +22,6 @@ def macs(space: options.Space, out: Path, force: bool, as_json: bool) -> None:
     Example:
       pnag table macs --space ofa-mbv3 --out macs.json
     """  # noqa: D301
-    from .... import costs, outputs
+    from .... import costs
 
-    outputs.check(out, outputs.COST_TABLE, inputs=options.files(space.name), force=force)
-    table = costs.macs(space.find())
-    table.save(out)
-    answer_written(table, out, as_json=as_json)
+    count(costs.macs, space, out, force=force, as_json=as_json)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
 from ... import options
-from ...tables import answer_written
+from ...tables import count
 
 
 @click.command()
@@ -31,9 +32,12 @@ def memory(
     Example:
       pnag table memory --space ofa-mbv3 --out memory.json
     """  # noqa: D301
-    from .... import costs, outputs
+    from .... import costs
 
-    outputs.check(out, outputs.COST_TABLE, inputs=options.files(space.name), force=force)
-    table = costs.peak_memory(space.find(), bytes_per_value=bytes_per_value)
-    table.save(out)
-    answer_written(table, out, as_json=as_json)
+    count(
+        partial(costs.peak_memory, bytes_per_value=bytes_per_value),
+        space,
+        out,
+        force=force,
+        as_json=as_json,
+    )
