@@ -79,7 +79,8 @@ class Cells:
     @cached_property
     def budgets(self) -> FloatArray:
         """Evenly spaced between the 5th and the 95th percentile of the cells' costs."""
-        return np.linspace(*np.percentile(self.costs, [5, 95]), BUDGETS)
+        low, high = np.percentile(self.costs, [5, 95])
+        return np.linspace(low, high, BUDGETS)
 
     @cached_property
     def _row_of_code(self) -> IntArray:
@@ -89,11 +90,13 @@ class Cells:
 
     def _codes(self, archs: Archs) -> IntArray:
         # Every slot has one of five codes, 1 to 5: no slot of a cell is absent.
-        return np.ravel_multi_index(tuple(archs.T.astype(np.intp) - 1), (5,) * self.space.n_slots)
+        return np.asarray(
+            np.ravel_multi_index(tuple(archs.T.astype(np.intp) - 1), (5,) * self.space.n_slots)
+        )
 
     def rows(self, archs: Archs) -> IntArray:
         """Row of each architecture."""
-        return self._row_of_code[self._codes(archs)]
+        return np.asarray(self._row_of_code[self._codes(archs)])
 
     def deficit(self, asked: IntArray) -> float:
         """Hypervolume that these rows lack of that of the exact front, in % of it."""
