@@ -14,6 +14,7 @@ import pnag_fast as pf
 from pnag_fast.errors import FileFormatError, InvalidInputError
 from pnag_fast.runs import Checkpoint, Run
 from pnag_fast.search import Draws, Problem
+from pnag_fast.search.method import ORACLE_EVALUATIONS
 from pnag_fast.search.problem import spread
 
 # A whole method: everything that a new one has to say.
@@ -106,6 +107,21 @@ def test_a_users_own_method_is_called_like_the_others(tiny, tiny_model, tiny_tab
     # An oracle is asked once: then there is nothing new, and the search ends.
     oracle = pf.accuracy.oracle(tiny, lambda archs: archs.mean(axis=1) / 10)
     assert pf.search.twice(tiny, oracle, [tiny_table]).evaluations == 3 == oracle.n_known
+
+
+@pytest.mark.parametrize("name", ["random", "nsga2", "evolution", "front"])
+def test_an_oracle_is_asked_little_unless_more_is_allowed(cell, name):
+    oracle = pf.accuracy.oracle(cell, lambda archs: archs.mean(axis=1) / 10, batch=300)
+    search, tables = getattr(pf.search, name), [pf.costs.macs(cell)]
+    assert search(cell, oracle, tables).evaluations == ORACLE_EVALUATIONS == 300
+    assert search(cell, oracle, tables, evaluations=301).evaluations == 301
+
+
+def test_whoever_asks_for_everything_gets_it_of_an_oracle():
+    small = pf.spaces.get("compofa-mbv3", resolutions=(192, 224))
+    oracle = pf.accuracy.oracle(small, lambda archs: archs.mean(axis=1) / 10, batch=500)
+    found = pf.search.exhaustive(small, oracle, [pf.costs.macs(small)])
+    assert found.evaluations == small.n_architectures > ORACLE_EVALUATIONS
 
 
 def test_a_method_that_asks_nothing_more_ends(tiny, tiny_model, tiny_table):

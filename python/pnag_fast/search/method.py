@@ -31,6 +31,9 @@ from ..threads import one_thread
 from .problem import Problem, require_problem
 from .result import Front
 
+# Questions to an oracle where the user names no number.
+ORACLE_EVALUATIONS = 300
+
 # Type and shape of every array that a method carries from step to step; None for any size.
 Layout = Mapping[str, tuple[npt.DTypeLike, tuple[int | None, ...]]]
 
@@ -59,8 +62,8 @@ class Draws:
 class Method(abc.ABC):
     """A search algorithm with its settings, which are checked when it is made."""
 
-    # What users call it by, what progress says, and questions where the user names no number; None
-    # where `default_evaluations` computes it.
+    # What users call it by, what progress says, and questions to a model where the user names no
+    # number; None where `default_evaluations` computes it.
     name: ClassVar[str]
     title: ClassVar[str]
     evaluations: ClassVar[int | None] = 20_000
@@ -73,12 +76,17 @@ class Method(abc.ABC):
         """Return settings as they are to be used; raises for those that are out of range."""
         return {}
 
-    def default_evaluations(self, space: SearchSpace, tables: Sequence[CostTable]) -> int:
-        """Questions at most where the user names no number."""
+    def default_evaluations(
+        self, space: SearchSpace, model: AccuracyModel | Oracle, tables: Sequence[CostTable]
+    ) -> int:
+        """Questions at most where the user names no number; few of an oracle, which is dear."""
         del space, tables
-        if self.evaluations is None:
+        most = self.evaluations
+        if isinstance(model, Oracle):
+            return ORACLE_EVALUATIONS if most is None else min(most, ORACLE_EVALUATIONS)
+        if most is None:
             raise NotImplementedError
-        return self.evaluations
+        return most
 
     def layout(self, problem: Problem, names: Collection[str]) -> Layout:
         """Type and shape of what `begin` and `step` return, to check what a file has of it.
@@ -218,7 +226,7 @@ tables : sequence of CostTable
 seed : int
     Same seed, same front, whatever the threads.
 evaluations : int, optional
-    Questions at most; of an oracle, architectures that are new in this search.
+    Questions at most; of an oracle, architectures that are new in this search, by default 300.
 time_limit_s : float, optional
     Stop after this many seconds, whatever is left. With a limit the result depends on the speed of
     the machine; without, only on the seed.
@@ -267,7 +275,7 @@ def search_function(method: type[Method]) -> SearchFunction:
         chosen = method(**settings)
         require_problem(space, model, tables)
         if evaluations is None:
-            evaluations = chosen.default_evaluations(space, tables)
+            evaluations = chosen.default_evaluations(space, model, tables)
         problem = Problem(
             space,
             model,

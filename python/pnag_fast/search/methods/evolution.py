@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ... import arguments
+from ...accuracy import AccuracyModel
+from ...accuracy.oracle import Oracle
 from ...costs import CostTable
 from ...errors import BudgetInfeasibleError
 from ...runs import Arrays
@@ -72,7 +74,11 @@ class Evolution(Method):
             "mutation_rate": arguments.fraction(self.mutation_rate, "mutation_rate"),
         }
 
-    def default_evaluations(self, space: SearchSpace, tables: Sequence[CostTable]) -> int:
+    def default_evaluations(
+        self, space: SearchSpace, model: AccuracyModel | Oracle, tables: Sequence[CostTable]
+    ) -> int:
+        if isinstance(model, Oracle):
+            return super().default_evaluations(space, model, tables)
         return n_budgets(self.budgets) * self.population * (self.generations + 1)
 
     def layout(self, problem: Problem, names: object) -> Layout:

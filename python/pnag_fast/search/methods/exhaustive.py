@@ -26,7 +26,10 @@ class Exhaustive(Method):
 
     name: ClassVar[str] = "exhaustive"
     title: ClassVar[str] = "exhaustive search"
-    evaluations: ClassVar[int | None] = 1_000_000
+    evaluations: ClassVar[int] = 1_000_000
+
+    def default_evaluations(self, space: object, model: object, tables: object) -> int:
+        return self.evaluations  # of an oracle as well: that is what was called for
 
     def layout(self, problem: Problem, names: object) -> Layout:
         return {"rest": (np.uint8, (None, problem.space.n_slots))}
