@@ -13,6 +13,7 @@ from ..spaces import Archs
 from ..typing import BoolArray, Float32Array, FloatArray
 from .codes import feature_keys
 from .measured import Measured
+from .process import Process
 from .table import TableModel, arranged
 
 # Networks that relevance is learned from, of one half and of all: each of its steps inverts a
@@ -20,13 +21,6 @@ from .table import TableModel, arranged
 _HALF, _ALL = 400, 600
 # Networks that predictions rest on; a matrix of their squared number is solved.
 _MOST = 4000
-_STEPS = 10
-_LEARNING_RATE = 0.3
-# Precision of the prior on the logarithms, which start at features that count alike: fifty rows say
-# little of two hundred features.
-_PRIOR = 0.3
-_NOISE = 3e-3
-_LEAST_NOISE = 1e-5
 
 
 def fit_cells(
@@ -61,12 +55,12 @@ def fit_cells(
     order = np.random.default_rng(seed).permutation(len(distinct))
     step, steps = 0, 4 + folds
 
-    def learn(inside: BoolArray, most: int) -> _Process:
+    def learn(inside: BoolArray, most: int) -> Process:
         nonlocal step
         progress("fitting the accuracy model", step, steps)
         step += 1
         rows = order[inside[order]][:most]
-        return _Process.learned(x[rows], y[rows], weight[rows])
+        return Process.learned(x[rows], y[rows], weight[rows])
 
     y, weight = networks(np.ones(len(top1)))
     whole = learn(np.ones(len(x), dtype=np.bool_), _ALL)
@@ -117,92 +111,3 @@ def fit_cells(
             "warnings": measured.doubts(found["kendall"], noise) + measured.unseen(),
         },
     )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Process:
-    """A Gaussian process with a rational quadratic kernel, ``1 / (1 + |relevance (a - b)|^2 / 2)``.
-
-    Attributes
-    ----------
-    relevance : ndarray of float64, shape (features,)
-        Automatic relevance determination (Neal, 1996): what does not matter has hardly any.
-    noise : float
-        Variance of the noise of a row of weight 1, in units of the process.
-    """
-
-    relevance: FloatArray
-    noise: float
-
-    @classmethod
-    def learned(cls, x: FloatArray, y: FloatArray, weight: FloatArray) -> _Process:
-        """Maximise the marginal likelihood (Rasmussen and Williams, 2006, eq. 5.9), a few steps.
-
-        Few: what two hundred relevances gain later is overfitting.
-
-        Parameters
-        ----------
-        x : ndarray of float64, shape (n, features)
-        y, weight : ndarray of float64, shape (n,)
-            Of zero mean and unit variance, as far as the rows are typical.
-        """
-        n = len(x)
-        typical = max(float(_squared_distances(x, x).mean()), 1e-12)
-        # Logarithms of the squared relevances, and of the noise.
-        start = np.append(np.full(x.shape[1], -np.log(typical)), np.log(_NOISE))
-        at, best, highest = start.copy(), start, -np.inf
-        momentum, squared = np.zeros((2, len(start)))
-        for step in range(1, _STEPS + 2):
-            process = cls(np.exp(at[:-1] / 2), float(np.exp(at[-1])))
-            kernel = process._kernel(x, x)
-            system = kernel + np.diag(process.noise / weight)
-            inverse = np.linalg.inv(system)
-            solved = inverse @ y
-            # The variance of the process that is most likely, given the rest.
-            variance = max(float(y @ solved) / n, 1e-12)
-            away = at - start
-            value = -0.5 * (n * np.log(variance) + _PRIOR * float(away @ away))
-            value -= float(np.log(np.diag(np.linalg.cholesky(system))).sum())
-            if value > highest:
-                best, highest = at.copy(), value
-            by_system = 0.5 * (np.outer(solved, solved) / variance - inverse)
-            by_distance = -0.5 * by_system * kernel**2
-            slope = np.append(
-                2
-                * (by_distance.sum(axis=1) @ x**2 - np.einsum("if,if->f", x, by_distance @ x))
-                * np.exp(at[:-1]),
-                float(np.diag(by_system) @ (process.noise / weight)),
-            )
-            slope -= _PRIOR * away
-            # Adam: the slopes differ by orders of magnitude.
-            momentum = 0.8 * momentum + 0.2 * slope
-            squared = 0.9 * squared + 0.1 * slope**2
-            size = np.sqrt(squared / (1 - 0.9**step)) + 1e-12
-            at = at + _LEARNING_RATE * momentum / (1 - 0.8**step) / size
-            at[-1] = max(at[-1], np.log(_LEAST_NOISE))
-        return cls(np.exp(best[:-1] / 2), float(np.exp(best[-1])))
-
-    def predict(
-        self, x: FloatArray, y: FloatArray, weight: FloatArray, others: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """Mean and variance of one measurement of other rows, given measured ones; each (m,)."""
-        between = self._kernel(others, x)
-        system = self._kernel(x, x) + np.diag(self.noise / weight)
-        solved = np.linalg.solve(system, np.column_stack([y, between.T]))
-        variance = max(float(y @ solved[:, 0]) / len(x), 1e-12)
-        known = np.einsum("ij,ji->i", between, solved[:, 1:])
-        return between @ solved[:, 0], variance * np.maximum(1 + self.noise - known, self.noise)
-
-    def error(self, x: FloatArray, y: FloatArray) -> float:
-        """Return the standard deviation of what the process cannot tell from noise."""
-        system = self._kernel(x, x) + self.noise * np.eye(len(x))
-        variance = float(y @ np.linalg.solve(system, y)) / len(x)
-        return float(np.sqrt(max(variance, 1e-12) * self.noise))
-
-    def _kernel(self, a: FloatArray, b: FloatArray) -> FloatArray:
-        return 1 / (1 + _squared_distances(a * self.relevance, b * self.relevance) / 2)
-
-
-def _squared_distances(a: FloatArray, b: FloatArray) -> FloatArray:
-    squares = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)
-    return np.asarray(np.maximum(squares - 2 * (a @ b.T), 0))

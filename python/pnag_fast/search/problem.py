@@ -74,6 +74,8 @@ class Problem:
         Questions asked.
     failed : int
         Of those, the ones that have no value.
+    memo : dict
+        What a method can compute anew from its state at any time, and need not.
 
     Raises
     ------
@@ -107,6 +109,7 @@ class Problem:
         self.archs: Archs = np.empty((0, space.n_slots), dtype=np.uint8)
         self.merit: FloatArray = np.empty(0)
         self.costs: FloatArray = np.empty((0, len(self.tables)))
+        self.memo: dict[str, Any] = {}
         self._started = time.monotonic()
         self._progress: ProgressCallback = ignore_progress
         self._title = ""
@@ -219,6 +222,11 @@ class Problem:
             Where an oracle failed: `floor`.
         costs : ndarray of float64, shape (at most n, n_tables)
         """
+        archs, merit, costs = self.answers(archs)
+        return archs, np.where(np.isnan(merit), self.floor, merit), costs
+
+    def answers(self, archs: Archs) -> tuple[Archs, FloatArray, FloatArray]:
+        """Ask as `evaluate` does; the merit is NaN where an oracle failed."""
         if isinstance(self.model, Oracle):
             archs, merit, good = self._ask(self.model, archs)
         else:
@@ -268,7 +276,7 @@ class Problem:
                 )
         if good.any():
             self._worst = min(self._worst, float(merit[good].min()))
-        return archs, np.where(good, merit, self.floor), good
+        return archs, merit, good
 
     def _keep(self, archs: Archs, merit: FloatArray, costs: FloatArray) -> None:
         archs = np.concatenate([self.archs, archs])
