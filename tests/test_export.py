@@ -53,6 +53,7 @@ def run(path, x):
         ("mbv3-cifar", {"classes": 7}, 32),
         ("ofa-mbv3", {"resolutions": (64,)}, 64),
         ("compofa-mbv3", {"resolutions": (65,)}, 65),
+        ("nasbench-macro", {"width": 0.25, "resolutions": (33,)}, 33),
     ],
 )
 def test_onnxruntime_computes_what_torch_does(tmp_path, name, options, size):

@@ -16,7 +16,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -190,7 +190,7 @@ def torch_block(
         return lambda: stem(block, w, x)
     if isinstance(block, Head):
         return lambda: head(block, w, x)
-    return lambda: mbconv(block, w, x)
+    return lambda: mbconv(cast(MBConv, block), w, x)
 
 
 def activate(x: Any, activation: str) -> Any:

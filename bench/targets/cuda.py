@@ -21,7 +21,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ from cpu import TOLERANCE, head, mbconv, stem
 from table import add_options, measured_table, print_table, show_progress
 
 import pnag_fast as pf
-from pnag_fast.spaces import Block, Head, Stem
+from pnag_fast.spaces import Block, Head, MBConv, Stem
 
 SAMPLE_SECONDS = 3e-3
 # Runs a block a number of times and returns the seconds of all.
@@ -143,7 +143,7 @@ def torch_block(
         return lambda: stem(block, w, x)
     if isinstance(block, Head):
         return lambda: head(block, w, x)
-    return lambda: mbconv(block, w, x)
+    return lambda: mbconv(cast(MBConv, block), w, x)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from . import __version__, arguments, files
 from .errors import InvalidInputError, MissingDependencyError
-from .spaces.blocks import Activation, Block, Head, MBConv, Stem
+from .spaces.blocks import Activation, Block, Head, MBConv, Pointwise, Stem
 
 if TYPE_CHECKING:
     from .supernet import StaticNetwork
@@ -251,11 +251,14 @@ def _add_block(graph: _Graph, x: str, block: Block, weights: Weights) -> str:
         return graph.activation(y, block.activation)
     if isinstance(block, MBConv):
         return _add_mbconv(graph, x, block, weights)
+    if isinstance(block, Pointwise):
+        return graph.convolution(x, weights["weight"], weights["bias"], stride=block.stride)
     y = graph.convolution(x, weights["expand.weight"], weights["expand.bias"])
     y = graph.add("GlobalAveragePool", graph.activation(y, block.activation))
     y = graph.add("Flatten", y, axis=1)
-    y = graph.add("Gemm", y, graph.weight(weights["feature.weight"]), transB=1)
-    y = graph.activation(y, block.activation)
+    if block.feature_channels:
+        y = graph.add("Gemm", y, graph.weight(weights["feature.weight"]), transB=1)
+        y = graph.activation(y, block.activation)
     weight, bias = weights["classifier.weight"], weights["classifier.bias"]
     return graph.add("Gemm", y, graph.weight(weight), graph.weight(bias), transB=1)
 

@@ -12,16 +12,21 @@ from pnag_fast.latency.networks import (
     pack_weights,
     random_weights,
 )
-from pnag_fast.spaces import Head, MBConv, Stem
+from pnag_fast.spaces import Head, MBConv, Pointwise, Stem
 
 STEM = Stem(8, 3, 8, 2)
 PLAIN = MBConv(4, 8, 8, 8, 3, 1, "relu", False, expand=False)
 SQUEEZED = MBConv(4, 8, 24, 16, 5, 2, "h_swish", True)
 HEAD = Head(2, 16, 32, 40, 10)
 NETWORK = [STEM, PLAIN, SQUEEZED, HEAD]
+POINTWISE = Pointwise(4, 8, 16, 2)
+SHORT_HEAD = Head(2, 16, 32, 0, 10)
 
 
-@pytest.mark.parametrize("blocks", [[STEM], [PLAIN], [SQUEEZED], [HEAD], NETWORK])
+@pytest.mark.parametrize(
+    "blocks",
+    [[STEM], [PLAIN], [SQUEEZED], [HEAD], NETWORK, [STEM, PLAIN, POINTWISE, SHORT_HEAD]],
+)
 def test_every_input_of_every_kernel_has_its_shape(blocks):
     program = network_program(blocks)
     shapes = {INPUT: program.input_shape, **program.parameters}

@@ -15,7 +15,7 @@ from pnag_fast.errors import InvalidInputError, InvalidTypeError, MissingDepende
 from pnag_fast.latency.networks import block_program, network_program, pack_weights, random_weights
 from pnag_fast.latency.runners import open_device
 from pnag_fast.progress import ignore_progress
-from pnag_fast.spaces import Head, MBConv, Stem
+from pnag_fast.spaces import Head, MBConv, Pointwise, Stem
 
 pytest.importorskip("tvm")
 torch = pytest.importorskip("torch")
@@ -44,8 +44,11 @@ def reference_block(block, w, x):
     if isinstance(block, Head):
         y = functional.conv2d(x, w["expand.weight"], w["expand.bias"])
         y = activate(y, block.activation).mean((2, 3))
-        y = activate(functional.linear(y, w["feature.weight"]), block.activation)
+        if block.feature_channels:
+            y = activate(functional.linear(y, w["feature.weight"]), block.activation)
         return functional.linear(y, w["classifier.weight"], w["classifier.bias"])
+    if isinstance(block, Pointwise):
+        return functional.conv2d(x, w["weight"], w["bias"], block.stride)
     y = x
     if block.expand:
         y = activate(functional.conv2d(y, w["expand.weight"], w["expand.bias"]), block.activation)
@@ -83,8 +86,10 @@ BLOCKS = {
     "prime size": MBConv(13, 8, 16, 8, 7, 1, "relu", False),
     "one pixel": MBConv(1, 16, 64, 16, 7, 1, "h_swish", True),
     "large weights": MBConv(4, 160, 640, 160, 3, 1, "h_swish", True),
+    "pointwise": Pointwise(9, 16, 32, 2),
     "head": Head(4, 40, 120, 160, 10),
     "head with odd classes": Head(3, 16, 32, 40, 101),
+    "head without features": Head(4, 40, 120, 0, 10, "relu"),
 }
 
 SOME = ("stem", "residual and squeeze", "image larger than channels", "large weights", "head")

@@ -102,6 +102,20 @@ def test_every_layer_is_the_recalibrated_one(net, archs, data):
         images = evaluation.to_input(data.train.images[:100], torch.device("cpu"))
 
 
+def test_networks_with_identities_are_judged_as_extracted(data):
+    space = pf.spaces.get("nasbench-macro", width=0.25, resolutions=(16,))
+    net = pf.supernet.build(space, seed=1)
+    some = space.from_strings(["00000000", "10020102", "01212000", "22222222", "01212000"])
+    archs = np.concatenate([some, pf.supernet.sample_related(space, 6, seed=3, together=(3, 1))])
+    part = data.validation
+    judged = pf.supernet.evaluate(net, archs, data)
+    assert len(np.unique(judged)) > 5
+    for arch, top1 in zip(archs, judged, strict=True):
+        static = pf.supernet.recalibrate(net.extract(arch), data)
+        reached = pf.supernet.accuracy(static, part.images, part.labels)
+        assert abs(reached - top1) * len(part) <= 1.01
+
+
 def test_each_shared_layer_is_computed_once(net, space, data, monkeypatch):
     archs = np.unique(pf.supernet.sample_related(space, 24, seed=2, together=(12, 4, 1)), axis=0)
     edges = {

@@ -21,6 +21,7 @@ SPACES = [
     ("compofa-mbv3", {"kernel": "elastic", "resolutions": (32,)}, 32),
     ("mbv3-cifar", {}, 16),
     ("mbv3-tiny", {}, 32),
+    ("nasbench-macro", {"width": 0.5}, 17),
 ]
 
 
@@ -261,9 +262,13 @@ def fold_forward(blocks, weights, x):
                 y = y * (f.relu6(s + 3) / 6)[:, :, None, None]
             y = f.conv2d(y, w["project.weight"], w["project.bias"])
             x = x + y if block.residual else y
+        elif isinstance(block, pf.spaces.Pointwise):
+            x = f.conv2d(x, w["weight"], w["bias"], block.stride)
         else:
             x = act(f.conv2d(x, w["expand.weight"], w["expand.bias"]), block.activation)
-            x = act(f.linear(x.mean((2, 3)), w["feature.weight"]), block.activation)
+            x = x.mean((2, 3))
+            if block.feature_channels:
+                x = act(f.linear(x, w["feature.weight"]), block.activation)
             x = f.linear(x, w["classifier.weight"], w["classifier.bias"])
     return x
 

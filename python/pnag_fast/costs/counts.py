@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import arguments
 from ..spaces import SearchSpace
-from ..spaces.blocks import Block, MBConv, Stem
+from ..spaces.blocks import Block, MBConv, Pointwise, Stem
 from ..spaces.nasbench201 import is_cell_space
 from .features import n_contexts
 from .table import COUNTED, CostTable
@@ -67,7 +67,7 @@ def peak_memory(space: SearchSpace, *, bytes_per_value: int = 1) -> CostTable:
 
 def _activations(block: Block) -> int:
     """Values that are held at once in the largest operation of a block."""
-    if isinstance(block, Stem):
+    if isinstance(block, (Stem, Pointwise)):
         before = block.resolution**2 * block.in_channels
         return before + block.out_resolution**2 * block.out_channels
     if isinstance(block, MBConv):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .. import arguments, files
 from ..errors import (
@@ -15,7 +15,7 @@ from ..errors import (
     UnsupportedSpaceError,
 )
 from ..spaces import MobileNetV3, SearchSpace
-from ..spaces.blocks import Block, Head, Stem
+from ..spaces.blocks import Block, Head, MBConv, Stem
 from .counts import from_blocks
 from .table import CostTable
 
@@ -140,6 +140,7 @@ def _ofa_keys(block: Block) -> list[str]:
             f"Conv_2-input:1x1x{wide}-output:1x1x{features}",
             f"Logits-input:1x1x{features}-output:{block.classes}",
         ]
+    block = cast(MBConv, block)  # nothing else is in a MobileNetV3
     out = block.out_resolution
     return [
         f"expanded_conv-input:{size}x{size}x{block.in_channels}"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from .. import arguments
 from ..errors import InvalidInputError, InvalidTypeError
-from ..spaces.blocks import Block, Head, MBConv, Stem
+from ..spaces.blocks import Block, Head, MBConv, Pointwise, Stem
 from .kernels import Convolution, Depthwise, Kernel, Mean, Shape
 from .tiles import Tile
 
@@ -104,6 +104,11 @@ class _Writer:
             return self.call(kernel, image, prefix.rstrip("."))
         if isinstance(block, MBConv):
             return self._mbconv(block, image, prefix)
+        if isinstance(block, Pointwise):
+            kernel = Convolution(
+                block.resolution, block.in_channels, block.out_channels, stride=block.stride
+            )
+            return self.call(kernel, image, prefix.rstrip("."))
         return self._head(block, image, prefix)
 
     def _mbconv(self, block: MBConv, image: str, prefix: str) -> str:
@@ -135,10 +140,11 @@ class _Writer:
         expand = Convolution(size, block.in_channels, wide, activation=act)
         value = self.call(expand, image, f"{prefix}expand")
         value = self.call(Mean(size, wide), value, "")
-        feature = Convolution(1, wide, block.feature_channels, activation=act, bias=False)
-        value = self.call(feature, value, f"{prefix}feature")
+        if block.feature_channels:
+            feature = Convolution(1, wide, block.feature_channels, activation=act, bias=False)
+            value = self.call(feature, value, f"{prefix}feature")
         self.classes = block.classes
-        classifier = Convolution(1, block.feature_channels, _padded(block.classes))
+        classifier = Convolution(1, block.pooled_channels, _padded(block.classes))
         return self.call(classifier, value, f"{prefix}classifier")
 
     def program(self) -> Program:
@@ -154,7 +160,7 @@ def network_program(blocks: Sequence[Block]) -> Program:
     """Return the program of blocks that run one after another.
 
     Parameters are named ``<position>.<name in the block>``, for example ``2.project.bias``; those
-    of a stem are ``<position>.weight`` and ``<position>.bias``.
+    of a stem or a pointwise block are ``<position>.weight`` and ``<position>.bias``.
     """
     _check_chain(blocks)
     first = blocks[0]
@@ -179,7 +185,7 @@ def _check_chain(blocks: Sequence[Block]) -> None:
         raise InvalidInputError("blocks is empty; there should be one at least")
     given: tuple[int, int] | None = None
     for position, block in enumerate(blocks):
-        if not isinstance(block, (Stem, MBConv, Head)):
+        if not isinstance(block, (Stem, MBConv, Pointwise, Head)):
             raise InvalidTypeError(
                 f"block {position} should be one of pnag_fast.spaces, found {type(block).__name__}"
             )
@@ -218,9 +224,14 @@ def weight_shapes(block: Block) -> dict[str, Shape]:
         return {
             "expand.weight": (wide, block.in_channels, 1, 1),
             "expand.bias": (wide,),
-            "feature.weight": (features, wide),
-            "classifier.weight": (block.classes, features),
+            **({"feature.weight": (features, wide)} if features else {}),
+            "classifier.weight": (block.classes, block.pooled_channels),
             "classifier.bias": (block.classes,),
+        }
+    if isinstance(block, Pointwise):
+        return {
+            "weight": (block.out_channels, block.in_channels, 1, 1),
+            "bias": (block.out_channels,),
         }
     mid, squeezed = block.mid_channels, block.squeeze_channels
     shapes: dict[str, Shape] = {}

@@ -9,9 +9,10 @@ from typing import Any
 
 from .. import arguments, files
 from ..errors import FileFormatError, InvalidInputError, InvalidTypeError
-from . import mobilenetv3, nasbench201
-from .blocks import Block, Head, MBConv, Stem
+from . import mobilenetv3, nasbench201, nasbench_macro
+from .blocks import Block, Head, MBConv, Pointwise, Stem
 from .mobilenetv3 import MobileNetV3
+from .nasbench_macro import NasBenchMacro
 from .space import (
     SPACE_FORMAT,
     SPACE_VERSION,
@@ -31,6 +32,8 @@ __all__ = [
     "Head",
     "MBConv",
     "MobileNetV3",
+    "NasBenchMacro",
+    "Pointwise",
     "SearchSpace",
     "Slot",
     "Stage",
@@ -103,10 +106,18 @@ def _nasbench201() -> SearchSpace:
     return nasbench201.nasbench201_space()
 
 
+def _nasbench_macro(
+    *, width: float = 1.0, resolutions: Sequence[int] = (32,), classes: int = 10
+) -> SearchSpace:
+    network = NasBenchMacro(width=width, classes=classes)
+    return nasbench_macro.nasbench_macro_space("nasbench-macro", network, resolutions=resolutions)
+
+
 _BUILDERS: dict[str, Callable[..., SearchSpace]] = {
     "ofa-mbv3": _ofa,
     "compofa-mbv3": _compofa,
     "nasbench201": _nasbench201,
+    "nasbench-macro": _nasbench_macro,
     "mbv3-cifar": _cifar,
     "mbv3-tiny": _tiny,
 }
@@ -118,7 +129,7 @@ def names() -> tuple[str, ...]:
     Examples
     --------
     >>> names()
-    ('ofa-mbv3', 'compofa-mbv3', 'nasbench201', 'mbv3-cifar', 'mbv3-tiny')
+    ('ofa-mbv3', 'compofa-mbv3', 'nasbench201', 'nasbench-macro', 'mbv3-cifar', 'mbv3-tiny')
     """
     return tuple(_BUILDERS)
 
@@ -134,6 +145,7 @@ def get(name: str, **options: Any) -> SearchSpace:
         For the MobileNetV3 spaces: ``width`` (channel multiplier), ``resolutions`` (input sizes in
         pixels; more than one adds a last slot that picks among them), ``classes``. For
         ``compofa-mbv3`` also ``kernel="fixed"`` (as published, 243 networks) or ``"elastic"``.
+        For ``nasbench-macro``: ``width``, ``resolutions`` (one size) and ``classes``.
 
     Raises
     ------
@@ -229,6 +241,7 @@ def from_definition(definition: Mapping[str, Any], source: str = "definition") -
 # What a definition describes is said by the field that describes it, not by its name.
 _KINDS: dict[str, Callable[[Mapping[str, Any], str], SearchSpace]] = {
     "nasbench201": nasbench201.from_definition,
+    "nasbench_macro": nasbench_macro.from_definition,
     "mobilenetv3": mobilenetv3.from_definition,
     "stages": generic_space,
 }

@@ -127,10 +127,43 @@ class MBConv:
 
 
 @dataclass(frozen=True, slots=True)
+class Pointwise:
+    """1x1 convolution with batch norm, of any stride: an identity where the shape changes."""
+
+    resolution: int
+    in_channels: int
+    out_channels: int
+    stride: int
+
+    @property
+    def out_resolution(self) -> int:
+        """Height and width of the output."""
+        return strided(self.resolution, self.stride)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds for one image."""
+        return self.out_resolution**2 * self.in_channels * self.out_channels
+
+    @property
+    def parameters(self) -> int:
+        """Trained parameters, batch norm's scale and shift included."""
+        return self.in_channels * self.out_channels + 2 * self.out_channels
+
+    @property
+    def key(self) -> str:
+        """Name that is equal exactly when the computation is."""
+        return (
+            f"pointwise-r{self.resolution}-i{self.in_channels}-o{self.out_channels}-s{self.stride}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """1x1 convolution with batch norm, global pooling, 1x1 convolution, linear classifier.
 
-    The second convolution has neither bias nor batch norm, as in Once-for-All.
+    The second convolution has neither bias nor batch norm, as in Once-for-All. With 0 feature
+    channels there is none, as in MobileNetV2: the classifier reads what was pooled.
     """
 
     resolution: int
@@ -141,12 +174,17 @@ class Head:
     activation: Activation = "h_swish"
 
     @property
+    def pooled_channels(self) -> int:
+        """Channels that the classifier reads."""
+        return self.feature_channels or self.expand_channels
+
+    @property
     def macs(self) -> int:
         """Multiply-adds for one image; the classifier included, pooling not."""
         return (
             self.resolution**2 * self.in_channels * self.expand_channels
             + self.expand_channels * self.feature_channels
-            + self.feature_channels * self.classes
+            + self.pooled_channels * self.classes
         )
 
     @property
@@ -156,7 +194,7 @@ class Head:
             self.in_channels * self.expand_channels
             + 2 * self.expand_channels
             + self.expand_channels * self.feature_channels
-            + self.feature_channels * self.classes
+            + self.pooled_channels * self.classes
             + self.classes
         )
 
@@ -169,4 +207,4 @@ class Head:
         )
 
 
-Block = Stem | MBConv | Head
+Block = Stem | MBConv | Pointwise | Head

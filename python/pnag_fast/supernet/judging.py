@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from pnag_fast.errors import InvalidInputError
 from pnag_fast.spaces import Archs, SearchSpace
-from pnag_fast.spaces.blocks import Activation, Block, MBConv, Stem
+from pnag_fast.spaces.blocks import Activation, Block, MBConv, Pointwise, Stem
 
-from .model import Supernet, require_mobilenet
+from .model import Supernet, elastic_stages, require_elastic
 from .modules import ElasticMBConv, MBConvLayer
 
 Counts = npt.NDArray[np.int64]
@@ -84,9 +84,9 @@ class Judge:
         self._correct = np.zeros(len(archs), dtype=np.int64)
         self._judged = judged
         self._blocks = [self._net.layers(arch) for arch in archs]
+        fixed = [(_STEM, 0)] if self._net.first is None else [(_STEM, 0), (_FIRST, 0)]
         self._paths = [
-            [(_STEM, 0), (_FIRST, 0)] + [(s, c) for s, c in enumerate(arch[:n_slots].tolist()) if c]
-            for arch in archs
+            fixed + [(s, c) for s, c in enumerate(arch[:n_slots].tolist()) if c] for arch in archs
         ]
         order = sorted(range(len(archs)), key=self._paths.__getitem__)
         waiting = self._waiting_bytes(order, 0)
@@ -125,7 +125,7 @@ class Judge:
         if len(branches) == 1:
             return 0
         below = max(self._waiting_bytes(branch, end) for branch in branches)
-        block = cast(Stem | MBConv, self._blocks[order[0]][end - 1])
+        block = cast(Stem | MBConv | Pointwise, self._blocks[order[0]][end - 1])
         return below + block.out_channels * block.out_resolution**2 * self._dtype.itemsize
 
     def _walk(
@@ -172,6 +172,12 @@ class Judge:
         self, slot: int, block: Block, calibration: list[Tensor]
     ) -> tuple[Callable[[Tensor], Tensor], list[Tensor]]:
         """Give one layer its statistics; return it folded, and what it makes of its inputs."""
+        if isinstance(block, Pointwise):
+            pointwise = cast(ElasticMBConv, self._net.slots[slot]).pointwise
+            weight, stride = pointwise.conv.weight, block.stride
+            outputs = [F.conv2d(x, weight, None, stride) for x in calibration]
+            outputs, folded = _normalised(outputs, weight, pointwise.bn, self._dtype)
+            return lambda x: F.conv2d(x, *folded, stride), outputs
         if isinstance(block, Stem):
             stem = self._net.stem
             weight = stem.conv.weight
@@ -203,7 +209,7 @@ def sample_related(
     Parameters
     ----------
     space : SearchSpace
-        One of the MobileNetV3 spaces.
+        One that can be a supernet.
     n : int
     seed : int
     together : sequence of int
@@ -216,7 +222,7 @@ def sample_related(
     ndarray of uint8, shape (n, n_slots)
         Repeats are rare, but possible.
     """
-    network = require_mobilenet(space)
+    require_elastic(space)
     shared = [int(count) for count in together]
     if not shared or min(shared) < 1 or any(a % b for a, b in itertools.pairwise(shared)):
         raise InvalidInputError(
@@ -225,9 +231,12 @@ def sample_related(
         )
     archs = space.sample(n, seed=seed)
     related: Archs = archs.copy()
-    counts = [shared[0]] * (network.n_stages - len(shared)) + shared[-network.n_stages :]
-    for stage, count in enumerate(counts):
-        slots = slice(stage * network.max_depth, (stage + 1) * network.max_depth)
+    stages = elastic_stages(space)
+    counts = [shared[0]] * (len(stages) - len(shared)) + shared[-len(stages) :]
+    first = 0
+    for stage, count in zip(stages, counts, strict=True):
+        slots = slice(first, first + len(stage.slots))
+        first = slots.stop
         related[:, slots] = archs[np.arange(n) // count * count, slots]
     if space.resolution_slot is not None:
         related[:, space.resolution_slot] = archs[
@@ -304,12 +313,13 @@ def _calibrated_head(
     _, expand = _normalised(
         [F.conv2d(x, weight) for x in calibration], weight, head.expand_bn, dtype
     )
-    feature = head.feature.weight.to(dtype)
+    feature = head.feature.weight.to(dtype) if head.block.feature_channels else None
     classifier, bias = head.classifier.weight.to(dtype), head.classifier.bias.to(dtype)
 
     def run(x: Tensor) -> Tensor:
         x = _activate(F.conv2d(x, *expand), activation).mean((2, 3), keepdim=True)
-        x = _activate(F.conv2d(x, feature), activation)
+        if feature is not None:
+            x = _activate(F.conv2d(x, feature), activation)
         return F.linear(x.flatten(1), classifier, bias)
 
     return run

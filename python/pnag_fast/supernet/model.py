@@ -1,4 +1,4 @@
-"""The supernet of a MobileNetV3 space, and the networks that are cut out of it."""
+"""The supernet of a space of MobileNets, and the networks that are cut out of it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pnag_fast import arguments
+from pnag_fast import arguments, costs
 from pnag_fast.errors import InvalidInputError, InvalidTypeError, UnsupportedSpaceError
-from pnag_fast.spaces import Archs, MobileNetV3, SearchSpace
-from pnag_fast.spaces.blocks import Block, Head, MBConv
+from pnag_fast.spaces import Archs, MobileNetV3, NasBenchMacro, SearchSpace, Stage
+from pnag_fast.spaces.blocks import Block, Head, MBConv, Pointwise
 from pnag_fast.spaces.space import require_space
 
 from .modules import (
@@ -24,6 +24,7 @@ from .modules import (
     HeadLayer,
     Layer,
     MBConvLayer,
+    PointwiseLayer,
     StemLayer,
     Weights,
     make_layer,
@@ -59,7 +60,7 @@ def build(space: SearchSpace, *, classes: int | None = None, seed: int = 0) -> S
     Parameters
     ----------
     space : SearchSpace
-        One of the MobileNetV3 spaces.
+        One of the MobileNetV3 spaces, or ``nasbench-macro``.
     classes : int, optional
         Checked against the space, whose cost tables depend on it. Default: as in the space.
     seed : int
@@ -73,7 +74,7 @@ def build(space: SearchSpace, *, classes: int | None = None, seed: int = 0) -> S
     Raises
     ------
     UnsupportedSpaceError
-        If the space is no MobileNetV3.
+        If the space is of another kind.
     InvalidInputError
         If `classes` is not that of the space.
 
@@ -86,7 +87,7 @@ def build(space: SearchSpace, *, classes: int | None = None, seed: int = 0) -> S
     >>> net(torch.zeros(4, 3, 16, 16)).shape
     torch.Size([4, 10])
     """
-    network = require_mobilenet(space)
+    network = require_elastic(space)
     if classes is not None and classes != network.classes:
         raise InvalidInputError(
             f"classes={classes!r} differs from space '{space.name}', whose networks and cost "
@@ -115,15 +116,15 @@ class Supernet(nn.Module):
         What the weights take their pixels to be.
     trained_on : TrainedOn, optional
         The images they learned from; None where nobody said. `train` sets it, files keep it.
-    stem, first, head : StemLayer, MBConvLayer, HeadLayer
-        What all networks share as it is.
+    stem, first, head : StemLayer, MBConvLayer or None, HeadLayer
+        What all networks share as it is; not every space has a fixed first block.
     slots : nn.ModuleList of ElasticMBConv
         One per elastic layer of the space, in the order of its slots.
     """
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
-        network = require_mobilenet(space)
+        network = require_elastic(space)
         resolution = max(space.resolutions)
         self.space = space
         self.input_scale = PLAIN_INPUT
@@ -132,10 +133,11 @@ class Supernet(nn.Module):
         # and torch's global random state stays as it was.
         with torch.device("meta"):
             self.stem = StemLayer(network.stem(resolution))
-            self.first = MBConvLayer(network.first_block(resolution))
+            first = network.first_block(resolution)
+            self.first = None if first is None else MBConvLayer(first)
             self.slots = nn.ModuleList(
                 ElasticMBConv([network.layer(slot, code, resolution) for code in codes])
-                for slot, codes in enumerate(_slot_codes(space, network))
+                for slot, codes in enumerate(_slot_codes(space))
             )
             self.head = HeadLayer(network.head(resolution))
         self._path: list[ElasticMBConv] = [cast(ElasticMBConv, slot) for slot in self.slots]
@@ -190,9 +192,10 @@ class Supernet(nn.Module):
         blocks = self.layers(arch)
         present = np.flatnonzero(arch[: len(self.slots)]).tolist()
         self._path = []
-        for slot, block in zip(present, blocks[2:-1], strict=True):
+        n_fixed = 1 if self.first is None else 2
+        for slot, block in zip(present, blocks[n_fixed:-1], strict=True):
             layer = cast(ElasticMBConv, self.slots[slot])
-            layer.active = cast(MBConv, block)
+            layer.active = cast(MBConv | Pointwise, block)
             self._path.append(layer)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -207,7 +210,9 @@ class Supernet(nn.Module):
         -------
         Tensor, shape (b, classes)
         """
-        x = self.first(self.stem(images))
+        x = self.stem(images)
+        if self.first is not None:
+            x = self.first(x)
         for layer in self._path:
             x = layer(x)
         return cast(Tensor, self.head(x))
@@ -243,12 +248,13 @@ class Supernet(nn.Module):
         present = np.flatnonzero(arch[: len(self.slots)]).tolist()
         elastic = [cast(ElasticMBConv, self.slots[slot]) for slot in present]
         path: list[StemLayer | MBConvLayer | ElasticMBConv | HeadLayer]
-        path = [self.stem, self.first, *elastic, self.head]
+        first = [] if self.first is None else [self.first]
+        path = [self.stem, *first, *elastic, self.head]
         state: Weights = {}
         with torch.no_grad():
             for i, (source, block) in enumerate(zip(path, static.blocks, strict=True)):
                 part = (
-                    source.slice(cast(MBConv, block))
+                    source.slice(cast(MBConv | Pointwise, block))
                     if isinstance(source, ElasticMBConv)
                     else source.state_dict()
                 )
@@ -321,24 +327,25 @@ def folded_weights(static: StaticNetwork) -> list[dict[str, npt.NDArray[np.float
         One per block, in order; O, I, M, S, X, F, C are output, input, expanded, squeezed, head,
         feature and class channels, k the kernel size:
 
-        - Stem: ``weight`` (O, I, k, k), ``bias`` (O,).
+        - Stem and Pointwise: ``weight`` (O, I, k, k), ``bias`` (O,).
         - MBConv: ``expand.weight`` (M, I, 1, 1), ``expand.bias`` (both only where the block
           expands), ``depthwise.weight`` (M, 1, k, k), ``depthwise.bias``, with squeeze-excite
           ``squeeze.reduce.weight`` (S, M), ``squeeze.reduce.bias``, ``squeeze.expand.weight``
           (M, S), ``squeeze.expand.bias``; ``project.weight`` (O, M, 1, 1), ``project.bias``.
-        - Head: ``expand.weight`` (X, I, 1, 1), ``expand.bias``, ``feature.weight`` (F, X),
-          ``classifier.weight`` (C, F), ``classifier.bias``.
+        - Head: ``expand.weight`` (X, I, 1, 1), ``expand.bias``, ``feature.weight`` (F, X) where
+          there are feature channels, ``classifier.weight`` (C, F), ``classifier.bias``.
     """
     return [_folded_layer(cast(Layer, layer)) for layer in static.layers]
 
 
 def _folded_layer(layer: Layer) -> dict[str, npt.NDArray[np.float32]]:
     weights: Weights = {}
-    if isinstance(layer, StemLayer):
+    if isinstance(layer, (StemLayer, PointwiseLayer)):
         weights |= _folded("", layer.conv, layer.bn)
     elif isinstance(layer, HeadLayer):
         weights |= _folded("expand.", layer.expand, layer.expand_bn)
-        weights["feature.weight"] = layer.feature.weight.flatten(1)
+        if layer.block.feature_channels:
+            weights["feature.weight"] = layer.feature.weight.flatten(1)
         weights["classifier.weight"] = layer.classifier.weight
         weights["classifier.bias"] = layer.classifier.bias
     else:
@@ -369,7 +376,7 @@ def _folded(prefix: str, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Weight
 
 
 def extremes(space: SearchSpace) -> Archs:
-    """Return the smallest and the largest architecture of a MobileNetV3 space.
+    """Return the smallest and the largest architecture of a space that can be a supernet.
 
     Returns
     -------
@@ -377,7 +384,10 @@ def extremes(space: SearchSpace) -> Archs:
         The smallest has the fewest layers, the narrowest expansion, the smallest kernels and the
         smallest images; where a stage lists its rows, its rows of fewest and most multiply-adds.
     """
-    network = require_mobilenet(space)
+    network = require_elastic(space)
+    if not isinstance(network, MobileNetV3):
+        table = costs.macs(space)
+        return np.stack([table.cheapest(), table.dearest()])
     found = np.zeros((2, space.n_slots), dtype=np.uint8)
     for i, pick in enumerate((min, max)):
         resolution = pick(space.resolutions)
@@ -399,10 +409,15 @@ def extremes(space: SearchSpace) -> Archs:
     return found
 
 
-def _slot_codes(space: SearchSpace, network: MobileNetV3) -> list[list[int]]:
+def elastic_stages(space: SearchSpace) -> tuple[Stage, ...]:
+    """Return the stages of layers, without the one that picks the input resolution."""
+    return space.stages if space.resolution_slot is None else space.stages[:-1]
+
+
+def _slot_codes(space: SearchSpace) -> list[list[int]]:
     """List the codes that each elastic slot can take: all, or those of the rows of its stage."""
     codes = []
-    for stage in space.stages[: network.n_stages]:
+    for stage in elastic_stages(space):
         for position, slot in enumerate(stage.slots):
             if stage.rows is None:
                 codes.append(list(range(1, slot.n_choices + 1)))
@@ -411,12 +426,23 @@ def _slot_codes(space: SearchSpace, network: MobileNetV3) -> list[list[int]]:
     return codes
 
 
+def require_elastic(space: SearchSpace) -> MobileNetV3 | NasBenchMacro:
+    """Return the network of a space that can be a supernet."""
+    require_space(space)
+    network = space.require_network("a supernet")
+    if not isinstance(network, (MobileNetV3, NasBenchMacro)):
+        raise UnsupportedSpaceError(
+            f"space '{space.name}' is no space of MobileNets, which a supernet needs"
+        )
+    return network
+
+
 def require_mobilenet(space: SearchSpace) -> MobileNetV3:
-    """Return the network of a MobileNetV3 space, which a supernet needs."""
+    """Return the network of a MobileNetV3 space, which weights of Once-for-All need."""
     require_space(space)
     network = space.require_network("a supernet")
     if not isinstance(network, MobileNetV3):
         raise UnsupportedSpaceError(
-            f"space '{space.name}' is no MobileNetV3 space, which a supernet needs"
+            f"space '{space.name}' is no MobileNetV3 space, which supernets of Once-for-All need"
         )
     return network

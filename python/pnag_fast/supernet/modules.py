@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every torch user knows
 from torch import Tensor, nn
 
-from pnag_fast.spaces.blocks import Activation, Block, Head, MBConv, Stem
+from pnag_fast.spaces.blocks import Activation, Block, Head, MBConv, Pointwise, Stem
 
 from .depthwise import depthwise_conv2d
 
@@ -103,6 +103,20 @@ class MBConvLayer(nn.Module):
         return x + y if block.residual else y
 
 
+class PointwiseLayer(nn.Module):
+    """The block `Pointwise` as a torch module."""
+
+    def __init__(self, block: Pointwise) -> None:
+        super().__init__()
+        self.block = block
+        self.conv = _convolution(block.in_channels, block.out_channels, 1, block.stride)
+        self.bn = _batch_norm(block.out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(b, in, h, w)`` to ``(b, out, h / stride, w / stride)``."""
+        return cast(Tensor, self.bn(self.conv(x)))
+
+
 class HeadLayer(nn.Module):
     """The block `Head` as a torch module."""
 
@@ -111,17 +125,20 @@ class HeadLayer(nn.Module):
         self.block = block
         self.expand = _convolution(block.in_channels, block.expand_channels, 1)
         self.expand_bn = _batch_norm(block.expand_channels)
-        self.feature = _convolution(block.expand_channels, block.feature_channels, 1)
-        self.classifier = nn.Linear(block.feature_channels, block.classes)
+        if block.feature_channels:
+            self.feature = _convolution(block.expand_channels, block.feature_channels, 1)
+        self.classifier = nn.Linear(block.pooled_channels, block.classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b, in, h, w)`` to logits ``(b, classes)``."""
         x = activate(self.expand_bn(self.expand(x)), self.block.activation)
-        x = activate(self.feature(x.mean((2, 3), keepdim=True)), self.block.activation)
+        x = x.mean((2, 3), keepdim=True)
+        if self.block.feature_channels:
+            x = activate(self.feature(x), self.block.activation)
         return cast(Tensor, self.classifier(x.flatten(1)))
 
 
-Layer = StemLayer | MBConvLayer | HeadLayer
+Layer = StemLayer | MBConvLayer | PointwiseLayer | HeadLayer
 
 
 def make_layer(block: Block) -> Layer:
@@ -130,6 +147,8 @@ def make_layer(block: Block) -> Layer:
         return StemLayer(block)
     if isinstance(block, Head):
         return HeadLayer(block)
+    if isinstance(block, Pointwise):
+        return PointwiseLayer(block)
     return MBConvLayer(block)
 
 
@@ -217,32 +236,39 @@ class ElasticMBConv(nn.Module):
 
     Parameters
     ----------
-    choices : sequence of MBConv
-        What the slot can be. They differ in kernel size and expanded channels only.
+    choices : sequence of MBConv or Pointwise
+        What the slot can be. Those of the first kind, of which there is one at least, differ in
+        kernel size and expanded channels only; one of the second has weights of its own.
 
     Attributes
     ----------
-    active : MBConv
+    active : MBConv or Pointwise
         The choice that `forward` computes; at first the widest with the largest kernel.
     """
 
-    def __init__(self, choices: Sequence[MBConv]) -> None:
+    def __init__(self, choices: Sequence[MBConv | Pointwise]) -> None:
         super().__init__()
-        self.active = max(choices, key=lambda block: (block.mid_channels, block.kernel))
-        widest = self.active
+        blocks = [choice for choice in choices if isinstance(choice, MBConv)]
+        widest = max(blocks, key=lambda block: (block.mid_channels, block.kernel))
+        self.active: MBConv | Pointwise = widest
         mid = widest.mid_channels
         self.expand = _convolution(widest.in_channels, mid, 1)
         self.expand_bn = _elastic_batch_norm(mid)
-        self.depthwise = ElasticDepthwise(mid, sorted({block.kernel for block in choices}))
+        self.depthwise = ElasticDepthwise(mid, sorted({block.kernel for block in blocks}))
         self.depthwise_bn = _elastic_batch_norm(mid)
         if widest.squeeze_excite:
             self.squeeze = SqueezeExcite(mid, widest.squeeze_channels)
         self.project = _convolution(mid, widest.out_channels, 1)
         self.project_bn = _batch_norm(widest.out_channels)
+        for choice in choices:
+            if isinstance(choice, Pointwise):
+                self.pointwise = PointwiseLayer(choice)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the active choice; ``(b, in, h, w)`` to ``(b, out, h / stride, w / stride)``."""
         block = self.active
+        if isinstance(block, Pointwise):
+            return cast(Tensor, self.pointwise(x))
         mid = block.mid_channels
         y = F.conv2d(x, self.expand.weight[:mid])
         y = activate(self.expand_bn(y), block.activation)
@@ -259,8 +285,10 @@ class ElasticMBConv(nn.Module):
         y = cast(Tensor, self.project_bn(F.conv2d(y, self.project.weight[:, :mid])))
         return x + y if block.residual else y
 
-    def slice(self, block: MBConv) -> Weights:
-        """Return the state of the `MBConvLayer` that computes one choice; views where possible."""
+    def slice(self, block: MBConv | Pointwise) -> Weights:
+        """Return the state of the layer that computes one choice; views where possible."""
+        if isinstance(block, Pointwise):
+            return self.pointwise.state_dict()
         mid, s = block.mid_channels, block.squeeze_channels
         state = {
             "expand.weight": self.expand.weight[:mid],

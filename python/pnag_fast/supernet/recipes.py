@@ -372,4 +372,10 @@ def _join(values: Sequence[int]) -> str:
 
 
 def _network(space: SearchSpace) -> MobileNetV3:
-    return cast(MobileNetV3, space.network)  # `build` refuses others
+    network = space.network
+    if not isinstance(network, MobileNetV3):
+        raise UnsupportedSpaceError(
+            f"space '{space.name}' has no kernels, depths and widths to open one after another; "
+            "train it with recipe 'sandwich' or 'single-path'"
+        )
+    return network
