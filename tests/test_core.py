@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -273,6 +274,84 @@ def test_neighbors_are_all_rows_one_decision_away(stages, number):
     np.testing.assert_array_equal(space.neighbors(arch), found)
 
 
+@given(small_spaces(), st.integers(0, 10**9), st.integers(1, 4))
+@settings(deadline=None, max_examples=60)
+def test_neighborhoods_are_all_rows_within_a_distance(stages, number, radius):
+    space = _core.Space(stages)
+    rows = all_rows(stages)
+    archs = np.ascontiguousarray(rows[np.arange(number, number + 3) % len(rows)])
+
+    def distance(a, b):
+        edits, at = 0, 0
+        for n_choices, _, listed in stages:
+            old, new = a[at : at + len(n_choices)], b[at : at + len(n_choices)]
+            at += len(n_choices)
+            if listed is not None:
+                edits += (old != new).any()
+                continue
+            shared = (old > 0) & (new > 0)
+            edits += abs((old > 0).sum() - (new > 0).sum()) + ((old != new) & shared).sum()
+        return edits
+
+    offsets = space.neighborhood_offsets(archs, radius, -1, True, 1)
+    found = space.neighborhoods(archs, radius, True, 0, offsets, 2)
+    for arch, begin, end in zip(archs, offsets[:-1], offsets[1:], strict=True):
+        edits = [distance(arch, row) for row in found[begin:end]]
+        assert edits == sorted(edits)
+        assert edits[0] == 0
+        expected = {row.tobytes() for row in rows if distance(arch, row) <= radius}
+        assert len(expected) == end - begin
+        assert {row.tobytes() for row in found[begin:end]} == expected
+        near = space.neighbors(arch)
+        np.testing.assert_array_equal(found[begin + 1 : begin + 1 + len(near)], near)
+    # Some of them are some of them, in the same order, whatever the batch.
+    few = space.neighborhood_offsets(archs, radius, 5, False, 1)
+    some = space.neighborhoods(archs, radius, False, 7, few, 1)
+    for i, arch in enumerate(archs):
+        own = some[few[i] : few[i + 1]]
+        place = {row.tobytes(): k for k, row in enumerate(found[offsets[i] : offsets[i + 1]])}
+        places = [place[row.tobytes()] for row in own]
+        assert places == sorted(set(places))
+        assert len(places) == min(5, len(place) - 1)
+        assert 0 not in places
+        alone = space.neighborhood_offsets(arch[None], radius, 5, False, 1)
+        again = space.neighborhoods(arch[None], radius, False, 7, alone, 1)
+        np.testing.assert_array_equal(own, again)
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median", "min", "max"])
+def test_segments_are_reduced_as_by_numpy(statistic):
+    rng = np.random.default_rng(0)
+    offsets = np.concatenate([[0], np.cumsum(rng.integers(0, 9, 3000))])
+    values = rng.normal(size=offsets[-1])
+    values[rng.random(len(values)) < 0.1] = np.nan
+    values = frozen(values)
+    found = _core.reduce_segments(values, offsets, statistic, 1)
+    np.testing.assert_array_equal(_core.reduce_segments(values, offsets, statistic, 3), found)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = [
+            getattr(np, f"nan{statistic}")(values[a:b]) if a < b else np.nan
+            for a, b in itertools.pairwise(offsets)
+        ]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14)
+
+
+def test_segments_that_are_none_are_refused():
+    values = np.ones(3)
+    for offsets, message in (
+        (np.array([0, 2]), "end with the number of values, 3"),
+        (np.array([0, 2, 1, 3]), "ascend"),
+        (np.empty(0, np.int64), "offsets is empty"),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            _core.reduce_segments(values, offsets, "mean", 1)
+    with pytest.raises(InvalidInputError, match="statistic is 'mode'"):
+        _core.reduce_segments(values, np.array([0, 3]), "mode", 1)
+    with pytest.raises(InvalidTypeError, match="offsets"):
+        _core.reduce_segments(values, np.array([0.0, 3.0]), "mean", 1)
+
+
 def test_wrong_batches_are_refused():
     space = _core.Space(OFA)
     good = space.sample(10, 0, False, 1)
@@ -281,7 +360,10 @@ def test_wrong_batches_are_refused():
         lambda x: space.crossover(x, good, 0, 1),
         lambda x: space.crossover(good, x, 0, 1),
         lambda x: space.rank(x, 1),
+        lambda x: space.neighborhood_offsets(x, 1, -1, True, 1),
+        lambda x: space.neighborhoods(x, 1, True, 0, np.arange(11), 1),
         lambda x: space.find_invalid(x, 1),
+        lambda x: space.one_hot(x, 1),
     ]
     for call in batch_calls:
         for wrong in (good.astype(np.int64), np.asfortranarray(good), good[0], good[::2], [[1]]):
@@ -296,7 +378,7 @@ def test_wrong_batches_are_refused():
     assert space.find_invalid(empty, 1) is None
     bad = good.copy()
     bad[4, 11] = 10
-    for call in batch_calls[:4]:
+    for call in batch_calls[:6]:
         with pytest.raises(InvalidInputError, match="row 4, slot 11 is 10"):
             call(bad)
     with pytest.raises(InvalidInputError, match="10 rows and b has 9"):
@@ -713,6 +795,16 @@ def kernels_of_arrays():
         "mutate out": (lambda x: space.mutate(archs, 0.5, 0, 1, x), archs.copy()),
         "crossover": (lambda x: space.crossover(archs, x, 0, 1), archs),
         "neighbors": (space.neighbors, archs[0]),
+        "neighborhood_offsets": (
+            lambda x: space.neighborhood_offsets(x, 1, -1, True, 1),
+            archs,
+        ),
+        "neighborhoods": (lambda x: space.neighborhoods(x, 1, True, 0, np.arange(5), 1), archs),
+        "one_hot": (lambda x: space.one_hot(x, 1), archs),
+        "values": (
+            lambda x: _core.reduce_segments(x, np.array([0, 4]), "mean", 1),
+            np.ones(4),
+        ),
         "rank": (lambda x: space.rank(x, 1), archs),
         "unrank": (lambda x: space.unrank(x, 1), space.rank(archs, 1)),
         "find_invalid": (lambda x: space.find_invalid(x, 1), archs),

@@ -32,6 +32,12 @@ def zeros(columns, dtype):
     return np.zeros((N, columns), dtype)
 
 
+def neighborhoods(radius, samples, threads):
+    arch = np.ones((1, 20), np.uint8)
+    offsets = SPACE.neighborhood_offsets(arch, radius, samples, True, 1)
+    return SPACE.neighborhoods(arch, radius, True, 0, offsets, threads)
+
+
 CALLS = {
     "uniform": lambda: SPACE.sample(N, 0, False, 1),
     "uniform, threads": lambda: SPACE.sample(2 * N, 0, False, 2),
@@ -42,6 +48,14 @@ CALLS = {
     "crossover": lambda: SPACE.crossover(zeros(20, np.uint8), zeros(20, np.uint8), 0, 1),
     "lookup": lambda: TABLES.lookup(zeros(20, np.uint8), 1),
     "spread": lambda: SPREAD.lookup(zeros(20, np.uint8), zeros(1, np.float64)[:, 0], 1),
+    "offsets of neighbours": lambda: SPACE.neighborhood_offsets(
+        zeros(20, np.uint8), 3, -1, True, 1
+    ),
+    "neighbours": lambda: neighborhoods(4, -1, 1),
+    "some neighbours": lambda: neighborhoods(8, 10_000_000, 2),
+    "segments": lambda: _core.reduce_segments(
+        np.zeros(2 * N), np.arange(0, 2 * N + 1, 1000), "median", 1
+    ),
     "enumerate": lambda: SPACE.enumerate(0, N, 1),
     "rank": lambda: SPACE.rank(zeros(20, np.uint8), 1),
     "unrank": lambda: SPACE.unrank(zeros(5, np.int64), 1),

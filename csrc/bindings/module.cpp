@@ -7,6 +7,7 @@ PYBIND11_MODULE(_core, module) {
         "Kernels of pnag_fast; strict about dtypes and shapes, see the modules above it.";
     pnag::python::register_errors(module);
     pnag::python::register_build_info(module);
+    pnag::python::register_segments(module);
     pnag::python::register_space(module);
     pnag::python::register_cost(module);
     pnag::python::register_depthwise(module);

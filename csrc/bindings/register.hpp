@@ -7,6 +7,7 @@ namespace pnag::python {
 
 void register_errors(pybind11::module_& module);
 void register_build_info(pybind11::module_& module);
+void register_segments(pybind11::module_& module);
 void register_space(pybind11::module_& module);
 void register_cost(pybind11::module_& module);
 void register_depthwise(pybind11::module_& module);

@@ -99,6 +99,48 @@ py::array neighbors(const Space& space, const py::object& arch) {
     return out.array;
 }
 
+py::array neighborhood_offsets(const Space& space, const py::object& archs, const py::int_& radius,
+                               const py::int_& samples, bool own, int threads) {
+    const Input<Codes> input = batch(space, archs, "archs");
+    const std::int64_t radius_value = checked_int64(radius, "radius");
+    const std::int64_t samples_value = checked_int64(samples, "samples");
+    const Output<std::int64_t> out({input.extent(0) + 1});
+    run_interruptibly(threads, [&](const Execution& execution) {
+        space.neighborhood_offsets(input.values, radius_value, samples_value, own, out.values,
+                                   execution);
+    });
+    return out.array;
+}
+
+py::array neighborhoods(const Space& space, const py::object& archs, const py::int_& radius,
+                        bool own, const py::int_& seed, const py::object& offsets, int threads) {
+    const Input<Codes> input = batch(space, archs, "archs");
+    const std::int64_t radius_value = checked_int64(radius, "radius");
+    const std::uint64_t seed_value = checked_seed(seed);
+    const Input<std::int64_t> ends(offsets, "offsets", 1);
+    if (ends.values.empty() || ends.values.back() < 0) {
+        throw InvalidInput("offsets are not those of neighborhood_offsets");
+    }
+    const Output<Codes> out({static_cast<std::size_t>(ends.values.back()), space.n_slots()});
+    run_interruptibly(threads, [&](const Execution& execution) {
+        space.neighborhoods(input.values, radius_value, own, seed_value, ends.values, out.values,
+                            execution);
+    });
+    return out.array;
+}
+
+py::array one_hot(const Space& space, const py::object& archs, int threads) {
+    const Input<Codes> input = batch(space, archs, "archs");
+    std::size_t width = 0;
+    for (const int choices : space.n_choices())
+        width += static_cast<std::size_t>(choices);
+    const Output<float> out({input.extent(0), width});
+    run_interruptibly(threads, [&](const Execution& execution) {
+        space.one_hot(input.values, out.values, execution);
+    });
+    return out.array;
+}
+
 py::array enumerate(const Space& space, const py::int_& first, const py::int_& count, int threads) {
     const std::int64_t first_value = checked_int64(first, "first");
     const std::size_t n_rows = checked_count(count, "count", space.n_slots());
@@ -159,6 +201,11 @@ void register_space(py::module_& module) {
         .def("crossover", &crossover, py::arg("a"), py::arg("b"), py::arg("seed"),
              py::arg("threads"), py::arg("out") = py::none())
         .def("neighbors", &neighbors, py::arg("arch"))
+        .def("neighborhood_offsets", &neighborhood_offsets, py::arg("archs"), py::arg("radius"),
+             py::arg("samples"), py::arg("own"), py::arg("threads"))
+        .def("neighborhoods", &neighborhoods, py::arg("archs"), py::arg("radius"), py::arg("own"),
+             py::arg("seed"), py::arg("offsets"), py::arg("threads"))
+        .def("one_hot", &one_hot, py::arg("archs"), py::arg("threads"))
         .def("enumerate", &enumerate, py::arg("first"), py::arg("count"), py::arg("threads"))
         .def("rank", &rank, py::arg("archs"), py::arg("threads"))
         .def("unrank", &unrank, py::arg("indices"), py::arg("threads"))

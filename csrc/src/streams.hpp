@@ -11,5 +11,6 @@ inline constexpr std::uint64_t kMutateStream = 3;
 inline constexpr std::uint64_t kCrossoverStream = 4;
 inline constexpr std::uint64_t kWindowStream = 5;
 inline constexpr std::uint64_t kWalkStream = 6;
+inline constexpr std::uint64_t kNeighborStream = 7;
 
 }  // namespace pnag

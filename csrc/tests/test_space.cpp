@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <map>
 #include <set>
+#include <string>
 
 #include "check.hpp"
 #include "pnag/errors.hpp"
@@ -247,6 +249,176 @@ TEST(neighbors_differ_by_one_decision) {
     CHECK(distinct_rows(found, 7) == 13);
     CHECK(!space.find_invalid(found, 1));
     CHECK((Codes(found.begin(), found.begin() + 7) == Codes{1, 1, 0, 2, 2, 3, 0}));
+}
+
+// As keys of sets: compilers suspect comparisons of vectors of bytes.
+std::string text(const std::uint8_t* codes, std::size_t n) {
+    return {codes, codes + n};
+}
+
+// Everything within `radius` steps of `neighbors`, by breadth first.
+std::set<std::string> within(const Space& space, const Codes& arch, int radius) {
+    const std::size_t n = arch.size();
+    std::set<std::string> found = {text(arch.data(), n)};
+    std::set<std::string> edge = found;
+    for (int step = 0; step < radius; ++step) {
+        std::set<std::string> next;
+        for (const std::string& codes : edge) {
+            const Codes near = space.neighbors(Codes(codes.begin(), codes.end()));
+            for (std::size_t i = 0; i < near.size(); i += n) {
+                const std::string row = text(near.data() + i, n);
+                if (found.insert(row).second) next.insert(row);
+            }
+        }
+        edge = std::move(next);
+    }
+    found.erase(text(arch.data(), n));
+    return found;
+}
+
+Codes neighborhoods(const Space& space, const Codes& archs, std::int64_t radius,
+                    std::int64_t samples, bool own, std::uint64_t seed,
+                    std::vector<std::int64_t>& offsets, int threads = 1) {
+    offsets.assign(archs.size() / space.n_slots() + 1, -1);
+    space.neighborhood_offsets(archs, radius, samples, own, offsets, threads);
+    Codes out(static_cast<std::size_t>(offsets.back()) * space.n_slots());
+    space.neighborhoods(archs, radius, own, seed, offsets, out, threads);
+    return out;
+}
+
+TEST(neighborhoods_are_what_so_many_steps_reach) {
+    std::vector<StageSpec> odd(3);
+    odd[0] = {{2, 1, 3, 2}, 0, std::nullopt};
+    odd[1] = {{2, 3}, 2, std::nullopt};
+    odd[2] = {{1, 1, 1}, 1, std::nullopt};
+    for (const Space& space : {small_space(), Space(std::move(odd))}) {
+        const std::size_t n = space.n_slots();
+        Codes archs(30 * n);
+        space.sample_decisions(3, archs, 1);
+        std::vector<std::int64_t> offsets;
+        for (int radius = 1; radius <= 9; ++radius) {
+            const Codes rows = neighborhoods(space, archs, radius, -1, false, 0, offsets);
+            CHECK(!space.find_invalid(rows, 1));
+            for (std::size_t r = 0; r < 30; ++r) {
+                const Codes arch(archs.begin() + static_cast<std::ptrdiff_t>(r * n),
+                                 archs.begin() + static_cast<std::ptrdiff_t>(r * n + n));
+                const auto begin = rows.begin() + offsets[r] * static_cast<std::ptrdiff_t>(n);
+                const auto end = rows.begin() + offsets[r + 1] * static_cast<std::ptrdiff_t>(n);
+                const Codes found(begin, end);
+                std::set<std::string> seen;
+                for (std::size_t i = 0; i < found.size(); i += n)
+                    seen.insert(text(found.data() + i, n));
+                CHECK(seen.size() == found.size() / n);
+                CHECK(seen == within(space, arch, radius));
+                // Nearest first, at distance 1 in the order of neighbors.
+                const Codes near = space.neighbors(arch);
+                CHECK(std::equal(near.begin(), near.end(), found.begin()));
+            }
+        }
+    }
+}
+
+TEST(neighborhoods_are_independent_of_threads_and_of_the_batch) {
+    for (const Space& space : {small_space(), large_space(), huge_space()}) {
+        const std::size_t n = space.n_slots();
+        Codes archs(3000 * n);
+        space.sample_uniform(3, archs, 1);
+        std::copy(archs.begin(), archs.begin() + static_cast<std::ptrdiff_t>(n),
+                  archs.end() - static_cast<std::ptrdiff_t>(n));
+        for (const std::int64_t radius : {1, 3}) {
+            std::vector<std::int64_t> offsets;
+            std::vector<std::int64_t> again;
+            const Codes rows = neighborhoods(space, archs, radius, 9, true, 5, offsets);
+            CHECK(rows == neighborhoods(space, archs, radius, 9, true, 5, again, 4));
+            CHECK(offsets == again && offsets.back() == 30'000);
+            CHECK(rows != neighborhoods(space, archs, radius, 9, true, 6, again));
+            CHECK(!space.find_invalid(rows, 1));
+            CHECK(distinct_rows(
+                      Codes(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(10 * n)), n) ==
+                  10);
+            CHECK(std::equal(archs.begin(), archs.begin() + static_cast<std::ptrdiff_t>(n),
+                             rows.begin()));
+            CHECK(std::equal(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(10 * n),
+                             rows.end() - static_cast<std::ptrdiff_t>(10 * n)));
+        }
+    }
+}
+
+TEST(subsets_of_a_neighborhood_are_equally_likely) {
+    const Space space = large_space();
+    Codes arch(20, 1);
+    std::vector<std::int64_t> offsets;
+    const Codes all = neighborhoods(space, arch, 1, -1, false, 0, offsets);
+    const auto n_all = static_cast<std::size_t>(offsets[1]);
+    CHECK(n_all == 20 * 8 + 5);
+    std::map<std::string, int> count;
+    for (std::uint64_t seed = 0; seed < 4000; ++seed) {
+        const Codes some = neighborhoods(space, arch, 1, 33, false, seed, offsets);
+        CHECK(offsets[1] == 33 && distinct_rows(some, 20) == 33);
+        for (std::size_t i = 0; i < some.size(); i += 20)
+            ++count[text(some.data() + i, 20)];
+    }
+    CHECK(count.size() == n_all);
+    // A fifth of 4000 with a standard deviation of 25.
+    for (const auto& [codes, n] : count)
+        CHECK(n > 800 - 125 && n < 800 + 125);
+}
+
+TEST(large_subsets_of_a_neighborhood) {
+    const Space space = large_space();
+    const Codes archs(40, 2);
+    std::vector<std::int64_t> offsets;
+    std::vector<std::int64_t> again;
+    const Codes rows = neighborhoods(space, archs, 3, 20'000, false, 1, offsets, 3);
+    CHECK(offsets == (std::vector<std::int64_t>{0, 20'000, 40'000}));
+    CHECK(distinct_rows(rows, 20) == 20'000);
+    CHECK(rows == neighborhoods(space, archs, 3, 20'000, false, 1, again, 1));
+    CHECK(neighborhoods(space, archs, 3, 1LL << 40, false, 1, again, 1) ==
+          neighborhoods(space, archs, 3, -1, false, 2, offsets, 2));
+}
+
+TEST(impossible_neighborhoods_are_refused) {
+    const Space space = huge_space();
+    Codes archs(14, 1);
+    std::vector<std::int64_t> offsets;
+    CHECK_THROWS(neighborhoods(space, archs, 0, -1, true, 0, offsets), InvalidInput, "radius is 0");
+    CHECK_THROWS(neighborhoods(space, archs, 65, -1, true, 0, offsets), InvalidInput, "1 to 64");
+    CHECK_THROWS(neighborhoods(space, archs, 1, 0, true, 0, offsets), InvalidInput, "samples is 0");
+    CHECK_THROWS(neighborhoods(space, archs, 9, 4, true, 0, offsets), InvalidInput,
+                 "row 0 of archs has more than 2^62");
+    archs[3] = 0;
+    CHECK_THROWS(neighborhoods(space, archs, 1, 4, true, 0, offsets), InvalidInput,
+                 "row 0, slot 4");
+    archs[3] = 1;
+    Codes out(14 * 10);
+    for (std::vector<std::int64_t> wrong :
+         {std::vector<std::int64_t>{0, 11}, {1, 10}, {0}, {0, 5, 10}, {}}) {
+        CHECK_THROWS(space.neighborhoods(archs, 1, true, 0, wrong, out, 1), InvalidInput,
+                     "not those of neighborhood_offsets");
+    }
+    Codes two(28, 1);
+    const std::vector<std::int64_t> falls = {0, 11, 10};
+    CHECK_THROWS(space.neighborhoods(two, 1, true, 0, falls, out, 1), InvalidInput,
+                 "not those of neighborhood_offsets");
+    const std::vector<std::int64_t> none = {0, 0, 10};
+    CHECK_THROWS(space.neighborhoods(two, 1, true, 0, none, out, 1), InvalidInput,
+                 "not those of neighborhood_offsets");
+}
+
+TEST(one_hot_by_hand) {
+    const Space space = small_space();
+    const Codes rows = {2, 1, 0, 2, 2, 3, 0, 3, 0, 0, 0, 0, 0, 4, 9, 0, 0, 0, 0, 0, 0};
+    std::vector<float> out(3 * 19, 7.0F);
+    space.one_hot(rows, out, 1);
+    std::set<std::size_t> ones;
+    for (std::size_t i = 0; i < out.size(); ++i) {
+        CHECK(out[i] == 0.0F || out[i] == 1.0F);
+        if (out[i] == 1.0F) ones.insert(i);
+    }
+    // Slots of 3, 2, 2, 2, 3, 3 and 4 choices; the third row has a code that there is not.
+    CHECK((ones == std::set<std::size_t>{1, 3, 8, 10, 14, 19 + 2, 19 + 18}));
+    std::vector<float> wrong(3 * 18);
+    CHECK_THROWS(space.one_hot(rows, wrong, 1), InvalidInput, "wrong size");
 }
 
 TEST(invalid_rows_are_named) {

@@ -84,6 +84,39 @@ def test_variation_stays_in_the_space(space):
     assert not (around == a[0]).all(axis=1).any()
 
 
+def test_neighborhoods(space):
+    archs = space.sample(20, seed=0)
+    around = space.neighborhoods(archs)
+    space.validate(around.archs)
+    assert len(around) == 20
+    for i, arch in enumerate(archs):
+        own = around.archs[around.offsets[i] : around.offsets[i + 1]]
+        np.testing.assert_array_equal(own[0], arch)
+        np.testing.assert_array_equal(own[1:], space.neighbors(arch))
+    few = space.neighborhoods(archs, 2, samples=4, own=False, seed=1, threads=1)
+    assert (np.diff(few.offsets) == 4).all()
+    again = space.neighborhoods(archs[::-1].copy(), 2, samples=4, own=False, seed=1, threads=2)
+    np.testing.assert_array_equal(again.archs[:4], few.archs[-4:])
+    assert (space.neighborhoods(archs, 2, samples=4, own=False, seed=2).archs != few.archs).any()
+    assert len(space.neighborhoods(archs[:0])) == 0
+
+
+def test_values_of_neighborhoods_are_aggregated():
+    space = pf.spaces.get("nasbench201")
+    around = space.neighborhoods(space.sample(2, seed=0), samples=2)
+    values = [3.0, 1.0, 8.0, 5.0, np.nan, 6.0]
+    for how, direction, expected in (
+        ("mean", "max", [4.0, 5.5]),
+        ("median", "min", [3.0, 5.5]),
+        ("worst", "max", [1.0, 5.0]),
+        ("worst", "min", [8.0, 6.0]),
+    ):
+        assert around.aggregate(values, how, direction=direction).tolist() == expected
+    assert np.isnan(around.aggregate(np.full(6, np.nan))).all()
+    with pytest.raises(InvalidInputError, match=r"shape \(5,\); it must be \(6,\)"):
+        around.aggregate(values[:5])
+
+
 def test_batches_into_arrays_of_the_caller():
     space = pf.spaces.get("ofa-mbv3")
     table = pf.costs.macs(space)
@@ -172,6 +205,7 @@ def public_calls():
     tiny = pf.spaces.get("mbv3-tiny", resolutions=(32, 48))
     table = pf.costs.macs(cell)
     archs = cell.sample(2)
+    around = cell.neighborhoods(archs)
     factors = [["width", [8, 16]], ["op", ["conv", "pool"]]]
     body = {
         "slots": [{"name": "a", "factors": factors}, {"name": "b", "choices": ["x", "y", "z"]}],
@@ -212,6 +246,12 @@ def public_calls():
         "crossover seed": lambda v: cell.crossover(archs, archs, seed=v),
         "crossover out": lambda v: cell.crossover(archs, archs, out=v),
         "neighbors": cell.neighbors,
+        "neighborhoods": cell.neighborhoods,
+        "neighborhoods radius": lambda v: cell.neighborhoods(archs, v),
+        "neighborhoods samples": lambda v: cell.neighborhoods(archs, samples=v),
+        "neighborhoods seed": lambda v: cell.neighborhoods(archs, seed=v),
+        "aggregate": around.aggregate,
+        "aggregate how": lambda v: around.aggregate(np.ones(len(around.archs)), v),
         "enumerate": lambda v: cell.enumerate(threads=v),
         "validate": cell.validate,
         "to_dicts": cell.to_dicts,
@@ -257,6 +297,7 @@ def test_more_rows_than_memory_are_refused_at_once():
     for call in (
         lambda: space.sample(10**13),
         lambda: space.sample(10**30),
+        lambda: space.neighborhoods(space.sample(1), 9),
         lambda: space.sample(10**13, within=(pf.costs.macs(space), 0, np.inf)),
     ):
         with pytest.raises(MemoryShortageError, match=r"20 slots would take .* of memory"):
@@ -276,6 +317,7 @@ def test_masked_rows_are_no_architectures():
         space.to_strings,
         lambda rows: space.crossover(archs, rows),
         lambda rows: space.neighbors(rows[1]),
+        space.neighborhoods,
         lambda rows: space.sample(3, out=rows),
         table,
         pf.costs.stack([table]),

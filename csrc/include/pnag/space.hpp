@@ -80,6 +80,35 @@ class Space {
     /// added with each choice; in an explicit stage every other row.
     [[nodiscard]] std::vector<std::uint8_t> neighbors(std::span<const std::uint8_t> arch) const;
 
+    /// How many architectures `neighborhoods` writes for the rows before each row, and at the end
+    /// for all; offsets has one entry more than there are rows.
+    ///
+    /// Neighbours are the architectures that 1 to `radius` edits make of a row. An edit chooses
+    /// anew for a present slot, drops the last slot of a stage, or adds the next one with any
+    /// choice, or replaces the row of an explicit stage. So two rows of a plain stage are as many
+    /// edits apart as their depths differ by, and as many more as slots that both have differ.
+    /// Each neighbour counts once. With samples > 0 at most that many of each row's are taken;
+    /// negative: all. `own` adds the row itself.
+    ///
+    /// Throws InvalidInput if there are more than 2^62. O(n_stages * radius^2) for each row.
+    void neighborhood_offsets(std::span<const std::uint8_t> archs, std::int64_t radius,
+                              std::int64_t samples, bool own, std::span<std::int64_t> offsets,
+                              const Execution& execution) const;
+
+    /// Neighbours of valid rows, as many as the offsets say, in a fixed order: the row itself if
+    /// `own`, then by distance; at distance 1 as `neighbors`. Where the offsets leave out some, all
+    /// subsets of that size are equally likely, in the same order; which one depends on the seed
+    /// and the row, not on its place in the batch. O(n_slots + radius^2) each.
+    void neighborhoods(std::span<const std::uint8_t> archs, std::int64_t radius, bool own,
+                       std::uint64_t seed, std::span<const std::int64_t> offsets,
+                       std::span<std::uint8_t> out, const Execution& execution) const;
+
+    /// One column for every slot and code 1, 2, ...: 1 where the row has that code, else 0. Codes
+    /// that the space does not have, and absent slots, have no column. `out` is row-major (n_rows,
+    /// sum of n_choices). It is limited by the memory that it writes.
+    void one_hot(std::span<const std::uint8_t> archs, std::span<float> out,
+                 const Execution& execution) const;
+
     /// Rows first .. first + out rows - 1 of the space in index order: the index is a mixed radix
     /// number of stage row indices, last stage fastest.
     void enumerate(std::int64_t first, std::span<std::uint8_t> out,
@@ -109,6 +138,7 @@ class Space {
   private:
     struct Stage;
     struct DrawGroup;
+    struct Ball;
 
     [[nodiscard]] std::size_t rows_of(std::size_t size, const char* what) const;
     template <std::size_t W>

@@ -19,6 +19,7 @@ from .csv_files import load_nasbench201, load_table, save_table
 from .fitting import fit
 from .measured import MINIMUM_ROWS
 from .model import MODEL_FORMAT, MODEL_VERSION, AccuracyModel
+from .neighborhood import Neighborhood
 from .network import NetworkModel, load_once_for_all
 from .oracle import Oracle, oracle
 from .table import TableModel, table
@@ -30,6 +31,7 @@ __all__ = [
     "AccuracyModel",
     "CalibratedModel",
     "Confirmation",
+    "Neighborhood",
     "NetworkModel",
     "Objective",
     "Oracle",

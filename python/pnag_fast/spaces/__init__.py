@@ -13,6 +13,7 @@ from . import mobilenetv3, nasbench201, nasbench_macro
 from .blocks import Block, Head, MBConv, Pointwise, Stem
 from .mobilenetv3 import MobileNetV3
 from .nasbench_macro import NasBenchMacro
+from .neighborhoods import Neighborhoods
 from .space import (
     SPACE_FORMAT,
     SPACE_VERSION,
@@ -33,6 +34,7 @@ __all__ = [
     "MBConv",
     "MobileNetV3",
     "NasBenchMacro",
+    "Neighborhoods",
     "Pointwise",
     "SearchSpace",
     "Slot",
