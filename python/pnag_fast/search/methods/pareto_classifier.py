@@ -27,8 +27,8 @@ _MUTATION_RATE = 0.2
 # Rows that the classifier learns from: each of its steps solves a system of this size. Those next
 # to the boundary say most about it; the rest stands for the space.
 _NEAR, _REST = 192, 64
-# Where there is much to learn from already, ten more answers change little: a share of what is known
-# beyond so many is asked.
+# Where there is much to learn from already, ten more answers change little: a share of what is
+# known beyond so many is asked.
 _MUCH, _MORE, _MOST = 250, 0.2, 256
 # Values of alpha that are looked at: below -1 a reference has to be better by more than its whole
 # range to dominate; at 1 and above a gain in one objective could be undone by others.
