@@ -4,8 +4,9 @@
 python bench/confirm.py --quickstart quickstart --runs 10
 python bench/confirm.py --generator ofa.safetensors --table ofa.json --runs 3
 
-With a finished quickstart, its supernet and accuracy model are copied, and every run measures a
-cost table, trains a generator on it, and confirms its answers, all anew. With a generator and a
+With a finished quickstart, its supernet and what was judged with it are copied, and every run
+measures a cost table, chooses what else to judge by it, trains a generator, and confirms its
+answers, all anew. With a generator and a
 table measured on this machine, every run confirms answers for that table. Each line says how many
 answers were measured within their budgets, in how many rounds, what they lose in accuracy to those
 of the uncorrected table, and how many are within when they are measured once more afterwards; then
@@ -34,7 +35,9 @@ from pnag_fast.quickstart import run as run_quickstart
 FloatArray = npt.NDArray[np.float64]
 
 # What the steps before the cost table made.
-KEPT = ("run.json", "supernet.safetensors", "accuracy.csv", "accuracy_model.safetensors")
+KEPT = ("run.json", "supernet.safetensors")
+# And what was judged then, in the folder of unfinished work: it is not judged again.
+JUDGED = "judged-*.json"
 # Of a normal distribution, within which 90 % lie.
 NINETY = 1.645
 
@@ -112,6 +115,10 @@ def of_quickstart(arguments: argparse.Namespace, folder: Path) -> Outcome:
     for name in KEPT:
         if not (folder / name).exists():
             shutil.copy(arguments.quickstart / name, folder / name)
+    work = files.make_folder(folder / "work")
+    for path in (arguments.quickstart / "work").glob(JUDGED):
+        if not (work / path.name).exists():
+            shutil.copy(path, work / path.name)
     settings = files.read_json(folder / "run.json", "pnag-run", 1)["identity"]["settings"]
     settings = {**settings, "budgets": arguments.budgets}
     start = time.monotonic()

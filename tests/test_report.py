@@ -57,6 +57,25 @@ def test_findings_say_how_far_predictions_were_off(report):
     assert "+1.0 points on average, and at least as good in 2 of 2" in text
 
 
+def test_answers_are_compared_with_a_random_search_of_its_own(report, tmp_path):
+    answers = tuple(
+        dataclasses.replace(a, random_top1_validation=v, random_top1_test=t)
+        for a, v, t in zip(report.answers, (0.90, 0.92), (0.87, 0.91), strict=True)
+    )
+    evaluated = tuple(dataclasses.replace(row, chosen=row.arch in "cd") for row in report.evaluated)
+    compared = dataclasses.replace(report, answers=answers, evaluated=evaluated, drawn=40)
+    text = compared.findings()[-1]
+    # Test 0.88 - 0.87 and 0.88 - 0.91, validation 0.91 - 0.90 and 0.94 - 0.92.
+    assert text.startswith("Random search: of 40 architectures drawn at random")
+    assert "-1.0 points on average on the test images, at least as good in 1 of 2" in text
+    assert text.endswith("+1.5 points on the validation images, at least as good in 2.")
+    assert "nobody confirmed" not in text
+    assert "random search" not in " ".join(compared.findings()[:-1])
+    assert compared.plot() != report.plot()
+    compared.save(tmp_path / "front.json")
+    assert FrontReport.load(tmp_path / "front.json") == compared
+
+
 def test_files_round_trip(report, tmp_path):
     report.save(tmp_path / "front.json")
     assert FrontReport.load(tmp_path / "front.json") == report

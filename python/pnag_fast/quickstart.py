@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import accuracy, costs, credibility, data, files, outputs, spaces
+from .asking import Judge, ask
 from .costs import CostTable
 from .data import DIGITS, ImageData
 from .errors import (
@@ -80,7 +81,11 @@ class QuickstartSettings:
 
 # What steps depend on besides their inputs and what a whole folder depends on. These may change
 # from one call to the next: the steps that depend on them are done anew, from what is kept of them.
-_CHANGEABLE = {"accuracy table": ("architectures",), "proof": ("budgets",)}
+_CHANGEABLE = {
+    "accuracy table": ("architectures",),
+    "random search": ("architectures",),
+    "proof": ("budgets",),
+}
 
 _RECORD = "run.json"
 
@@ -148,6 +153,7 @@ class _Record:
         makes: str,
         work: Callable[[Path, Path], Any],
         state: str = "",
+        state_of: Sequence[str] | None = None,
         keeps_state: bool = False,
     ) -> None:
         """Run `work` unless `makes` is there and was made from the same `needs` and settings.
@@ -160,12 +166,16 @@ class _Record:
             inputs, another file.
         state : str
             Name of that file, with ``{}`` for what tells inputs apart.
+        state_of : sequence of str, optional
+            Which of `needs` it rests on; default: all.
         keeps_state : bool
             The file stays when the step is done, for other settings to go on from.
         """
         target = self.folder / makes
         inputs = {need: _digest(self.folder / need) for need in needs}
         settings = {key: self.identity["settings"][key] for key in _needed(name)}
+        of = inputs if state_of is None else {need: inputs[need] for need in state_of}
+        own_name = state.format(_joined(of))
         done = self.steps.get(name)
         if (
             done
@@ -174,7 +184,7 @@ class _Record:
             and target.exists()
         ):
             if state and not keeps_state:  # left by a run that was killed here
-                (self.unfinished / state.format(_joined(inputs))).unlink(missing_ok=True)
+                (self.unfinished / own_name).unlink(missing_ok=True)
             self.notice(f"{name}: kept from the earlier run ({makes})")
             return
         before = done.get("seconds") if done else None
@@ -182,7 +192,7 @@ class _Record:
         last_time = f"; took {duration(float(before or 0))} before" if known else ""
         self.run.progress(f"{name}: making {makes}{last_time}", 0, 0)
         files.make_folder(target.parent)
-        own = self.unfinished / state.format(_joined(inputs))
+        own = self.unfinished / own_name
         started = time.monotonic()
         try:
             facts = work(target, own)
@@ -372,11 +382,19 @@ def _run_steps(on: _Work) -> None:
         state="supernet_checkpoint.safetensors",
         work=lambda path, own: _train_supernet(on, path, own),
     )
+    # What is asked depends on what networks cost.
+    on.record.step(
+        "cost table",
+        needs=[],
+        makes="cost_table.json",
+        work=lambda path, _: _measure(on, path),
+    )
     on.record.step(
         "accuracy table",
-        needs=["supernet.safetensors"],
+        needs=["supernet.safetensors", "cost_table.json"],
         makes="accuracy.csv",
         state="judged-{}.json",
+        state_of=["supernet.safetensors"],
         keeps_state=True,
         work=lambda path, own: _judge(on, path, own),
     )
@@ -387,12 +405,6 @@ def _run_steps(on: _Work) -> None:
         work=lambda path, _: _fit_accuracy(on, path),
     )
     on.record.step(
-        "cost table",
-        needs=[],
-        makes="cost_table.json",
-        work=lambda path, _: _measure(on, path),
-    )
-    on.record.step(
         "generator",
         needs=["accuracy_model.safetensors", "cost_table.json"],
         makes="generator.safetensors",
@@ -400,8 +412,17 @@ def _run_steps(on: _Work) -> None:
         work=lambda path, own: _train_generator(on, path, own),
     )
     on.record.step(
+        "random search",
+        needs=["supernet.safetensors", "accuracy.csv"],
+        makes="random.csv",
+        state="judged-{}.json",
+        state_of=["supernet.safetensors"],
+        keeps_state=True,
+        work=lambda path, own: _judge_random(on, path, own),
+    )
+    on.record.step(
         "proof",
-        needs=["supernet.safetensors", "accuracy.csv", "generator.safetensors"],
+        needs=["supernet.safetensors", "accuracy.csv", "generator.safetensors", "random.csv"],
         makes="front.json",
         work=lambda path, _: _prove(on, path),
     )
@@ -464,37 +485,74 @@ def _train_supernet(on: _Work, path: Path, checkpoint: Path) -> dict[str, Any]:
 
 
 def _judge(on: _Work, path: Path, checkpoint: Path) -> dict[str, Any]:
-    from . import supernet
-
-    net = supernet.load(on.folder / "supernet.safetensors")
-    archs = _table_architectures(on.space, on.settings)
-    top1 = supernet.evaluate(
-        net,
-        archs,
-        on.dataset,
-        split="validation",
-        checkpoint=checkpoint,
+    """Judge architectures of which half are drawn, and half chosen by what the others say."""
+    wanted = on.settings.architectures
+    table = CostTable.load(on.folder / "cost_table.json").for_space(on.space)
+    drawn = _drawn(on.space, on.settings)
+    archs, top1 = ask(
+        _judged_by_supernet(on, checkpoint),
+        [table],
+        drawn,
+        wanted,
+        seed=on.run.seed,
         progress=on.run.progress,
     )
     accuracy.save_table(path, on.space, archs, top1)
     return {
         "architectures": len(archs),
+        "of these drawn at random": len(drawn),
+        "of these chosen by what was known": len(archs) - len(drawn),
         "validation images": len(on.dataset.validation),
         "lowest top-1": float(top1.min()),
         "highest top-1": float(top1.max()),
     }
 
 
-def _table_architectures(space: SearchSpace, settings: QuickstartSettings) -> Archs:
-    """Draw uniformly over architectures and over decisions (shallower); extremes and every code."""
+def _judge_random(on: _Work, path: Path, checkpoint: Path) -> dict[str, Any]:
+    """Judge as many drawn architectures: what a search that chooses nothing has to show."""
+    drawn = _table_architectures(on.space, on.settings, on.settings.architectures)
+    top1 = _judged_by_supernet(on, checkpoint)(drawn, on.run.progress)
+    accuracy.save_table(path, on.space, drawn, top1)
+    asked = _names(on.space, accuracy.load_table(on.folder / "accuracy.csv", on.space)[0])
+    return {
+        "architectures": len(drawn),
+        "of these judged for the comparison alone": len(_names(on.space, drawn) - asked),
+    }
+
+
+def _names(space: SearchSpace, archs: Archs) -> set[str]:
+    return set(space.to_strings(archs))
+
+
+def _judged_by_supernet(on: _Work, checkpoint: Path) -> Judge:
+    from . import supernet
+
+    net = supernet.load(on.folder / "supernet.safetensors")
+
+    def judge(archs: Archs, progress: ProgressCallback) -> npt.NDArray[np.float64]:
+        return supernet.evaluate(
+            net, archs, on.dataset, split="validation", checkpoint=checkpoint, progress=progress
+        )
+
+    return judge
+
+
+def _drawn(space: SearchSpace, settings: QuickstartSettings) -> Archs:
+    """Draw the architectures that are judged before any is chosen: half, all of a small space."""
     wanted = settings.architectures
-    if space.n_architectures <= wanted:
+    everything = space.n_architectures <= wanted
+    return _table_architectures(space, settings, wanted if everything else wanted - wanted // 2)
+
+
+def _table_architectures(space: SearchSpace, settings: QuickstartSettings, n: int) -> Archs:
+    """Draw uniformly over architectures and over decisions (shallower); extremes and every code."""
+    if space.n_architectures <= n:
         return space.enumerate()
     # Twice as many as wanted, in turns, so that enough are left when repeats are dropped.
     drawn = np.stack(
         [
-            space.sample(wanted, seed=settings.seed),
-            space.sample(wanted, seed=settings.seed, distribution="decisions"),
+            space.sample(n, seed=settings.seed),
+            space.sample(n, seed=settings.seed, distribution="decisions"),
         ],
         axis=1,
     ).reshape(-1, space.n_slots)
@@ -502,7 +560,7 @@ def _table_architectures(space: SearchSpace, settings: QuickstartSettings) -> Ar
     # A code that nothing measured has is one that no search may use.
     archs = np.concatenate([ends, accuracy.covering(space, ends), drawn])
     _, first = np.unique(archs, axis=0, return_index=True)
-    return np.ascontiguousarray(archs[np.sort(first)][:wanted])
+    return np.ascontiguousarray(archs[np.sort(first)][:n])
 
 
 def _fit_accuracy(on: _Work, path: Path) -> dict[str, Any]:
@@ -612,8 +670,10 @@ def _prove(on: _Work, path: Path) -> dict[str, Any]:
         [supernet.accuracy(network, split.images, split.labels) for network in networks]
         for split in (dataset.validation, dataset.test)
     )
-    baseline = supernet.evaluate(
-        net, _best_evaluated(folder, answers.table, budgets), dataset, split="test"
+    evaluated, _ = _best_of(folder / "accuracy.csv", answers.table, budgets)
+    drawn, drawn_validation = _best_of(folder / "random.csv", answers.table, budgets)
+    evaluated_test, drawn_test = (
+        supernet.evaluate(net, archs, dataset, split="test") for archs in (evaluated, drawn)
     )
     lost = uncorrected.top1 - answers.top1
     confirmation = {
@@ -631,7 +691,9 @@ def _prove(on: _Work, path: Path) -> dict[str, Any]:
         timer.slowdown,
         validation,
         test,
-        baseline,
+        evaluated_test,
+        drawn_validation,
+        drawn_test,
         names,
         generation_ms,
         confirmation,
@@ -639,17 +701,19 @@ def _prove(on: _Work, path: Path) -> dict[str, Any]:
     return {"generation ms per budget": round(generation_ms, 2)}
 
 
-def _best_evaluated(folder: Path, table: CostTable, budgets: npt.NDArray[np.float64]) -> Archs:
-    """Best evaluated architecture within each budget, as random search would choose it.
+def _best_of(
+    judged: Path, table: CostTable, budgets: npt.NDArray[np.float64]
+) -> tuple[Archs, npt.NDArray[np.float64]]:
+    """Best of a table of judged architectures within each budget, and its top-1 there.
 
     Where none fits, the cheapest one stands in.
     """
-    archs, top1 = accuracy.load_table(folder / "accuracy.csv", table.space)
+    archs, top1 = accuracy.load_table(judged, table.space)
     latency_ms = table(archs)
     fits = latency_ms[None] <= budgets[:, None]
     best = np.where(fits, top1[None], -1.0).argmax(axis=1)
     rows = np.where(fits.any(axis=1), best, latency_ms.argmin())
-    return np.ascontiguousarray(archs[rows])
+    return np.ascontiguousarray(archs[rows]), top1[rows]
 
 
 def _report(
@@ -659,7 +723,9 @@ def _report(
     slowdown: float,
     validation: Sequence[float],
     test: Sequence[float],
-    baseline: npt.NDArray[np.float64],
+    evaluated_test: npt.NDArray[np.float64],
+    drawn_validation: npt.NDArray[np.float64],
+    drawn_test: npt.NDArray[np.float64],
     names: Sequence[str],
     generation_ms: float,
     confirmation: Mapping[str, Any],
@@ -667,7 +733,7 @@ def _report(
     record, space, table, generator = on.record, on.space, answers.table, answers.generator
     archs, top1 = accuracy.load_table(record.folder / "accuracy.csv", space)
     macs, parameters = costs.macs(space), costs.parameters(space)
-    rows = zip(space.to_strings(archs), table(archs).tolist(), top1.tolist(), strict=True)
+    drawn = _names(space, _drawn(space, on.settings))
     steps = {name: f"{step['seconds']:.1f} s" for name, step in record.steps.items()}
     return FrontReport(
         space=space.name,
@@ -677,7 +743,12 @@ def _report(
             f"{generator.model.report.get('kendall', 0):.2f}, mean error "
             f"{100 * generator.model.report.get('mean_error', 0):.2f} points)"
         ),
-        evaluated=tuple(Evaluated(*row) for row in rows),
+        evaluated=tuple(
+            Evaluated(name, cost, value, chosen=name not in drawn)
+            for name, cost, value in zip(
+                space.to_strings(archs), table(archs).tolist(), top1.tolist(), strict=True
+            )
+        ),
         answers=tuple(
             Answer(
                 budget_ms=float(answers.budgets[i, 0]),
@@ -689,7 +760,7 @@ def _report(
                 predicted_top1_std=float(answers.top1_std[i]),
                 top1_validation=float(validation[i]),
                 top1_test=float(test[i]),
-                evaluated_top1_test=float(baseline[i]),
+                evaluated_top1_test=float(evaluated_test[i]),
                 macs=int(macs(answers.archs[i : i + 1])[0]),
                 parameters=int(parameters(answers.archs[i : i + 1])[0]),
                 onnx=names[i],
@@ -697,6 +768,8 @@ def _report(
                 confirmed=bool(answers.confirmed[i]),
                 measurements=int(answers.repeats[i]),
                 round=int(answers.rounds[i]),
+                random_top1_validation=float(drawn_validation[i]),
+                random_top1_test=float(drawn_test[i]),
             )
             for i in range(len(answers))
         ),
@@ -704,6 +777,7 @@ def _report(
         sections={
             "Supernet": record.facts("supernet"),
             "Accuracy table": record.facts("accuracy table"),
+            "Random search, to compare with": record.facts("random search"),
             "Accuracy model, on held-out architectures": record.facts("accuracy model"),
             "Latency table": {**record.facts("cost table"), **_conditions(table)},
             "Generator": {
@@ -728,6 +802,7 @@ def _report(
             )
         ),
         definition=space.definition,
+        drawn=int(record.facts("random search")["architectures"]),
     )
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Evaluated", "FrontReport"]
 
 REPORT_FORMAT = "pnag-front-report"
-# 2 has several costs, and how answers were measured.
-REPORT_VERSION = 2
+# 2 has several costs, and how answers were measured; 3 a random search beside what was chosen.
+REPORT_VERSION = 3
 
 # No figure of a run comes near.
 _HUGE = 1e30
@@ -35,12 +35,14 @@ _STEADY = 0.02
 
 # Okabe and Ito's palette: distinct for colour-blind readers too.
 _GREY, _BLUE, _ORANGE, _GREEN = "#b8b8b8", "#0072b2", "#d55e00", "#009e73"
+_SKY = "#56b4e9"
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """An architecture of the accuracy table: its measured quality, its cost by the cost table.
 
+    ``chosen`` says whether it was judged because of what was known of others; drawn otherwise.
     Here and in `Answer` ``latency`` and ``top1`` stand for the cost and the objective of the
     report, in their own units: milliseconds and top-1, unless it says others.
     """
@@ -48,6 +50,7 @@ class Evaluated:
     arch: str
     latency_ms: float
     top1: float
+    chosen: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,10 @@ class Answer:
 
     ``top1_validation`` is measured on the images on which the accuracy table was measured,
     ``top1_test`` on images that nothing has used before. ``evaluated_top1_test`` is the same for
-    the best of the evaluated architectures within the budget, chosen on the validation images: what
-    random search would have given.
+    the best of the evaluated architectures within the budget, chosen on the validation images.
+    ``random_top1_validation`` and ``random_top1_test`` are those of the best of as many that were
+    drawn at random, chosen in the same way, where such were judged: random search. In the first
+    reports all that were evaluated were drawn.
 
     ``predicted_latency_std_ms`` is what the table knows of its own error: 0 where it is exact.
     ``confirmed`` says whether repeated measurements put it within its budget, where anybody tried
@@ -82,6 +87,8 @@ class Answer:
     confirmed: bool | None = None
     measurements: int = 1
     round: int = 1
+    random_top1_validation: float | None = None
+    random_top1_test: float | None = None
 
     @property
     def room(self) -> float:
@@ -155,6 +162,8 @@ class FrontReport:
         Of the space; absent in the first reports.
     others : sequence of OtherCost
         Costs that budgets bounded beside that of the device.
+    drawn : int
+        Architectures that random search judged, where it is compared with; 0 otherwise.
     """
 
     space: str
@@ -170,6 +179,7 @@ class FrontReport:
     metric: str = "latency"
     unit: str = "ms"
     others: Sequence[OtherCost] = ()
+    drawn: int = 0
 
     # --- files -------------------------------------------------------------------------------
 
@@ -189,6 +199,7 @@ class FrontReport:
             "unit": "ms",
             "definition": None,
             "others": [],
+            "drawn": 0,
             **document,
         }
         try:
@@ -206,6 +217,7 @@ class FrontReport:
                 files.require(document, "metric", str, path),
                 files.require(document, "unit", str, path),
                 _others(document, path),
+                files.integer(document["drawn"], f"'{path}': field 'drawn'", low=0),
             )
         except TypeError as error:
             raise FileFormatError(f"'{path}' is not a valid front report: {error}") from error
@@ -342,15 +354,42 @@ class FrontReport:
             "architectures within the budget (which was chosen on these images, and so looks "
             "better on them than it is)."
         )
+        lines.append(self._against_random() or self._against_evaluated())
+        return lines
+
+    def _against_random(self) -> str:
+        """Compare with a random search of as many questions; nothing where there was none."""
+        rows = [
+            (a.top1_validation - a.random_top1_validation, a.top1_test - a.random_top1_test)
+            for a in self.answers
+            if a.random_top1_validation is not None and a.random_top1_test is not None
+        ]
+        if not rows:
+            return ""
+        gain = np.array(rows)
+        shown = self.objective
+        validation, test = (shown.difference(column.mean(), 1) for column in gain.T)
+        ahead = (shown.merit(gain) >= 0).sum(axis=0)
+        confirmed = any(a.confirmed is not None for a in self.answers)
+        return (
+            f"Random search: of {self.drawn} architectures drawn at random, the best on the "
+            f"validation images within the budget by the same {self.metric} table"
+            f"{' (nobody confirmed it by measuring)' if confirmed else ''}. Against it the answers "
+            f"are {test} on average on the test images, at least as good in {ahead[1]} of "
+            f"{len(gain)} cases, and {validation} on the validation images, at least as good in "
+            f"{ahead[0]}."
+        )
+
+    def _against_evaluated(self) -> str:
         gain = np.array([a.top1_test - a.evaluated_top1_test for a in self.answers])
+        shown = self.objective
         ahead = int((shown.merit(gain) >= 0).sum())
-        lines.append(
+        return (
             f"On the test images, against the same best of the {len(self.evaluated)} evaluated "
             f"architectures (random search), the answers are "
             f"{shown.difference(gain.mean(), 1)} on average, and at least as good in {ahead} of "
             f"{len(gain)} cases."
         )
-        return lines
 
     def _best_known(self, budget_ms: float) -> float:
         """Merit of the best evaluated architecture within a budget."""
@@ -379,13 +418,17 @@ class FrontReport:
         axes = figure.add_subplot()
         for answer in self.answers:
             axes.axvline(answer.budget_ms, color="#e8e8e8", linewidth=1, zorder=0)
-        axes.scatter(
-            [row.latency_ms for row in self.evaluated],
-            quality(row.top1 for row in self.evaluated),
-            s=12,
-            color=_GREY,
-            label=f"{len(self.evaluated)} evaluated architectures",
-        )
+        for chosen, color in ((False, _GREY), (True, _SKY)):
+            rows = [row for row in self.evaluated if row.chosen == chosen]
+            if rows or not chosen:
+                how = ", chosen" if chosen else ", drawn" if len(rows) < len(self.evaluated) else ""
+                axes.scatter(
+                    [row.latency_ms for row in rows],
+                    quality(row.top1 for row in rows),
+                    s=12,
+                    color=color,
+                    label=f"{len(rows)} evaluated architectures{how}",
+                )
         known = self.measured_front()
         axes.step(
             [row.latency_ms for row in known],
@@ -536,8 +579,11 @@ def _rows(
 def _fits(value: Any, kind: str) -> bool:
     if kind == "str":
         return isinstance(value, str)
-    if kind == "bool | None":
-        return value is None or isinstance(value, bool)
+    if value is None and kind.endswith(" | None"):
+        return True
+    kind = kind.removesuffix(" | None")
+    if kind == "bool":
+        return isinstance(value, bool)
     number = isinstance(value, int if kind == "int" else (int, float))
     return number and not isinstance(value, bool) and -_HUGE < value < _HUGE
 

@@ -11,12 +11,12 @@ import numpy as np
 from ... import arguments
 from ...accuracy.codes import covering, feature_keys
 from ...accuracy.oracle import Oracle
-from ...accuracy.process import Floats, Posterior, Process, described, groups
+from ...accuracy.process import Posterior, Process, described
 from ...costs import CostTable
 from ...errors import InvalidInputError, InvalidTypeError
 from ...runs import Arrays
 from ...spaces import Archs
-from ...typing import BoolArray, FloatArray, IntArray
+from ...typing import BoolArray, Float32Array, FloatArray, IntArray
 from .. import acquisition
 from ..method import Draws, Layout, Method
 from ..problem import Problem
@@ -63,6 +63,8 @@ class Active(Method):
     first : int
         Questions before any is chosen: the cheapest and the dearest architecture of every table,
         some that have every code of the space, and random ones.
+    initial : ndarray of uint8, shape (n, n_slots), optional
+        Questions before any is chosen, instead of `first`.
     asking : CostTable, optional
         What it costs to ask about an architecture, such as its training time: then the gain for
         each unit of this cost decides. Default: all cost the same.
@@ -73,6 +75,7 @@ class Active(Method):
 
     batch: int | None = None
     first: int = 20
+    initial: Archs | None = None
     asking: CostTable | None = None
     tolerance: float = 1e-7
 
@@ -105,6 +108,19 @@ class Active(Method):
     def begin(self, problem: Problem, draws: Draws) -> Arrays:
         space = problem.space
         self._price(problem, space.sample(1, seed=0))
+        chosen = self._drawn(problem, draws) if self.initial is None else self.initial
+        space.validate(chosen)
+        nothing: Arrays = {
+            "rows": np.empty((0, space.n_slots), dtype=np.uint8),
+            "merit": np.empty(0),
+            "answered": np.empty(0, dtype=np.int64),
+            "counts": np.zeros(2, dtype=np.int64),
+        }
+        return _ask(problem, nothing, chosen)
+
+    def _drawn(self, problem: Problem, draws: Draws) -> Archs:
+        """Draw what is asked first."""
+        space = problem.space
         ends = extremes(problem.tables)
         chosen = np.concatenate([ends, covering(space, ends, seed=draws.seed_of(_FIRST))])
         n = max(self.first - len(chosen), 0)
@@ -113,14 +129,7 @@ class Active(Method):
             space.sample(n - n // 2, seed=seed),
             space.sample(n // 2, seed=seed, distribution="decisions"),
         ]
-        chosen = _distinct(np.concatenate([chosen, *drawn]))
-        nothing: Arrays = {
-            "rows": np.empty((0, space.n_slots), dtype=np.uint8),
-            "merit": np.empty(0),
-            "answered": np.empty(0, dtype=np.int64),
-            "counts": np.zeros(2, dtype=np.int64),
-        }
-        return _ask(problem, nothing, chosen)
+        return _distinct(np.concatenate([chosen, *drawn]))
 
     def step(self, problem: Problem, state: Arrays, draws: Draws) -> Arrays:
         rows, good = state["rows"], state["answered"] > 0
@@ -145,12 +154,14 @@ class Active(Method):
             state["counts"][0] = learned = n_good
         surrogate = _surrogate(problem, state, candidates)
         picks, gain = self._choose(problem, surrogate, candidates, batch, draws)
-        least = self.tolerance * float(merit[: self.first].std() or merit.std())
-        # Asking a model costs next to nothing.
-        if isinstance(problem.model, Oracle) and gain < least:
+        if gain < self.tolerance * float(merit[: self._n_first].std() or merit.std()):
             problem.stop()
             return state
         return _ask(problem, state, candidates.archs[picks])
+
+    @property
+    def _n_first(self) -> int:
+        return self.first if self.initial is None else len(self.initial)
 
     def _choose(
         self,
@@ -169,8 +180,7 @@ class Active(Method):
         merit, known = y, surrogate.costs
         budgets = _budgets(problem, draws)
         floor = float(y.min())
-        n, first_gain = len(posterior), 0.0
-        picks: list[int] = []
+        n, picks, first_gain = len(posterior), [], 0.0
         while len(picks) < batch:
             mean, variance = posterior.predict(y)
             mean, std = mean[describe], np.sqrt(variance)[describe]
@@ -227,7 +237,7 @@ class _Candidates:
 
     archs: Archs
     costs: FloatArray
-    features: Floats
+    features: Float32Array
     same: IntArray
     open: BoolArray
     index: dict[bytes, int]
@@ -361,9 +371,7 @@ def _learned(
     y = np.bincount(same, y) / weight
     rows = np.sort(np.random.default_rng(0).permutation(len(first))[:_LEARN])
     x = features[first][:, used].astype(np.float64)
-    shared = groups(problem.space)
-    group = None if shared is None else shared[used]
-    return Process.learned(x[rows], y[rows], weight[rows], group), used, good
+    return Process.learned(x[rows], y[rows], weight[rows]), used, good
 
 
 def _range(problem: Problem) -> tuple[float, float]:

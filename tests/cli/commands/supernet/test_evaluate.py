@@ -112,3 +112,38 @@ def test_as_many_are_judged_as_were_asked_for(run, small_supernet, tmp_path):
     space = pf.supernet.load(small_supernet).space
     archs, _ = pf.accuracy.load_table(out, space)
     assert len(pf.accuracy.covering(space, archs)) == 0
+
+
+def test_half_is_chosen_by_a_cost_table(run, interrupting, small_supernet, tmp_path):
+    space = pf.supernet.load(small_supernet).space
+    macs, other = tmp_path / "macs.json", tmp_path / "other.json"
+    pf.costs.macs(space).save(macs)
+    pf.costs.macs(pf.spaces.get("mbv3-cifar")).save(other)
+    out = tmp_path / "out.csv"
+    command = ["supernet", "evaluate", small_supernet, "--architectures", 24, "--out", out]
+    for options, said in (
+        (["--active"], "give --table"),
+        (["--table", macs], "--table goes with --active"),
+        (["--batch", 5], "--batch goes with --active"),
+        (["--active", "--table", macs, "--share", 1], "--share"),
+        (["--active", "--table", other], "is for space 'mbv3-cifar'"),
+    ):
+        code, _, err = run(*command, *options)
+        assert code != 0
+        assert said in err
+        assert not out.exists()
+    active = [*command, "--active", "--table", macs, "--share", 0.25, "--batch", 3]
+    interrupting(20, "judging")
+    assert run(*active)[0] == 130
+    heard = interrupting(0)
+    code, text, err = run(*active, "--json")
+    assert code == 0, err
+    assert json.loads(text)["architectures"] == 24
+    assert json.loads(text)["chosen"] == 6
+    # What was judged before the interruption was not judged again.
+    assert heard[0][1] >= 18
+    archs, _ = pf.accuracy.load_table(out, space)
+    # The drawn ones are those of a call that draws as many.
+    assert run(*command[:3], "--architectures", 18, "--out", tmp_path / "drawn.csv")[0] == 0
+    drawn, _ = pf.accuracy.load_table(tmp_path / "drawn.csv", space)
+    assert set(space.to_strings(drawn)) < set(space.to_strings(archs))
