@@ -23,10 +23,14 @@ from ...typing import FloatArray
 from ..method import Draws, Layout, Method
 from ..problem import Problem, given_budgets, n_budgets
 from ..result import extremes
+from ..within import met_by
 
 # Rounds of drawing until all children fit their budget. Once-for-All draws for ever; here a child
 # that still does not fit is replaced by its parent.
 _TRIES = 100
+# Members for each budget where nobody says how many; of an oracle its questions are enough for so
+# many generations, unless there would be too few members.
+_POPULATION, _GENERATIONS, _LEAST = 100, 8, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,15 +42,19 @@ class Evolution(Method):
     exceeds the budget is drawn again. Settings default to that tutorial's. A layer's kernel and
     expand ratio are one decision here, inherited together; in the tutorial each is inherited alone.
 
-    By default it asks ``population * (generations + 1)`` for each budget, 50,100. Cost: what is
+    By default it asks ``population * (generations + 1)`` for each budget, 50,100; an oracle 300 in
+    all. Nobody is asked about what exceeds its budget, so all that constrained dominance would
+    compare is the quality. A question that failed counts as the worst there is. Cost: what is
     asked, and O(children) for each redraw.
 
     Parameters
     ----------
     budgets : array of float, shape (), (b,) or (b, n_tables), optional
-        Default: five, evenly spaced over the reachable range. Where no architecture within a
-        budget is found at all, it is a `BudgetInfeasibleError`.
-    population, generations : int
+        Default: five, evenly spaced over the reachable range. One that nothing meets is a
+        `BudgetInfeasibleError`.
+    population : int, optional
+        Default: 100; of an oracle an eighth of a budget's questions, from 4 to 100.
+    generations : int
     parent_ratio, mutation_ratio : float
         Share of the population that become parents, share of the children that are mutations.
     mutation_rate : float
@@ -54,7 +62,7 @@ class Evolution(Method):
     """
 
     budgets: FloatArray | None = None
-    population: int = 100
+    population: int | None = None
     generations: int = 500
     parent_ratio: float = 0.25
     mutation_ratio: float = 0.5
@@ -65,9 +73,12 @@ class Evolution(Method):
     evaluations: ClassVar[int | None] = None
 
     def checked(self) -> Mapping[str, Any]:
+        population = self.population
+        if population is not None:
+            population = arguments.integer(population, "population", 4)
         return {
             "budgets": given_budgets(self.budgets),
-            "population": arguments.integer(self.population, "population", 4),
+            "population": population,
             "generations": arguments.integer(self.generations, "generations", 1),
             "parent_ratio": arguments.fraction(self.parent_ratio, "parent_ratio"),
             "mutation_ratio": arguments.fraction(self.mutation_ratio, "mutation_ratio"),
@@ -79,7 +90,17 @@ class Evolution(Method):
     ) -> int:
         if isinstance(model, Oracle):
             return super().default_evaluations(space, model, tables)
-        return n_budgets(self.budgets) * self.population * (self.generations + 1)
+        population = _POPULATION if self.population is None else self.population
+        return n_budgets(self.budgets) * population * (self.generations + 1)
+
+    def _size(self, problem: Problem) -> int:
+        """Members for each budget."""
+        if self.population is not None:
+            return self.population
+        if isinstance(problem.model, Oracle):
+            share = problem.limit // (n_budgets(self.budgets) * _GENERATIONS)
+            return min(max(share, _LEAST), _POPULATION)
+        return _POPULATION
 
     def layout(self, problem: Problem, names: object) -> Layout:
         n_slots = problem.space.n_slots
@@ -91,21 +112,22 @@ class Evolution(Method):
 
     def begin(self, problem: Problem, draws: Draws) -> Arrays:
         wanted = problem.budgets(self.budgets)
-        members = _first_population(problem, wanted, self.population, draws.rng)
+        members = _first_population(problem, wanted, self._size(problem), draws.rng)
         return self._ask(problem, members[:, :0], np.empty((len(wanted), 0)), members, 0)
 
     def step(self, problem: Problem, state: Arrays, draws: Draws) -> Arrays:
         wanted = problem.budgets(self.budgets)
         rows = np.arange(len(wanted))[:, None]
-        n_parents = max(2, round(self.parent_ratio * self.population))
+        population = self._size(problem)
+        n_parents = max(2, round(self.parent_ratio * population))
         order = np.argsort(-state["merit"], axis=1, kind="stable")[:, :n_parents]
         parents, merit = state["members"][rows, order], state["merit"][rows, order]
         children = _children(
             problem,
             parents,
             wanted,
-            self.population,
-            round(self.mutation_ratio * self.population),
+            population,
+            round(self.mutation_ratio * population),
             self.mutation_rate,
             draws.rng,
         )
@@ -171,6 +193,8 @@ def _tight(
         return problem.space.sample(n, seed=int(rng.integers(2**63)), within=window)
     ends = extremes(problem.tables)
     known = np.concatenate([known, ends[(problem.stack(ends) <= budget).all(axis=1)]])
+    if len(known) == 0:
+        known = met_by(problem, budget)
     if len(known) == 0:
         raise BudgetInfeasibleError(
             f"none of {8 * _TRIES} times the population of '{problem.space.name}' meets the "
