@@ -20,7 +20,7 @@ METHODS = pf.search.names()
 # Those that do not look at everything.
 SAMPLING = [name for name in METHODS if name != "exhaustive"]
 # Fast ones of these take a handful of questions.
-FEW = {"population": 10, "samples": 4}
+FEW = {"population": 10, "samples": 4, "updates": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +43,11 @@ def small_model(small):
 def few(name):
     options = inspect.signature(getattr(pf.search, name)).parameters
     return {key: value for key, value in FEW.items() if key in options}
+
+
+def quick(name):
+    """Without what takes time and asks nothing; as many questions at once as by default."""
+    return {key: value for key, value in few(name).items() if key == "updates"}
 
 
 def same(a, b):
@@ -101,7 +106,12 @@ def test_a_method_is_documented_and_signed(name):
 def test_limits_are_kept_to_the_question(tiny, tiny_model, tiny_table, name, limit):
     calls = []
     found = getattr(pf.search, name)(
-        tiny, tiny_model, [tiny_table], evaluations=limit, progress=lambda *c: calls.append(c)
+        tiny,
+        tiny_model,
+        [tiny_table],
+        evaluations=limit,
+        progress=lambda *c: calls.append(c),
+        **quick(name),
     )
     assert found.evaluations == limit == calls[-1][1] == calls[-1][2]
     assert [c[1] for c in calls] == sorted(c[1] for c in calls)
@@ -123,7 +133,10 @@ def test_same_seed_same_front_whatever_the_threads(small, small_model, name):
 @pytest.mark.parametrize("name", SAMPLING)
 def test_seeds_differ(tiny, tiny_model, tiny_table, name):
     search = getattr(pf.search, name)
-    a, b = (search(tiny, tiny_model, [tiny_table], evaluations=600, seed=s) for s in (3, 4))
+    a, b = (
+        search(tiny, tiny_model, [tiny_table], evaluations=600, seed=s, **quick(name))
+        for s in (3, 4)
+    )
     assert a.archs.shape != b.archs.shape or (a.archs != b.archs).any()
 
 

@@ -37,12 +37,13 @@ from ...optional_torch import require_torch
 from ...runs import Run
 from ...runs.checkpoint import State, optimiser_arrays, restore_optimiser
 from ...search import Front, Problem, extremes
+from ...search.lstm import unroll
 from ...spaces import Archs, SearchSpace
 from ...spaces.decisions import Decisions
 from ...typing import FloatArray
 from ..generator import Generator
 from ..method import GeneratorMethod, Trained, model_of
-from ..policies.lstm import BudgetScale, LstmPolicy, unroll
+from ..policies.lstm import BudgetScale, LstmPolicy
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,13 +3,14 @@
 PNAG (Guo et al. 2022), section 3.2: an LSTM takes the embedding of the budget as its first input
 and then, decision by decision, the embedding of what it has just decided. The embeddings of K
 evenly spaced budgets are learned; any other budget is interpolated linearly between its
-neighbours. Weights are trained in `pnag_fast.generator.methods.pnag`, by the same steps.
+neighbours. Its steps are `pnag_fast.search.lstm.unroll`; weights are trained in
+`pnag_fast.generator.methods.pnag`, by the same.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import files
+from ...search.lstm import InNumpy, unroll
 from ...spaces import Archs, SearchSpace
 from ...spaces.decisions import Decisions, Options
 from ...typing import Float32Array, FloatArray
@@ -71,65 +73,6 @@ class BudgetScale:
     def grid(self) -> FloatArray:
         """Return the K learned budgets, shape (K, n_tables)."""
         return np.linspace(self.low, self.high, self.n_budgets)
-
-
-def unroll(
-    library: Any,
-    decisions: Decisions,
-    weights: Mapping[str, Any],
-    budgets: Any,
-    choose: Callable[[int, Any], Any],
-) -> None:
-    """Take all decisions, one after the other.
-
-    Parameters
-    ----------
-    library : torch, or `InNumpy`
-        What the arrays belong to.
-    weights : mapping
-        As of `LstmPolicy`.
-    budgets : array of float32, shape (n, H)
-        Embeddings of the budgets.
-    choose : callable
-        Takes the number of the decision and its logits, shape (n, options), and returns the options
-        decided for, shape (n,).
-    """
-    kinds = {kind: i for i, kind in enumerate(decisions.kinds)}
-    step_input, hidden = budgets, budgets.shape[1]
-    state, cell = library.zeros_like(budgets), library.zeros_like(budgets)
-    for column, decision in enumerate(decisions.decisions):
-        gates = library.addmm(weights["lstm.bias"], step_input, weights["lstm.input"])
-        gates = library.addmm(gates, state, weights["lstm.hidden"])
-        i, f, g, o = library.split(gates, hidden, 1)
-        cell = library.sigmoid(f) * cell + library.sigmoid(i) * library.tanh(g)
-        state = library.sigmoid(o) * library.tanh(cell)
-        kind = kinds[decision.kind]
-        logits = library.addmm(weights[f"head_bias.{kind}"], state, weights[f"head.{kind}"])
-        step_input = weights[f"embed.{kind}"][choose(column, logits)]
-
-
-class InNumpy:
-    """Functions of torch that `unroll` uses, on arrays of numpy."""
-
-    tanh, zeros_like = np.tanh, np.zeros_like
-
-    @staticmethod
-    def addmm(bias: Float32Array, a: Float32Array, b: Float32Array) -> Float32Array:
-        """Return ``bias + a @ b``."""
-        product: Float32Array = a @ b
-        product += bias
-        return product
-
-    @staticmethod
-    def split(array: Float32Array, size: int, axis: int) -> list[Float32Array]:
-        """Cut an array into parts of equal size."""
-        return np.split(array, array.shape[axis] // size, axis)
-
-    @staticmethod
-    def sigmoid(x: Float32Array) -> Float32Array:
-        """Return ``1 / (1 + exp(-x))``."""
-        # tanh never overflows, exp of a large negative number warns.
-        return np.asarray(0.5 * (1 + np.tanh(0.5 * x)), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
