@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -89,3 +91,79 @@ def test_the_python_of_the_page_on_devices(devices, tiny, tiny_model):
     code = code.replace("20.0", "50.0").replace("30.0", "60.0")
     exec(code, names)
     assert [table.device for table in names["fleet"].devices] == ["phone", "gpu", "pi5"]
+
+
+# What the page leaves to its reader: a training, which writes down that it was asked.
+TRAINING = """
+def train_and_test(arch):
+    with open("trained.txt", "a") as stream:
+        stream.write(f"{arch.tolist()}\\n")
+    return float((arch == 4).mean())
+"""
+
+
+@pytest.fixture
+def judging(cell, tmp_path, monkeypatch):
+    """A folder with the files of the page on searches, of fewer questions; returns its blocks."""
+    monkeypatch.chdir(tmp_path)
+    found = blocks("search.md", "python")
+    judging, front, dask = (
+        next(block for block in found if start in block)
+        for start in ("# judging.py", "# front.py", "import Client")
+    )
+    Path("judging.py").write_text(judging + TRAINING)
+    macs = pf.costs.macs(cell)
+    dataclasses.replace(macs, metric="latency", unit="ms", device="phone").save("phone.json")
+    return front.replace("=300", "=40").replace("Executor(4)", "Executor(2)"), dask
+
+
+def test_a_function_and_a_table_are_enough_with_processes(judging):
+    front, _ = judging
+    # Processes that are spawned have nothing of this one: what they need, they import.
+    spawned = front.replace(
+        "    space =",
+        "    import multiprocessing; multiprocessing.set_start_method('spawn')\n    space =",
+    )
+    said = []
+    for program in (spawned, front):
+        Path("front.py").write_text(program)
+        done = subprocess.run(
+            [sys.executable, "front.py"], capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+        # The second time all of it is in the journal.
+        assert len(set(Path("trained.txt").read_text().splitlines())) == 40
+        assert len(Path("trained.txt").read_text().splitlines()) == 40
+    assert said[0] == said[1]
+    assert "latency in ms on phone" in said[0]
+
+
+def test_a_function_and_a_table_are_enough_with_dask(judging, cell, monkeypatch):
+    distributed = pytest.importorskip(
+        "distributed", reason="Dask is not installed: pip install distributed"
+    )
+    front, dask = judging
+    monkeypatch.syspath_prepend(os.getcwd())
+    names = {"__name__": "page"}
+    exec(front, names)  # what it imports
+    names |= {"space": cell, "table": pf.CostTable.load("phone.json")}
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        names["cluster"] = cluster
+        code = dask.replace('"scheduler:8786"', "cluster").replace("=300", "=40")
+        try:
+            exec(code, names)
+        finally:
+            names["client"].close()
+            del sys.modules["judging"]
+    alone = pf.search.active(
+        cell,
+        pf.accuracy.oracle(cell, names["judge"]),
+        [names["table"]],
+        evaluations=40,
+        batch=16,
+    )
+    np.testing.assert_array_equal(names["front"].archs, alone.archs)
+    assert names["front"].evaluations == 40

@@ -6,12 +6,17 @@ Without torch: a search for a dear oracle learns one anew every few questions.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..spaces import Archs, SearchSpace
-from ..typing import Float32Array, FloatArray
-from .codes import one_hot
+from ..typing import FloatArray, IntArray
+from .coded import columns
+
+# Of single or double precision.
+Floats = npt.NDArray[np.floating[Any]]
 
 _STEPS = 10
 _LEARNING_RATE = 0.3
@@ -20,13 +25,22 @@ _LEARNING_RATE = 0.3
 _PRIOR = 0.3
 _NOISE = 3e-3
 _LEAST_NOISE = 1e-5
+# With groups: few relevances can be learned to the end, from fewer rows. Variances of the level, of
+# what is linear and of what is not, and of the noise, of a target of unit variance.
+_GROUP_STEPS, _GROUP_LEARNING_RATE, _GROUP_ROWS = 40, 0.2, 250
+_LEVEL, _LINEAR, _CURVED, _GROUP_NOISE = 1.0, 0.3, 0.3, 0.1
 # Rows that a posterior has room for beside those that it began with, before it takes more.
 _ROOM = 64
 
 
-def described(space: SearchSpace, archs: Archs) -> Float32Array:
+def described(space: SearchSpace, archs: Archs) -> Floats:
     """Describe architectures by numbers, shape (n, features); equal rows compute the same."""
-    return one_hot(space, archs) if space.features is None else space.features(archs)
+    return columns(space)(archs) if space.features is None else space.features(archs)
+
+
+def groups(space: SearchSpace) -> IntArray | None:
+    """Say which of `described` share a relevance, shape (features,); None where none do."""
+    return columns(space).group if space.features is None else None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,13 +53,20 @@ class Process:
         Automatic relevance determination (Neal, 1996): what does not matter has hardly any.
     noise : float
         Variance of the noise of a row of weight 1, in units of the process.
+    linear, level : float
+        What is added to the kernel: ``level + linear * <relevance a, relevance b>``, a sum of what
+        features are worth, in the same units.
     """
 
     relevance: FloatArray
     noise: float
+    linear: float = 0.0
+    level: float = 0.0
 
     @classmethod
-    def learned(cls, x: FloatArray, y: FloatArray, weight: FloatArray) -> Process:
+    def learned(
+        cls, x: FloatArray, y: FloatArray, weight: FloatArray, group: IntArray | None = None
+    ) -> Process:
         """Maximise the marginal likelihood (Rasmussen and Williams, 2006, eq. 5.9), a few steps.
 
         Few: what two hundred relevances gain later is overfitting.
@@ -55,7 +76,11 @@ class Process:
         x : ndarray of float64, shape (n, features)
         y, weight : ndarray of float64, shape (n,)
             Of zero mean and unit variance, as far as the rows are typical.
+        group : ndarray of intp, shape (features,), optional
+            Ascending: features of a group share a relevance, and count as a sum as well.
         """
+        if group is not None:
+            return cls._learned_by_groups(x, y, weight, group)
         n = len(x)
         typical = max(float(_squared_distances(x, x).mean()), 1e-12)
         # Logarithms of the squared relevances, and of the noise.
@@ -92,6 +117,55 @@ class Process:
             at[-1] = max(at[-1], np.log(_LEAST_NOISE))
         return cls(np.exp(best[:-1] / 2), float(np.exp(best[-1])))
 
+    @classmethod
+    def _learned_by_groups(
+        cls, x: FloatArray, y: FloatArray, weight: FloatArray, group: IntArray
+    ) -> Process:
+        rows = np.sort(np.random.default_rng(0).permutation(len(x))[:_GROUP_ROWS])
+        x, y, weight = x[rows], y[rows], weight[rows]
+        n, own = len(x), np.unique(group)
+        # Products and squared distances by each group: of their sums the kernel is made.
+        products = np.stack([x[:, group == k] @ x[:, group == k].T for k in own])
+        squares = np.einsum("kii->ki", products)
+        distances = np.maximum(squares[:, :, None] + squares[:, None] - 2 * products, 0)
+        products, distances = products.reshape(len(own), -1), distances.reshape(len(own), -1)
+        # Logarithms of the squared relevances, of what is linear and what is not, and of the noise.
+        relevances = np.full(len(own), 1 / len(own))
+        start = np.log(np.concatenate([relevances, [_LINEAR, _CURVED, _GROUP_NOISE]]))
+        at, best, highest = start.copy(), start, -np.inf
+        momentum, squared = np.zeros((2, len(start)))
+        for step in range(1, _GROUP_STEPS + 2):
+            relevances, (linear, curved, noise) = np.exp(at[:-3]), np.exp(at[-3:])
+            sums, near = relevances @ products, 1 / (1 + relevances @ distances / 2)
+            system = (_LEVEL + linear * sums + curved * near).reshape(n, n)
+            system[np.diag_indices(n)] += noise / weight
+            inverse = np.linalg.inv(system)
+            solved = inverse @ y
+            away = at - start
+            value = -0.5 * float(y @ solved + _PRIOR * away @ away)
+            value -= float(np.log(np.diag(np.linalg.cholesky(system))).sum())
+            if value > highest:
+                best, highest = at.copy(), value
+            by_system = 0.5 * (np.outer(solved, solved) - inverse)
+            by_noise = noise * float(np.diag(by_system) @ (1 / weight))
+            by_sums, by_near = linear * by_system.ravel(), curved * by_system.ravel() * near
+            by_relevance = products @ by_sums - 0.5 * (distances @ (by_near * near))
+            rest = [float(by_sums @ sums), float(by_near.sum()), by_noise]
+            slope = np.append(relevances * by_relevance, rest) - _PRIOR * away
+            # Adam: the slopes differ by orders of magnitude.
+            momentum = 0.8 * momentum + 0.2 * slope
+            squared = 0.9 * squared + 0.1 * slope**2
+            size = np.sqrt(squared / (1 - 0.9**step)) + 1e-12
+            at = at + _GROUP_LEARNING_RATE * momentum / (1 - 0.8**step) / size
+            at[-1] = max(at[-1], np.log(_LEAST_NOISE))
+        linear, curved, noise = np.exp(best[-3:]).tolist()
+        return cls(
+            np.exp(best[:-3] / 2)[np.searchsorted(own, group)],
+            noise / curved,
+            linear / curved,
+            _LEVEL / curved,
+        )
+
     def predict(
         self, x: FloatArray, y: FloatArray, weight: FloatArray, others: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
@@ -101,7 +175,9 @@ class Process:
         solved = np.linalg.solve(system, np.column_stack([y, between.T]))
         variance = max(float(y @ solved[:, 0]) / len(x), 1e-12)
         known = np.einsum("ij,ji->i", between, solved[:, 1:])
-        return between @ solved[:, 0], variance * np.maximum(1 + self.noise - known, self.noise)
+        a = others * self.relevance
+        before = self.before(np.einsum("ij,ij->i", a, a)) + self.noise
+        return between @ solved[:, 0], variance * np.maximum(before - known, self.noise)
 
     def error(self, x: FloatArray, y: FloatArray) -> float:
         """Return the standard deviation of what the process cannot tell from noise."""
@@ -109,8 +185,14 @@ class Process:
         variance = float(y @ np.linalg.solve(system, y)) / len(x)
         return float(np.sqrt(max(variance, 1e-12) * self.noise))
 
+    def before(self, squares: FloatArray) -> FloatArray:
+        """Variances before anything is measured, of rows of these squared lengths."""
+        return np.asarray(1 + self.level + self.linear * squares)
+
     def _kernel(self, a: FloatArray, b: FloatArray) -> FloatArray:
-        return 1 / (1 + _squared_distances(a * self.relevance, b * self.relevance) / 2)
+        a, b = a * self.relevance, b * self.relevance
+        near = 1 / (1 + _squared_distances(a, b) / 2)
+        return np.asarray(near + self.level + self.linear * (a @ b.T) if self.linear else near)
 
 
 class Posterior:
@@ -124,53 +206,63 @@ class Posterior:
     Parameters
     ----------
     process : Process
-    candidates : ndarray of float, shape (m, features)
+    candidates : ndarray of float32 or float64, shape (m, features)
+        In whose precision they are predicted. Half the digits suffice for what is compared with the
+        noise, at twice the speed, but not beside sums, whose variance is many times larger.
     x : ndarray of float, shape (n, features)
         Measured rows to begin with, at least one.
     """
 
-    def __init__(self, process: Process, candidates: Float32Array, x: Float32Array) -> None:
+    def __init__(
+        self,
+        process: Process,
+        candidates: Floats,
+        x: Floats,
+    ) -> None:
         self._process = process
-        relevance = process.relevance.astype(np.float32)
-        self._candidates = candidates * relevance
+        self._type: np.dtype[Any] = candidates.dtype
+        self._relevance = process.relevance.astype(self._type)
+        self._candidates: Floats = candidates * self._relevance
         self._squares = np.einsum("ij,ij->i", self._candidates, self._candidates)
-        rows = x * relevance
+        self._before = process.before(self._squares.astype(np.float64))
+        rows: Floats = x * self._relevance
         n = len(rows)
-        system = self._kernel(rows, rows, np.einsum("ij,ij->i", rows, rows)).astype(np.float64)
-        system[np.diag_indices(n)] = 1 + process.noise
+        squares = np.einsum("ij,ij->i", rows, rows)
+        system = self._kernel(rows, rows, squares).astype(np.float64)
+        system[np.diag_indices(n)] = process.before(squares.astype(np.float64)) + process.noise
         self._size = n
-        self._rows = np.zeros((n + _ROOM, rows.shape[1]), dtype=np.float32)
+        self._rows = np.zeros((n + _ROOM, rows.shape[1]), dtype=self._type)
         self._rows[:n] = rows
         self._inverse = np.zeros((n + _ROOM, n + _ROOM))
         self._inverse[:n, :n] = np.tril(np.linalg.inv(np.linalg.cholesky(system)))
-        # Half the digits suffice for what is compared with the noise, at twice the speed.
-        self._seen = np.zeros((n + _ROOM, len(candidates)), dtype=np.float32)
+        self._seen = np.zeros((n + _ROOM, len(candidates)), dtype=self._type)
         between = self._kernel(rows, self._candidates, self._squares)
-        self._seen[:n] = self._inverse[:n, :n].astype(np.float32) @ between
+        self._seen[:n] = self._inverse[:n, :n].astype(self._type) @ between
         self._known = [np.einsum("ij,ij->j", self._seen[:n], self._seen[:n], dtype=np.float64)]
         self._first = n
 
     def __len__(self) -> int:
         return self._size
 
-    def add(self, x: Float32Array) -> None:
+    def add(self, x: Floats) -> None:
         """Add one measured row, shape (features,)."""
         n = self._size
         if n == len(self._rows):
             self._grow()
-        row = (x * self._process.relevance.astype(np.float32))[None]
+        row = np.asarray(x * self._relevance, dtype=self._type)[None]
         own = self._rows[:n]
         with_rows = self._kernel(row, own, np.einsum("ij,ij->i", own, own))[0].astype(np.float64)
         inverse = self._inverse[:n, :n]
         left = inverse @ with_rows
         least = self._process.noise / 2
-        pivot = float(np.sqrt(max(1 + self._process.noise - left @ left, least)))
+        before = self._process.before(row[0].astype(np.float64) @ row[0]) + self._process.noise
+        pivot = float(np.sqrt(max(before - left @ left, least)))
         self._rows[n] = row
         self._inverse[n, :n] = -(left @ inverse) / pivot
         self._inverse[n, n] = 1 / pivot
         seen = self._kernel(row, self._candidates, self._squares)[0]
-        seen -= left.astype(np.float32) @ self._seen[:n]
-        seen /= np.float32(pivot)
+        seen -= left.astype(self._type) @ self._seen[:n]
+        seen /= self._type.type(pivot)
         self._seen[n] = seen
         self._known.append(self._known[-1] + seen.astype(np.float64) ** 2)
         self._size += 1
@@ -189,20 +281,24 @@ class Posterior:
             What was measured of the first rows; what is measured of the others is their mean.
         """
         solved = self._inverse[: len(y), : len(y)] @ y
-        mean = (solved.astype(np.float32) @ self._seen[: len(y)]).astype(np.float64)
+        mean = (solved.astype(self._type) @ self._seen[: len(y)]).astype(np.float64)
         variance = max(float(solved @ solved) / len(y), 1e-12)
         noise = self._process.noise
-        return mean, variance * np.maximum(1 + noise - self._known[-1], noise)
+        return mean, variance * np.maximum(self._before + noise - self._known[-1], noise)
 
-    def _kernel(self, a: Float32Array, b: Float32Array, squares: Float32Array) -> Float32Array:
-        distance = a @ b.T
-        distance *= -2
+    def _kernel(self, a: Floats, b: Floats, squares: Floats) -> Floats:
+        product = a @ b.T
+        distance = -2 * product
         distance += np.einsum("ij,ij->i", a, a)[:, None]
         distance += squares
         np.maximum(distance, 0, out=distance)
         distance /= 2
         distance += 1
-        return np.asarray(np.reciprocal(distance, out=distance))
+        near: Floats = np.reciprocal(distance, out=distance)
+        if self._process.linear:
+            near += self._process.level
+            near += product * self._type.type(self._process.linear)
+        return near
 
     def _grow(self) -> None:
         self._rows = np.pad(self._rows, ((0, _ROOM), (0, 0)))

@@ -11,12 +11,12 @@ import numpy as np
 from ... import arguments
 from ...accuracy.codes import covering, feature_keys
 from ...accuracy.oracle import Oracle
-from ...accuracy.process import Posterior, Process, described
+from ...accuracy.process import Floats, Posterior, Process, described, groups
 from ...costs import CostTable
 from ...errors import InvalidInputError, InvalidTypeError
 from ...runs import Arrays
 from ...spaces import Archs
-from ...typing import BoolArray, Float32Array, FloatArray, IntArray
+from ...typing import BoolArray, FloatArray, IntArray
 from .. import acquisition
 from ..method import Draws, Layout, Method
 from ..problem import Problem
@@ -154,7 +154,9 @@ class Active(Method):
             state["counts"][0] = learned = n_good
         surrogate = _surrogate(problem, state, candidates)
         picks, gain = self._choose(problem, surrogate, candidates, batch, draws)
-        if gain < self.tolerance * float(merit[: self._n_first].std() or merit.std()):
+        least = self.tolerance * float(merit[: self._n_first].std() or merit.std())
+        # Asking a model costs next to nothing.
+        if isinstance(problem.model, Oracle) and gain < least:
             problem.stop()
             return state
         return _ask(problem, state, candidates.archs[picks])
@@ -180,7 +182,8 @@ class Active(Method):
         merit, known = y, surrogate.costs
         budgets = _budgets(problem, draws)
         floor = float(y.min())
-        n, picks, first_gain = len(posterior), [], 0.0
+        n, first_gain = len(posterior), 0.0
+        picks: list[int] = []
         while len(picks) < batch:
             mean, variance = posterior.predict(y)
             mean, std = mean[describe], np.sqrt(variance)[describe]
@@ -237,7 +240,7 @@ class _Candidates:
 
     archs: Archs
     costs: FloatArray
-    features: Float32Array
+    features: Floats
     same: IntArray
     open: BoolArray
     index: dict[bytes, int]
@@ -371,7 +374,9 @@ def _learned(
     y = np.bincount(same, y) / weight
     rows = np.sort(np.random.default_rng(0).permutation(len(first))[:_LEARN])
     x = features[first][:, used].astype(np.float64)
-    return Process.learned(x[rows], y[rows], weight[rows]), used, good
+    shared = groups(problem.space)
+    group = None if shared is None else shared[used]
+    return Process.learned(x[rows], y[rows], weight[rows], group), used, good
 
 
 def _range(problem: Problem) -> tuple[float, float]:

@@ -27,8 +27,9 @@ _MUTATION_RATE = 0.2
 # Rows that the classifier learns from: each of its steps solves a system of this size. Those next
 # to the boundary say most about it; the rest stands for the space.
 _NEAR, _REST = 192, 64
-# Where there is much to learn from already, ten more answers change little: a share of it is asked.
-_MORE, _MOST = 0.05, 256
+# Where there is much to learn from already, ten more answers change little: a share of what is
+# known beyond so many is asked.
+_MUCH, _MORE, _MOST = 250, 0.2, 256
 # Values of alpha that are looked at: below -1 a reference has to be better by more than its whole
 # range to dominate; at 1 and above a gain in one objective could be undone by others.
 _LEAST_ALPHA, _MOST_ALPHA = -1.0, 0.95
@@ -70,8 +71,7 @@ class ParetoClassifier(Method):
     initial : int
         Random architectures that are asked first.
     batch : int
-        Architectures asked between two trainings; more once a batch is less than a twentieth of
-        what is known.
+        Architectures asked between two trainings; more of them once 300 are known.
     references : int
         Members of the front that candidates are compared with, at most.
     clustering : {"kmeans", "uniform"}
@@ -121,7 +121,7 @@ class ParetoClassifier(Method):
 
     def step(self, problem: Problem, state: Arrays, draws: Draws) -> Arrays:
         archs, merit = state["archs"], state["merit"]
-        n = min(max(self.batch, int(_MORE * len(archs))), _MOST, max(problem.left, 1))
+        n = min(max(self.batch, int(_MORE * (len(archs) - _MUCH))), _MOST, max(problem.left, 1))
         # Before anything has a value there are neither references nor parents.
         parents: tuple[Archs, ...] = ()
         labels = None
