@@ -8,6 +8,7 @@ down, and one run of 500 questions gives the figures after 100, 200, 300 and 500
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -123,6 +124,8 @@ class Asking:
     ----------
     asked : list of int
         Rows of the problem, in the order of the questions, each once.
+    cpu_s : list of float
+        Seconds of CPU that this process had taken when each was asked.
     noise : float
         Standard deviation, in points, of what is added to every answer; drawn once for each cell.
     """
@@ -130,6 +133,7 @@ class Asking:
     def __init__(self, cells: Cells, *, noise: float = 0.0, seed: int = 0) -> None:
         self.cells = cells
         self.asked: list[int] = []
+        self.cpu_s: list[float] = []
         self._new = set(range(len(cells.archs)))
         answers = cells.top1
         if noise:
@@ -139,10 +143,12 @@ class Asking:
 
     def __call__(self, archs: Archs) -> FloatArray:
         rows = self.cells.rows(archs)
+        now = time.process_time()
         for row in rows.tolist():
             if row in self._new:
                 self._new.remove(row)
                 self.asked.append(row)
+                self.cpu_s.append(now)
         return self._answers[rows]
 
     def oracle(self) -> Oracle:
@@ -162,6 +168,13 @@ def trace(
 ) -> IntArray:
     """Rows that ``pf.search.<method>`` asks about, in order; shape (at most `evaluations`,)."""
     asking = Asking(cells, noise=noise, seed=seed)
+    ask(method, asking, seed=seed, evaluations=evaluations, **settings)
+    return np.array(asking.asked, dtype=np.intp)
+
+
+def ask(method: str, asking: Asking, *, seed: int, evaluations: int, **settings: Any) -> None:
+    """Let ``pf.search.<method>`` ask."""
+    cells = asking.cells
     search = getattr(pf.search, method)
     search(
         cells.space,
@@ -172,7 +185,6 @@ def trace(
         threads=1,
         **settings,
     )
-    return np.array(asking.asked, dtype=np.intp)
 
 
 def of_front(cells: Cells, front: Front) -> tuple[float, float]:

@@ -92,6 +92,10 @@ SCRIPTS = {
     "few_shot.py": ([], "cells --data {data} --seeds 1 --sizes 10 --devices fpga --networks 300"),
     "generator.py": (["sklearn", "matplotlib"], None),  # all of its parts run below
     "publish.py": (["torch"], None),  # below
+    "searches.py": (
+        ["scipy"],
+        "--data {data} --tiny --work-dir {tmp} --methods nsga2 evolution reinforce random",
+    ),
     "supernet.py": (["torch", "sklearn", "PIL"], "--tiny --seeds 1 --epochs 1 --resolution 8"),
     "vectors.py": (["torch"], "--data {data} --tiny"),
     "threads.py": ([], "--rounds 1 --evaluations 200 --only front"),

@@ -56,13 +56,14 @@ class Phases:
 class Records:
     """One file of results by key; a key names everything that a result depends on.
 
-    Results of other versions of the code are left alone and not used.
+    Results of other versions of the code are left alone and not used. `code` names the version;
+    default: `code_version`.
     """
 
-    def __init__(self, folder: Path, part: str) -> None:
+    def __init__(self, folder: Path, part: str, code: str | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{part}.jsonl"
-        self._code = code_version()
+        self._code = code_version() if code is None else code
         self._known: dict[str, Result] = {}
         self._convert()
         with self._open() as file:
