@@ -124,7 +124,7 @@ POPULATION, MUTATION = 20, 1 / 6
 
 CONTENDERS = (
     _ours("active"),
-    _ours("pareto_classifier"),
+    _ours("pareto_classifier", fixed=True),
     _ours("dpp_net", fixed=True),
     _ours("monas", fixed=True),
     _ours("neighborhood", fixed=True),
