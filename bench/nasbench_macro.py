@@ -9,8 +9,9 @@ digits of scikit-learn at 16 pixels, and each of the 3,969 networks takes its we
 batch-norm statistics of its own. Its accuracies say which of these networks is better, and nothing
 of the benchmark's; `pnag_fast.accuracy.load_nasbench_macro` reads the file that was published.
 
-One line for each network: its string, and its top-1 on validation and on test images. With the
-defaults it takes about 10 CPU minutes; a run that was interrupted goes on where it was.
+One line for each network: its string, and its top-1 on 629 validation and 629 test images, of which
+each image is 0.16 points. With the defaults it takes about 4 CPU minutes; with `--work`, a run that
+was interrupted goes on where it was.
 """
 
 # ruff: noqa: E402 - the number of threads has to be set before numpy is imported

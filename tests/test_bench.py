@@ -91,6 +91,10 @@ SCRIPTS = {
     ),
     "few_shot.py": ([], "cells --data {data} --seeds 1 --sizes 10 --devices fpga --networks 300"),
     "generator.py": (["sklearn", "matplotlib"], None),  # all of its parts run below
+    "nasbench_macro.py": (
+        ["torch", "sklearn", "PIL"],
+        "--out {tmp}/table.csv.gz --networks 3 --epochs 1 --resolution 8",
+    ),
     "publish.py": (["torch"], None),  # below
     "searches.py": (
         ["scipy"],

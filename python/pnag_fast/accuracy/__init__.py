@@ -19,6 +19,7 @@ from .csv_files import load_nasbench201, load_table, save_table
 from .fitting import fit
 from .measured import MINIMUM_ROWS
 from .model import MODEL_FORMAT, MODEL_VERSION, AccuracyModel
+from .nasbench_macro import load_nasbench_macro
 from .neighborhood import Neighborhood
 from .network import NetworkModel, load_once_for_all
 from .oracle import Oracle, oracle
@@ -44,6 +45,7 @@ __all__ = [
     "kendall",
     "load",
     "load_nasbench201",
+    "load_nasbench_macro",
     "load_table",
     "one_hot",
     "oracle",

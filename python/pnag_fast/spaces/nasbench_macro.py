@@ -183,7 +183,7 @@ class MacroNotation:
             if len(plain) != N_LAYERS or not set(plain) <= set("012"):
                 raise InvalidInputError(
                     f"row {i}: expected {N_LAYERS} digits of 0 (identity), 1 (MBConv 3 with kernel "
-                    f"3) and 2 (MBConv 6 with kernel 5), such as '12202110', found "
+                    f"3) and 2 (MBConv 6 with kernel 5), such as '12220110', found "
                     f"{arguments.shown(text)}"
                 )
             digits[i] = [int(digit) for digit in plain]

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import csv
+import gzip
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +82,23 @@ def test_hypervolume_grows_with_what_is_kept(macro, exact, costs):
     assert shares == sorted(shares)
     assert shares[0] < 0.97
     assert shares[-1] > 0.995
+
+
+def test_of_judged_networks_the_front_is_nearly_exact_after_300_questions(macro, costs):
+    """Every network of the space, as a supernet judged it on the digits: bench/nasbench_macro.py."""
+    path = Path(__file__).parents[3] / "bench" / "data" / "nasbench_macro_digits.csv.gz"
+    with gzip.open(path, "rt") as stream:
+        rows = list(csv.DictReader(stream))
+    archs = macro.from_strings([row["arch"] for row in rows])
+    model = pf.accuracy.table(macro, archs, np.array([float(row["test"]) for row in rows]))
+    whole = pf.search.exhaustive(macro, model, costs, evaluations=5000)
+    assert whole.evaluations == len(rows) == 3969
+    reference = objectives(whole.top1, whole.costs).max(axis=0)
+    for seed in range(3):
+        oracle = pf.accuracy.oracle(macro, model.predict, batch=100)
+        found = pf.search.dpp_net(macro, oracle, costs, evaluations=300, seed=seed)
+        assert found.evaluations == oracle.n_known == 300
+        assert volume(found, reference) > 0.99 * volume(whole, reference)
 
 
 def test_a_prefix_is_expanded_by_what_there_is_to_choose():
