@@ -23,6 +23,7 @@ from .nasbench_macro import load_nasbench_macro
 from .neighborhood import Neighborhood
 from .network import NetworkModel, load_once_for_all
 from .oracle import Oracle, oracle
+from .posterior import ProcessModel, fit_process
 from .table import TableModel, table
 from .validation import Confirmation, confirm, cross_validate
 
@@ -36,12 +37,14 @@ __all__ = [
     "NetworkModel",
     "Objective",
     "Oracle",
+    "ProcessModel",
     "TableModel",
     "calibrate",
     "confirm",
     "covering",
     "cross_validate",
     "fit",
+    "fit_process",
     "kendall",
     "load",
     "load_nasbench201",
