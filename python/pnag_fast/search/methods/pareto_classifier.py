@@ -23,11 +23,11 @@ from ..result import extremes
 # at most.
 _CHILDREN, _STRANGERS, _JUDGED = 30, 6, 1024
 # Redrawn with this probability, beside the crossover.
-_MUTATION_RATE = 0.2
+_MUTATION_RATE = 0.15
 # Rows that the classifier learns from: each of its steps solves a system of this size. Those next
 # to the boundary say most about it; the rest stands for the space.
 _NEAR, _REST = 192, 64
-# Where there is much to learn from already, ten more answers change little: a share of what is
+# Where there is much to learn from already, eight more answers change little: a share of what is
 # known beyond so many is asked.
 _MUCH, _MORE, _MOST = 250, 0.2, 256
 # Values of alpha that are looked at: below -1 a reference has to be better by more than its whole
@@ -35,13 +35,13 @@ _MUCH, _MORE, _MOST = 250, 0.2, 256
 _LEAST_ALPHA, _MOST_ALPHA = -1.0, 0.95
 _BISECTIONS = 20
 # Share of answers that the smaller class has at least, as far as alpha can see to it.
-_BALANCE = 0.25
+_BALANCE = 0.15
 # Softness of the classifier's boundary, in spreads of the merit, and its steps at most.
 _SOFT = 0.15
 _STEPS, _HALVINGS, _ENOUGH = 20, 8, 1e-3
 # Steps of k-means at most.
 _LLOYD = 20
-# Architectures whose mean distance is the unit of all.
+# Architectures whose mean squared distance is 2.
 _TYPICAL = 256
 # A small space whose children are all known is looked through for the rest.
 _ENUMERABLE = 2**16
@@ -78,11 +78,11 @@ class ParetoClassifier(Method):
         How references are found: nearest to centres by k-means, or evenly along the front.
     alpha : float, optional
         Trade-off of alpha-domination between any two objectives, at least -1 and below 1; 0 is
-        domination. None balances the labels: the least that gives each class a quarter.
+        domination. None balances the labels: the least that gives each class a share of 15 %.
     """
 
     initial: int = 30
-    batch: int = 10
+    batch: int = 8
     references: int = 32
     clustering: str = "kmeans"
     alpha: float | None = None
@@ -275,7 +275,7 @@ class _Classifier:
     Attributes
     ----------
     encoded : callable
-        Architectures to features whose squared distances are 1 in the mean over the space.
+        Architectures to features whose squared distances are 2 in the mean over the space.
     rows : ndarray of float64, shape (n, features)
         What it was trained on.
     slope : ndarray of float64, shape (n,)
@@ -359,7 +359,7 @@ def _instructive(away: FloatArray) -> IntArray:
 def _encoder(space: SearchSpace, seed: int) -> Callable[[Archs], FloatArray]:
     features = space.features or functools.partial(one_hot, space)
     typical = features(space.sample(_TYPICAL, seed=seed)).astype(np.float64)
-    unit = np.sqrt(2 * typical.var(axis=0).sum()) or 1.0
+    unit = np.sqrt(typical.var(axis=0).sum()) or 1.0
     return lambda archs: features(archs).astype(np.float64) / unit
 
 
