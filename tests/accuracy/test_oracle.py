@@ -370,3 +370,64 @@ def test_other_spaces_and_wrong_arguments_are_named(cell, tiny, odd_values, refu
             message = refusal(lambda given: pf.accuracy.oracle(**given), good | {argument: value})
             refused += bool(message)
         assert refused > 15, argument
+
+
+def numbered(counts):
+    """Answers about an architecture, each different from the last one: 0.1, 0.2, 0.3."""
+
+    def function(archs):
+        for arch in archs:
+            counts[arch.tobytes()] = counts.get(arch.tobytes(), 0) + 1
+        return np.array([counts[arch.tobytes()] / 10 for arch in archs])
+
+    return function
+
+
+def test_every_answer_is_kept_and_the_value_is_their_mean(cell, tmp_path):
+    path, counts = tmp_path / "asked.jsonl", {}
+    oracle = pf.accuracy.oracle(
+        cell, numbered(counts), checkpoint=path, repeats=5, noise=0.05, source="f"
+    )
+    assert (oracle.repeats, oracle.noise) == (5, 0.05)
+    archs = np.unique(cell.sample(4, seed=0), axis=0)
+    values, _ = oracle.ask(archs[[0, 0, 1, 2]], np.array([0, 2, 0, 1]))
+    np.testing.assert_allclose(values, [0.1, 0.3, 0.1, 0.2])
+    value, std, count = oracle.remembered(archs)
+    np.testing.assert_array_equal(count, [3, 1, 2, 0])
+    np.testing.assert_allclose(value, [0.2, 0.1, 0.15, np.nan])
+    np.testing.assert_allclose(std, [0.1, np.nan, np.std([0.1, 0.2], ddof=1), np.nan])
+    # Whatever was asked is not asked again, by another process neither.
+    for again in (oracle, pf.accuracy.oracle(cell, numbered(counts), checkpoint=path, source="f")):
+        np.testing.assert_allclose(again(archs[:3]), [0.2, 0.1, 0.15])
+        np.testing.assert_allclose(again.ask(archs[:1], np.array([1]))[0], [0.2])
+    assert sum(counts.values()) == 6 == len(path.read_text().splitlines()) - 2
+    # What another process added meanwhile counts once, and comes before what is asked now.
+    again.ask(archs[:1], np.array([3]))
+    np.testing.assert_allclose(oracle.ask(archs[[0, 1]], np.array([4, 1]))[0], [0.5, 0.2])
+    np.testing.assert_array_equal(oracle.remembered(archs)[2], [5, 2, 2, 0])
+    assert sum(counts.values()) == 9
+
+
+def test_a_value_replaces_failures(cell, tmp_path):
+    path, works = tmp_path / "asked.jsonl", []
+
+    def function(archs):
+        return np.full(len(archs), 0.5 if works else np.nan)
+
+    archs = cell.sample(1, seed=0)
+    oracle = pf.accuracy.oracle(cell, function, checkpoint=path, source="f")
+    assert np.isnan(oracle(archs)).all()
+    works.append(True)
+    again = pf.accuracy.oracle(cell, function, checkpoint=path, source="f", retry_failed=True)
+    assert again(archs) == 0.5
+    later = pf.accuracy.oracle(cell, function, checkpoint=path, source="f")
+    assert later(archs) == 0.5
+    np.testing.assert_array_equal(later.remembered(archs)[2], [1])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [({"repeats": 0}, "repeats"), ({"noise": -1.0}, "noise")]
+)
+def test_repeats_and_noise_are_checked(cell, given, message):
+    with pytest.raises(InvalidInputError, match=message):
+        pf.accuracy.oracle(cell, convolutions, **given)

@@ -85,9 +85,10 @@ class Neighborhood(AccuracyModel):
         seed: int = 0,
         **common: Any,  # the fields of every model, from `dataclasses.replace` and from files
     ) -> None:
-        if isinstance(model, Oracle):
+        given: object = model
+        if isinstance(given, Oracle):
             raise InvalidTypeError(
-                f"a neighbourhood is of an accuracy model, found an oracle ({model.source}), of "
+                f"a neighbourhood is of an accuracy model, found an oracle ({given.source}), of "
                 "which every architecture would be hundreds of questions; "
                 "pf.search.neighborhood(space, oracle, tables) asks those that are worth it"
             )

@@ -2,7 +2,8 @@
 
 A supernet's judge, a training run, a table of a benchmark: any function of some architectures. What
 was asked is remembered, in a journal where one is named, so that repeats are free and a killed
-search asks nothing twice. A question that fails is an answer too.
+search asks nothing twice. A question that fails is an answer too. Where answers to the same
+question differ, every one of them is kept, and the value is their mean.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ..objective import TOP1, Objective
 from ..runs import journal
 from ..spaces import Archs, SearchSpace
 from ..spaces.space import require_space
-from ..typing import FloatArray
+from ..typing import FloatArray, Int64Array
 
 ASKED_FORMAT = "pnag-asked"
 ASKED_VERSION = 1
@@ -42,7 +43,7 @@ Answer = tuple[float, str]
 
 
 class Oracle:
-    """Asks a function about architectures, each once; made by `oracle`.
+    """Asks a function about architectures, each once unless told otherwise; made by `oracle`.
 
     Attributes
     ----------
@@ -50,6 +51,10 @@ class Oracle:
     objective : Objective
     source : str
         Where the values come from.
+    repeats : int
+        Answers that a search may ask for about one architecture.
+    noise : float, optional
+        Standard deviation between answers about one architecture, if it is known.
     n_known : int
         Architectures whose answer is remembered.
     notices : list of str
@@ -67,13 +72,19 @@ class Oracle:
         checkpoint: files.StrPath | None,
         *,
         retry_failed: bool,
+        repeats: int,
+        noise: float | None,
     ) -> None:
         self.space, self.objective, self.source = space, objective, source
+        self.repeats, self.noise = repeats, noise
         self.notices: list[str] = []
         self._function, self._batch = function, batch
         self._executor, self._path = executor, checkpoint
         self._retry = retry_failed
-        self._answers: dict[str, Answer] = {}
+        # Of each architecture, in the order in which they came; and how many of these the journal,
+        # which is read anew whenever something is asked, has been found to hold.
+        self._answers: dict[str, list[Answer]] = {}
+        self._read: dict[str, int] = {}
         self._journal: journal.Journal | None = None
         with self._remembering():
             pass
@@ -111,12 +122,45 @@ class Oracle:
         return {"oracle": self.source, "objective": self.objective.to_json()}
 
     def __call__(self, archs: Archs) -> FloatArray:
-        """Return the value of each row, shape (n,); NaN where the question failed."""
-        return self.ask(archs)[0]
+        """Return the value of each row, shape (n,); NaN where the question failed.
+
+        Of an architecture that was asked repeatedly, the mean.
+        """
+        self.ask(archs)
+        return self.remembered(archs)[0]
+
+    def remembered(self, archs: Archs) -> tuple[FloatArray, FloatArray, Int64Array]:
+        """Return what is known of architectures without asking.
+
+        Parameters
+        ----------
+        archs : ndarray of uint8, shape (n, n_slots)
+
+        Returns
+        -------
+        value : ndarray of float64, shape (n,)
+            Mean of all answers about a row; NaN where there is none.
+        std : ndarray of float64, shape (n,)
+            Standard deviation between them; NaN where there are fewer than two.
+        count : ndarray of int64, shape (n,)
+        """
+        self.space.validate(archs)
+        value, std = np.full((2, len(archs)), np.nan)
+        count = np.zeros(len(archs), dtype=np.int64)
+        for row, name in enumerate(self.space.to_strings(archs)):
+            answers = np.array([v for v, error in self._answers.get(name, ()) if not error])
+            count[row] = len(answers)
+            if len(answers) > 0:
+                # A mean of equal values may differ from them in the last bit.
+                value[row] = answers[0] + (answers - answers[0]).mean()
+            if len(answers) > 1:
+                std[row] = answers.std(ddof=1)
+        return value, std, count
 
     def ask(
         self,
         archs: Archs,
+        turns: Int64Array | None = None,
         *,
         until: float | None = None,
         progress: Callable[[int], None] | None = None,
@@ -126,6 +170,9 @@ class Oracle:
         Parameters
         ----------
         archs : ndarray of uint8, shape (n, n_slots)
+        turns : ndarray of int64, shape (n,), optional
+            Which answer about each: 0 for the first, which is the default. As many are asked for
+            as are missing.
         until : float, optional
             By `time.monotonic`: what is not answered then is left out, and so are the rows after
             it. What was answered out of order is remembered.
@@ -149,34 +196,41 @@ class Oracle:
         """
         self.space.validate(archs)
         names = self.space.to_strings(archs)
-        if not all(name in self._answers for name in names):
+        wanted = [0] * len(names) if turns is None else np.asarray(turns).tolist()
+
+        def is_known(row: int) -> bool:
+            return len(self._answers.get(names[row], ())) > wanted[row]
+
+        if not all(map(is_known, range(len(names)))):
             with self._remembering():
-                unknown: dict[str, int] = {}
+                coming: dict[str, int] = {}
+                missing: list[int] = []
                 for row, name in enumerate(names):
-                    if name not in self._answers:
-                        unknown.setdefault(name, row)
-                self._ask(archs, unknown, until, progress or _ignore)
-        known = next((i for i, name in enumerate(names) if name not in self._answers), len(names))
-        answers = [self._answers[name] for name in names[:known]]
+                    have = coming.get(name, len(self._answers.get(name, ())))
+                    missing += [row] * (wanted[row] + 1 - have)
+                    coming[name] = max(have, wanted[row] + 1)
+                self._ask(archs, names, missing, until, progress or _ignore)
+        known = next((i for i in range(len(names)) if not is_known(i)), len(names))
+        answers = [self._answers[names[i]][wanted[i]] for i in range(known)]
         return np.array([value for value, _ in answers]), [error for _, error in answers]
 
     def _ask(
         self,
         archs: Archs,
-        unknown: dict[str, int],
+        names: Sequence[str],
+        missing: Sequence[int],
         until: float | None,
         progress: Callable[[int], None],
     ) -> None:
-        names = list(unknown)
-        chunks = [names[i : i + self._batch] for i in range(0, len(names), self._batch)]
+        chunks = [missing[i : i + self._batch] for i in range(0, len(missing), self._batch)]
         answered = 0
 
         def late() -> bool:
             return until is not None and time.monotonic() >= until
 
-        def take(chunk: Sequence[str], answers: Sequence[Answer]) -> None:
+        def take(chunk: Sequence[int], answers: Sequence[Answer]) -> None:
             nonlocal answered
-            self._remember(chunk, answers)
+            self._remember([names[row] for row in chunk], answers)
             answered += len(chunk)
             progress(answered)
 
@@ -184,10 +238,10 @@ class Oracle:
             for chunk in chunks:
                 if late():
                     return
-                rows = np.ascontiguousarray(archs[[unknown[name] for name in chunk]])
+                rows = np.ascontiguousarray(archs[chunk])
                 take(chunk, self._checked(_call(self._function, rows), len(chunk)))
             return
-        waiting: dict[Future[Any], list[str]] = {}
+        waiting: dict[Future[Any], Sequence[int]] = {}
         rest = iter(chunks)
         try:
             while True:
@@ -196,7 +250,7 @@ class Oracle:
                     following = next(rest, None)
                     if following is None:
                         break
-                    rows = np.ascontiguousarray(archs[[unknown[name] for name in following]])
+                    rows = np.ascontiguousarray(archs[following])
                     future = self._through_executor(
                         self._executor.submit, _call, self._function, rows
                     )
@@ -247,7 +301,8 @@ class Oracle:
         return answers
 
     def _remember(self, names: Sequence[str], answers: Sequence[Answer]) -> None:
-        self._answers.update(zip(names, answers, strict=True))
+        for name, answer in zip(names, answers, strict=True):
+            self._read[name] = self._take(name, answer)
         if self._journal is not None:
             self._journal.append(
                 *(
@@ -256,12 +311,21 @@ class Oracle:
                 )
             )
 
+    def _take(self, name: str, answer: Answer) -> int:
+        """Keep one more answer; return how many there are."""
+        known = self._answers.setdefault(name, [])
+        if known and not answer[1] and all(error for _, error in known):
+            known.clear()  # a value replaces failures
+        known.append(answer)
+        return len(known)
+
     @contextlib.contextmanager
     def _remembering(self) -> Iterator[None]:
         """Hold the journal, if there is one; what others have added to it meanwhile is read."""
         if self._path is None:
             yield
             return
+        self._read = {}
         with journal.Journal(
             self._path,
             ASKED_FORMAT,
@@ -282,14 +346,18 @@ class Oracle:
     def _accept(self, record: journal.Record) -> None:
         name = files.require(record, "arch", str, "a record")
         error = files.require(record, "error", str, "a record")
-        if error:
-            if not self._retry:
-                self._answers[name] = (np.nan, error)
-            return
-        value = files.number(record["value"], "'value'")
-        if not self.objective.low <= value <= self.objective.high:
-            raise ValueError(f"a value of {value:g}")
-        self._answers[name] = (value, "")
+        value = np.nan
+        if not error:
+            value = files.number(record["value"], "'value'")
+            if not self.objective.low <= value <= self.objective.high:
+                raise ValueError(f"a value of {value:g}")
+        if self._journal is not None or (error and self._retry):
+            return  # what is being written is known, and what failed is asked again
+        known, read = self._answers.get(name, []), self._read.get(name, 0)
+        replaces = not error and all(failed for _, failed in known)
+        self._read[name] = (
+            self._take(name, (value, error)) if replaces or read == len(known) else read + 1
+        )
 
 
 class _Raised:
@@ -322,6 +390,8 @@ def oracle(
     executor: Executor | None = None,
     checkpoint: files.StrPath | None = None,
     retry_failed: bool = False,
+    repeats: int = 1,
+    noise: float | None = None,
 ) -> Oracle:
     """Make a function of architectures what a search may ask: `pf.search.random(space, oracle, …)`.
 
@@ -346,6 +416,13 @@ def oracle(
         not asked again, by this process or a later one. Held while something is asked.
     retry_failed : bool
         Whether questions that the journal knows as failed are asked again.
+    repeats : int
+        Answers at most that a search may ask for about one architecture, if they differ: trainings
+        with other initial weights, evaluations on other images. `pnag_fast.search.active` asks
+        again where it is in doubt what belongs to the front. Default: each is asked once.
+    noise : float, optional
+        Standard deviation between answers about one architecture, in units of the objective; 0
+        where they are always the same. Default: learnt from repeats, and 0 where there are none.
 
     Returns
     -------
@@ -397,4 +474,6 @@ def oracle(
         executor,
         checkpoint,
         retry_failed=bool(retry_failed),
+        repeats=arguments.integer(repeats, "repeats", 1),
+        noise=None if noise is None else arguments.number(noise, "noise", 0),
     )

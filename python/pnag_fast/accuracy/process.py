@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..spaces import Archs, SearchSpace
-from ..typing import FloatArray, IntArray
+from ..typing import FloatArray, Int64Array, IntArray
 from .coded import columns
 
 # Of single or double precision.
@@ -25,6 +25,8 @@ _LEARNING_RATE = 0.3
 _PRIOR = 0.3
 _NOISE = 3e-3
 _LEAST_NOISE = 1e-5
+# Share of the noise that is an architecture's own, at least, however much repeats differ.
+_LEAST_OWN = 0.05
 # With groups: few relevances can be learned to the end, from fewer rows. Variances of the level, of
 # what is linear and of what is not, and of the noise, of a target of unit variance.
 _GROUP_STEPS, _GROUP_LEARNING_RATE, _GROUP_ROWS = 40, 0.2, 250
@@ -218,6 +220,11 @@ class Posterior:
         noise, at twice the speed, but not beside sums, whose variance is many times larger.
     x : ndarray of float, shape (n, features)
         Measured rows to begin with, at least one.
+    repeat : ndarray of float64, shape (n,), optional
+        Variance between measurements of the same architecture, in units of the process, for each
+        row; it is a part of the noise. Default: none, all of the noise is an architecture's own.
+    alike : ndarray of int64, shape (n,), optional
+        Which architecture a row measures; needed where some are measured repeatedly.
     """
 
     def __init__(
@@ -225,62 +232,98 @@ class Posterior:
         process: Process,
         candidates: Floats,
         x: Floats,
+        repeat: FloatArray | None = None,
+        alike: Int64Array | None = None,
     ) -> None:
+        n = len(x)
         self._process = process
+        self._own = process.noise
+        self._alike = np.arange(n, dtype=np.int64) if alike is None else alike
+        if repeat is not None:
+            self._own = max(self._own - float(np.median(repeat)), _LEAST_OWN * self._own)
         self._type: np.dtype[Any] = candidates.dtype
         self._relevance = process.relevance.astype(self._type)
         self._candidates: Floats = candidates * self._relevance
-        self._squares = np.einsum("ij,ij->i", self._candidates, self._candidates)
+        self._squares = _squares(self._candidates)
         self._before = process.before(self._squares.astype(np.float64))
-        rows: Floats = x * self._relevance
-        n = len(rows)
-        squares = np.einsum("ij,ij->i", rows, rows)
-        system = self._kernel(rows, rows, squares).astype(np.float64)
-        system[np.diag_indices(n)] = process.before(squares.astype(np.float64)) + process.noise
         self._size = n
-        self._rows = np.zeros((n + _ROOM, rows.shape[1]), dtype=self._type)
-        self._rows[:n] = rows
+        self._rows: Floats = np.zeros((n + _ROOM, x.shape[1]), dtype=self._type)
+        self._rows[:n] = x * self._relevance
+        self._rows_squares: Floats = np.zeros(n + _ROOM, dtype=self._type)
+        self._rows_squares[:n] = _squares(self._rows[:n])
+        rows, squares = self._rows[:n], self._rows_squares[:n]
+        system = self._kernel(rows, squares, rows, squares).astype(np.float64)
+        system += self._own * np.equal.outer(self._alike, self._alike)
+        system[np.diag_indices(n)] = process.before(squares.astype(np.float64)) + self._own
+        if repeat is not None:
+            system[np.diag_indices(n)] += repeat
         self._inverse = np.zeros((n + _ROOM, n + _ROOM))
         self._inverse[:n, :n] = np.tril(np.linalg.inv(np.linalg.cholesky(system)))
-        self._seen = np.zeros((n + _ROOM, len(candidates)), dtype=self._type)
-        between = self._kernel(rows, self._candidates, self._squares)
+        self._seen: Floats = np.zeros((n + _ROOM, len(candidates)), dtype=self._type)
+        between = self._kernel(rows, squares, self._candidates, self._squares)
         self._seen[:n] = self._inverse[:n, :n].astype(self._type) @ between
-        self._known = [np.einsum("ij,ij->j", self._seen[:n], self._seen[:n], dtype=np.float64)]
+        self._known = [np.einsum("ij,ij->j", self._seen[:n], self._seen[:n])]
         self._first = n
 
     def __len__(self) -> int:
         return self._size
 
-    def add(self, x: Floats) -> None:
-        """Add one measured row, shape (features,)."""
-        n = self._size
-        if n == len(self._rows):
+    def add(
+        self, x: Floats, repeat: FloatArray | float = 0.0, alike: Int64Array | int = -1
+    ) -> None:
+        """Add measured rows, shape (k, features) or one, the rest as at first; -1 is alike none."""
+        x = np.atleast_2d(x)
+        n, k = self._size, len(x)
+        while n + k > len(self._rows):
             self._grow()
-        row = np.asarray(x * self._relevance, dtype=self._type)[None]
-        own = self._rows[:n]
-        with_rows = self._kernel(row, own, np.einsum("ij,ij->i", own, own))[0].astype(np.float64)
+        new = slice(n, n + k)
+        self._rows[new] = x * self._relevance
+        self._rows_squares[new] = _squares(self._rows[new])
+        rows, squares = self._rows[new], self._rows_squares[new]
+        number: Int64Array = np.broadcast_to(np.asarray(alike, dtype=np.int64), (k,))
+        between = self._kernel(self._rows[:n], self._rows_squares[:n], rows, squares)
+        with_rows = between.astype(np.float64)
+        own = self._kernel(rows, squares, rows, squares).astype(np.float64)
+        same = np.equal.outer(self._alike, number) & (number >= 0)
+        with_rows += self._own * same
+        own += self._own * (np.equal.outer(number, number) & (number >= 0))
+        own[np.diag_indices(k)] = (
+            self._process.before(squares.astype(np.float64)) + self._own + repeat
+        )
         inverse = self._inverse[:n, :n]
         left = inverse @ with_rows
-        least = self._process.noise / 2
-        before = self._process.before(row[0].astype(np.float64) @ row[0]) + self._process.noise
-        pivot = float(np.sqrt(max(before - left @ left, least)))
-        self._rows[n] = row
-        self._inverse[n, :n] = -(left @ inverse) / pivot
-        self._inverse[n, n] = 1 / pivot
-        seen = self._kernel(row, self._candidates, self._squares)[0]
-        seen -= left.astype(self._type) @ self._seen[:n]
-        seen /= self._type.type(pivot)
-        self._seen[n] = seen
-        self._known.append(self._known[-1] + seen.astype(np.float64) ** 2)
-        self._size += 1
+        own -= left.T @ left
+        # What is known to the last digit may come out as less than nothing.
+        own[np.diag_indices(k)] = np.maximum(np.diag(own), self._own / 2)
+        pivot = np.linalg.inv(_root(own, self._own / 2))
+        self._inverse[new, :n] = -pivot @ (left.T @ inverse)
+        self._inverse[new, new] = pivot
+        seen = self._kernel(rows, squares, self._candidates, self._squares)
+        seen -= left.T.astype(self._type) @ self._seen[:n]
+        seen = pivot.astype(self._type) @ seen
+        self._seen[new] = seen
+        total = self._known[-1]
+        for row in seen:
+            total = total + row * row
+            self._known.append(total)
+        self._alike = np.append(self._alike, number)
+        self._size += k
+
+    def keep(self, candidates: IntArray) -> None:
+        """Go on with these of the candidates alone."""
+        self._candidates, self._squares = self._candidates[candidates], self._squares[candidates]
+        self._before = self._before[candidates]
+        self._seen = np.ascontiguousarray(self._seen[:, candidates])
+        self._known = [known[candidates] for known in self._known]
 
     def cut(self, n: int) -> None:
         """Take back all rows after the first `n`."""
         del self._known[n - self._first + 1 :]
+        self._alike = self._alike[:n]
         self._size = n
 
     def predict(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Mean and variance of one measurement of every candidate; each (m,).
+        """Mean and variance of every candidate, but for what repeats differ by; each (m,).
 
         Parameters
         ----------
@@ -290,27 +333,59 @@ class Posterior:
         solved = self._inverse[: len(y), : len(y)] @ y
         mean = (solved.astype(self._type) @ self._seen[: len(y)]).astype(np.float64)
         variance = max(float(solved @ solved) / len(y), 1e-12)
-        noise = self._process.noise
-        return mean, variance * np.maximum(self._before + noise - self._known[-1], noise)
+        unknown = np.maximum(self._before - self._known[-1].astype(np.float64), 0)
+        return mean, variance * (unknown + self._own)
 
-    def _kernel(self, a: Floats, b: Floats, squares: Floats) -> Floats:
+    def measured(self, y: FloatArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance of the architectures that some rows measure; each (k,).
+
+        Without noise between repeats they are what was measured.
+        """
+        n = self._size
+        own, squares = self._rows[:n], self._rows_squares[:n]
+        with_rows = self._kernel(own[rows], squares[rows], own, squares).astype(np.float64)
+        before = self._process.before(squares[rows].astype(np.float64))
+        alike = np.equal.outer(self._alike[rows], self._alike)
+        # Of an architecture with itself, to the last digit.
+        with_rows = np.where(alike, before[:, None], with_rows) + self._own * alike
+        left = self._inverse[:n, :n] @ with_rows.T
+        solved = self._inverse[: len(y), : len(y)] @ y
+        mean = solved @ left[: len(y)]
+        variance = max(float(solved @ solved) / len(y), 1e-12)
+        known = np.einsum("ij,ij->j", left, left)
+        return mean, variance * np.maximum(before + self._own - known, 0)
+
+    def _kernel(self, a: Floats, a_squares: Floats, b: Floats, b_squares: Floats) -> Floats:
         product = a @ b.T
-        distance = -2 * product
-        distance += np.einsum("ij,ij->i", a, a)[:, None]
-        distance += squares
-        np.maximum(distance, 0, out=distance)
-        distance /= 2
-        distance += 1
-        near: Floats = np.reciprocal(distance, out=distance)
+        near: Floats = product * self._type.type(-1)
+        near += a_squares[:, None] / 2 + 1
+        near += b_squares / 2
+        np.maximum(near, 1, out=near)
+        np.reciprocal(near, out=near)
         if self._process.linear:
-            near += self._process.level
-            near += product * self._type.type(self._process.linear)
+            product *= self._type.type(self._process.linear)
+            near += product
+            near += self._type.type(self._process.level)
         return near
 
     def _grow(self) -> None:
         self._rows = np.pad(self._rows, ((0, _ROOM), (0, 0)))
+        self._rows_squares = np.pad(self._rows_squares, (0, _ROOM))
         self._inverse = np.pad(self._inverse, ((0, _ROOM), (0, _ROOM)))
         self._seen = np.pad(self._seen, ((0, _ROOM), (0, 0)))
+
+
+def _root(matrix: FloatArray, least: float) -> FloatArray:
+    """Cholesky factor of a covariance; of one that rounding has made indefinite, nearly."""
+    try:
+        return np.asarray(np.linalg.cholesky(matrix), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        nearly = matrix + least * np.eye(len(matrix))
+        return np.asarray(np.linalg.cholesky(nearly), dtype=np.float64)
+
+
+def _squares(rows: Floats) -> Floats:
+    return np.asarray(np.einsum("ij,ij->i", rows, rows))
 
 
 def _squared_distances(a: FloatArray, b: FloatArray) -> FloatArray:

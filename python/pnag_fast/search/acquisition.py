@@ -29,16 +29,31 @@ _UNIT_GAIN = np.array(
         for z in _AT.tolist()
     ]
 )
+# Most candidates are further below what is known than this many deviations.
+_FAR = -4.0
+_FAR_GAIN = float(_UNIT_GAIN[int((_FAR + _END) * _PER_UNIT)])
 
 
 def expected_excess(mean: FloatArray, std: FloatArray, level: FloatArray) -> FloatArray:
     """Return ``E[max(value - level, 0)]`` of normal values: the expected improvement."""
-    z = (mean - level) / std
+    return np.asarray(std * _unit_gain((mean - level) / std))
+
+
+def _unit_gain(z: FloatArray) -> FloatArray:
     place = np.clip((z + _END) * _PER_UNIT, 0, 2 * _END * _PER_UNIT)
     low = place.astype(np.intp)
     share = place - low
     unit = _UNIT_GAIN[low] * (1 - share) + _UNIT_GAIN[low + 1] * share
-    return np.asarray(std * np.where(z > _END, z, np.where(z < -_END, 0.0, unit)))
+    return np.asarray(np.where(z > _END, z, np.where(z < -_END, 0.0, unit)))
+
+
+def _at_most(mean: FloatArray, std: FloatArray, level: FloatArray) -> FloatArray:
+    """Return at least `expected_excess`, and the same where it is not far below the level."""
+    z = (mean - level) / std
+    unit = np.full(len(z), _FAR_GAIN)
+    near = np.flatnonzero(z > _FAR)
+    unit[near] = _unit_gain(z[near])
+    return np.asarray(std * unit)
 
 
 class Gain(abc.ABC):
@@ -72,18 +87,19 @@ class Gain(abc.ABC):
         n : int
             Rows, at most m.
         """
+        if n == 0:
+            return np.empty(0, dtype=np.intp), np.empty(0)
         weight = np.ones(len(mean)) if price is None else 1 / price
         bound = self.bound(mean, std, costs) * weight
-        order = np.argsort(-bound, kind="stable")
-        looked_at = _CHOSEN + n
+        looked_at = min(_CHOSEN + n, len(bound))
         while True:
-            rows = order[:looked_at]
+            rows = np.sort(np.argpartition(-bound, looked_at - 1)[:looked_at])
             gain = self.expected(mean[rows], std[rows], costs[rows])
             best = np.argsort(-gain * weight[rows], kind="stable")[:n]
-            rest = order[looked_at : looked_at + 1]
-            if not len(rest) or gain[best[-1]] * weight[rows[best[-1]]] >= bound[rest[0]]:
+            rest = np.delete(bound, rows).max(initial=-np.inf)
+            if gain[best[-1]] * weight[rows[best[-1]]] >= rest:
                 return rows[best], gain[best]
-            looked_at *= 8
+            looked_at = min(8 * looked_at, len(bound))
 
 
 class OneCost(Gain):
@@ -116,7 +132,7 @@ class OneCost(Gain):
         cost = costs[:, 0]
         first = np.minimum(np.searchsorted(self.reach, cost, side="right"), len(self.levels) - 1)
         width = np.maximum(self.reach[-1] - cost, 0) / self.range
-        return np.asarray(width * expected_excess(mean, std, self.levels[first]))
+        return np.asarray(width * _at_most(mean, std, self.levels[first]))
 
     def expected(self, mean: FloatArray, std: FloatArray, costs: FloatArray) -> FloatArray:
         """Sum over the steps of the front: O(n steps)."""
@@ -159,7 +175,7 @@ class ManyCosts(Gain):
         """Bound it by the lowest level among the budgets that a row is within."""
         within = self._within(costs)
         share = within.mean(axis=1)
-        return np.asarray(share * expected_excess(mean, std, self.levels[within.argmax(axis=1)]))
+        return np.asarray(share * _at_most(mean, std, self.levels[within.argmax(axis=1)]))
 
     def expected(self, mean: FloatArray, std: FloatArray, costs: FloatArray) -> FloatArray:
         """Take the mean over the vectors: O(n budgets)."""

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import inspect
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -189,12 +190,14 @@ _IDLE = 10_000
 
 
 def _plain(method: Method) -> dict[str, Any]:
-    """Return the settings as JSON values, of arrays a digest."""
+    """Return the settings as JSON values, of arrays and tables a digest."""
     plain = {}
     for field in dataclasses.fields(method):
         value = getattr(method, field.name)
         if isinstance(value, np.ndarray):
             value = hashlib.sha256(repr(value.shape).encode() + value.tobytes()).hexdigest()
+        if isinstance(value, CostTable):
+            value = hashlib.sha256(json.dumps(value.to_json(), sort_keys=True).encode()).hexdigest()
         plain[field.name] = value
     return plain
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,8 +114,9 @@ class Problem:
         self._started = time.monotonic()
         self._progress: ProgressCallback = ignore_progress
         self._title = ""
-        # Of an oracle: what was asked, and the worst merit, which stands in where there is none.
-        self._asked: set[bytes] = set()
+        # Of an oracle: what was asked and how often, and the worst merit, which stands in where it
+        # gives none.
+        self._asked: dict[bytes, int] = {}
         self._worst = np.inf
         self._fruitless = 0
         self._stopped = False
@@ -225,10 +227,18 @@ class Problem:
         archs, merit, costs = self.answers(archs)
         return archs, np.where(np.isnan(merit), self.floor, merit), costs
 
-    def answers(self, archs: Archs) -> tuple[Archs, FloatArray, FloatArray]:
-        """Ask as `evaluate` does; the merit is NaN where an oracle failed."""
+    def answers(self, archs: Archs, *, again: bool = False) -> tuple[Archs, FloatArray, FloatArray]:
+        """Ask as `evaluate` does; the merit is NaN where an oracle failed.
+
+        Parameters
+        ----------
+        archs : ndarray of uint8, shape (n, n_slots)
+        again : bool
+            Of an oracle, whether every row is a question, also where it was asked before: for
+            oracles whose answers about the same architecture differ.
+        """
         if isinstance(self.model, Oracle):
-            archs, merit, good = self._ask(self.model, archs)
+            archs, merit, good = self._ask(self.model, archs, again=again)
         else:
             archs = np.ascontiguousarray(archs[: self.left])
             merit, good = self.objective.merit(self.model.predict(archs)), None
@@ -241,28 +251,46 @@ class Problem:
         self._progress(self._title, self.count, self.limit)
         return archs, merit, costs
 
-    def _ask(self, oracle: Oracle, archs: Archs) -> tuple[Archs, FloatArray, BoolArray]:
+    def believe(self, archs: Archs, merit: FloatArray) -> None:
+        """Make the archive of these rows instead of single answers, which are noisy.
+
+        Parameters
+        ----------
+        archs : ndarray of uint8, shape (n, n_slots)
+        merit : ndarray of float64, shape (n,)
+            What a method has come to believe of them.
+        """
+        self.archs, self.merit, self.costs = self.archs[:0], self.merit[:0], self.costs[:0]
+        self._keep(archs, merit, self.stack(archs, threads=self.threads))
+
+    def _ask(
+        self, oracle: Oracle, archs: Archs, *, again: bool
+    ) -> tuple[Archs, FloatArray, BoolArray]:
         names = [row.tobytes() for row in np.ascontiguousarray(archs)]
         first = np.zeros(len(archs), dtype=bool)
-        new: set[bytes] = set()
+        turns = np.zeros(len(archs), dtype=np.int64)
+        times: dict[bytes, int] = {}
         for i, name in enumerate(names):
-            first[i] = name not in self._asked and name not in new
-            new.add(name)
+            before = times.get(name, self._asked.get(name, 0))
+            first[i] = again or before == 0
+            turns[i] = before if again else 0
+            times[name] = before + 1 if again else max(before, 1)
         left = self.left
         archs = np.ascontiguousarray(archs[: np.searchsorted(np.cumsum(first), left, side="right")])
-        first = first[: len(archs)]
+        first, turns = first[: len(archs)], turns[: len(archs)]
         self._fruitless = 0 if first.any() else self._fruitless + 1
-        before = self.count
+        count = self.count
 
         def report(answered: int) -> None:
-            done = before + min(answered, left)
+            done = count + min(answered, left)
             self._progress(f"{self._title}{NEWS}{oracle.n_known} known", done, self.limit)
 
         until = None if self.time_limit_s is None else self._started + self.time_limit_s
-        values, errors = oracle.ask(archs, until=until, progress=report)
+        values, errors = oracle.ask(archs, turns, until=until, progress=report)
         # Answers come in any order; without those that time did not allow it is a shorter batch.
         archs, first = archs[: len(values)], first[: len(values)]
-        self._asked.update(names[: len(values)])
+        for name, new in zip(names, first.tolist(), strict=False):
+            self._asked[name] = self._asked.get(name, 0) + new
         merit, good = self.objective.merit(values), np.isfinite(values)
         for i in np.flatnonzero(first).tolist():
             self.count += 1
@@ -294,7 +322,8 @@ class Problem:
 
     def state(self) -> Arrays:
         """Return what `restore` needs to go on from here."""
-        asked = np.frombuffer(b"".join(sorted(self._asked)), dtype=np.uint8)
+        rows = (name * times for name, times in sorted(self._asked.items()))
+        asked = np.frombuffer(b"".join(rows), dtype=np.uint8)
         return {
             "archs": self.archs,
             "merit": self.merit,
@@ -337,7 +366,7 @@ class Problem:
         self.count, self.failed, self._fruitless = int(count), int(failed), int(fruitless)
         self._stopped = bool(stopped)
         self._worst = float(state.take("worst", np.float64, (1,))[0]) if count > failed else np.inf
-        self._asked = {row.tobytes() for row in asked}
+        self._asked = dict(Counter(row.tobytes() for row in asked))
         self._started = time.monotonic() - seconds
 
     def front(self) -> Front:
@@ -355,8 +384,11 @@ class Problem:
 
     def identity(self) -> dict[str, Any]:
         """Return what a search depends on beside its method, by the names for an error."""
+        oracle = self.model if isinstance(self.model, Oracle) else None
+        differ = oracle is not None and (oracle.repeats > 1 or oracle.noise)
         return {
             **identity(self.model, self.tables),
+            **({"answers": [oracle.repeats, oracle.noise]} if oracle and differ else {}),
             "evaluations": self.limit,
             "time_limit_s": self.time_limit_s,
         }
