@@ -85,7 +85,7 @@ def test_hypervolume_grows_with_what_is_kept(macro, exact, costs):
 
 
 def test_of_judged_networks_the_front_is_nearly_exact_after_300_questions(macro, costs):
-    """Every network of the space, as a supernet judged it on the digits: bench/nasbench_macro.py."""
+    """Every network of the space, judged on the digits by a supernet (bench/nasbench_macro.py)."""
     path = Path(__file__).parents[3] / "bench" / "data" / "nasbench_macro_digits.csv.gz"
     with gzip.open(path, "rt") as stream:
         rows = list(csv.DictReader(stream))
