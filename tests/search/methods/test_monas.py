@@ -155,19 +155,18 @@ def test_draws_have_the_probabilities_that_are_learned():
 
 def test_a_sweep_of_alpha_goes_along_the_front(cells):
     """What its policy draws costs more, and is better, the more the quality counts."""
-    alphas = [0.05, 0.4, 0.6, 0.8, 0.98]
+    alphas = [0.1, 0.7, 0.9]
     learned = Learned(*cells, alpha=alphas, evaluations=300)
     merit, costs = learned.drawn()
     for values in (merit.mean(axis=0), costs[..., 0].mean(axis=0)):
         assert (np.diff(values) > 0).all()
-        assert np.ptp(values) > 0.5 * np.ptp(values[[0, -1]]) > 0
     # The best of everything asked moves along the front as well.
     problem = learned.problem
     rewards = Monas(alpha=alphas).rewards(problem, problem.merit, problem.costs)
     best = rewards.argmax(axis=0)
     assert (np.diff(problem.costs[best, 0]) >= 0).all()
     assert (np.diff(problem.merit[best]) >= 0).all()
-    assert len(set(best.tolist())) >= 4
+    assert len(set(best.tolist())) == 3
 
 
 @pytest.mark.parametrize("share", [0.03, 0.3])

@@ -163,13 +163,16 @@ class Monas(Method):
         known = np.concatenate([state["known"], archs[new]])
         merits = np.concatenate([state["merit"], merit[new]])
         rewards = self.rewards(problem, merits, problem.stack(known, threads=1))
-        best = np.argsort(-rewards, axis=0, kind="stable")[:_BEST]
+        order = np.argsort(-rewards, axis=0, kind="stable")
+        best, rest = order[:_BEST], order[_BEST:]
         if problem.left and len(known):
             options = np.maximum(policy.decisions.encode(known), 0)
             entropy = self.entropy * (1 - (1 - _LEFT) * problem.spent)
             for _ in range(self.updates):
-                others = draws.rng.integers(len(known), size=(_OTHERS, rewards.shape[1]))
-                rows = np.concatenate([best, others])
+                others = draws.rng.random((min(_OTHERS, len(rest)), n_conditions)) * len(rest)
+                rows = np.concatenate(
+                    [best, np.take_along_axis(rest, others.astype(np.intp), axis=0)]
+                )
                 policy.learn(
                     options[rows],
                     np.take_along_axis(rewards, rows, axis=0),
