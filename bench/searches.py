@@ -34,14 +34,16 @@ import numpy as np
 import pnag_fast as pf
 import searches_problems as problems
 from peers import botorch_ehvi, optuna_samplers, pymoo_nsga2
+from pnag_fast.search import Front
 from pnag_fast.typing import FloatArray, IntArray
 from proof.problems import NASBENCH_SETS
-from proof.records import Records, Result, code_version, table
+from proof.records import Records, Result, code_version, spread, table
 from searches_problems import Asking, Cells
 
 QUESTIONS = (100, 200, 300, 500)
 
-Searching = Callable[[Asking, int, int], None]
+# Asks, given a seed and a number of questions; our own methods return what they would answer with.
+Searching = Callable[[Asking, int, int], Front | None]
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ class Contender:
 
 
 def _ours(name: str, *, fixed: bool = False, **settings: Any) -> Contender:
-    def run(asking: Asking, seed: int, evaluations: int) -> None:
-        problems.ask(name, asking, seed=seed, evaluations=evaluations, **settings)
+    def run(asking: Asking, seed: int, evaluations: int) -> Front:
+        return problems.ask(name, asking, seed=seed, evaluations=evaluations, **settings)
 
     return Contender(
         name, run, (f"search/methods/{name}.py",), fixed, available=lambda: name in _methods()
@@ -155,20 +157,29 @@ CONTENDERS = (
 
 @dataclass(frozen=True)
 class Run:
-    """What one search asked, and the CPU seconds that it had taken by then."""
+    """What one search asked, the CPU seconds that it had taken by then, and what it answers."""
 
     asked: IntArray
     cpu_s: FloatArray
+    lost: float
 
 
-def searched(contender: Contender, cells: Cells, seed: int, evaluations: int) -> Result:
-    asking = Asking(cells)
+def searched(
+    contender: Contender, cells: Cells, seed: int, evaluations: int, noise: float
+) -> Result:
+    asking = Asking(cells, noise=noise, seed=seed)
     for name in contender.imports:
         importlib.import_module(name)
     start = time.process_time()
-    contender.run(asking, seed, evaluations)
+    front = contender.run(asking, seed, evaluations)
+    asked = np.array(asking.asked[:evaluations], dtype=np.intp)
+    if front is None:
+        rows, believed = asked, asking.answers[asked]
+    else:
+        rows, believed = cells.rows(front.archs), front.top1
     return {
-        "asked": asking.asked[:evaluations],
+        "asked": asked.tolist(),
+        "lost": cells.lost(rows, believed),
         "cpu_s": [round(at - start, 2) for at in asking.cpu_s[:evaluations]],
     }
 
@@ -197,7 +208,9 @@ class Runs:
         self._records = Records(folder, "searches", "by version")
         self._package = package
 
-    def get(self, contender: Contender, cells: Cells, seed: int, evaluations: int) -> Run:
+    def get(
+        self, contender: Contender, cells: Cells, seed: int, evaluations: int, noise: float = 0.0
+    ) -> Run:
         """What was asked for one number of questions, or more where that is the same."""
         result = self._records.get(
             searched,
@@ -205,14 +218,17 @@ class Runs:
             cells,
             seed,
             evaluations,
+            noise,
             method=contender.name,
             device=cells.device,
             data_set=cells.data_set,
             seed=seed,
             evaluations=evaluations,
             version=version(contender, self._package),
+            **({"noise": noise} if noise else {}),
         )
-        return Run(np.array(result["asked"], dtype=np.intp), np.array(result["cpu_s"]))
+        asked = np.array(result["asked"], dtype=np.intp)
+        return Run(asked, np.array(result["cpu_s"]), result.get("lost", np.nan))
 
 
 @dataclass(frozen=True)
@@ -291,6 +307,28 @@ def report(found: dict[str, Figures], questions: Sequence[int]) -> str:
     return table(header, [row(name) for name in found])
 
 
+def under_noise(
+    runs: Runs,
+    contenders: Sequence[Contender],
+    which: Sequence[Cells],
+    seeds: int,
+    questions: Sequence[int],
+    noise: float,
+) -> str:
+    """Regret of what each answers with, told with noise and judged by the truth."""
+    rows = []
+    for contender in contenders:
+        row: list[object] = [contender.name]
+        for n in questions:
+            lost = [
+                [runs.get(contender, cells, seed, n, noise).lost for cells in which]
+                for seed in range(seeds)
+            ]
+            row.append(spread(np.mean(lost, axis=1).tolist(), 2))
+        rows.append(row)
+    return table(("search", *(f"after {n} questions" for n in questions)), rows)
+
+
 def curve(
     runs: Runs, contender: Contender, which: Sequence[Cells], seeds: int, questions: Sequence[int]
 ) -> tuple[Sequence[int], FloatArray]:
@@ -364,6 +402,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--sets", nargs="+", choices=NASBENCH_SETS, default=NASBENCH_SETS)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--questions", nargs="+", type=int, default=QUESTIONS)
+    parser.add_argument(
+        "--noise",
+        type=float,
+        help="add so many points of noise to all answers, and print instead what is lost by who "
+        "answers budgets by what it was told",
+    )
     parser.add_argument("--plot", type=Path, help="draw the deficit against the questions")
     parser.add_argument(
         "--any-version",
@@ -385,12 +429,15 @@ def main(arguments: list[str]) -> None:
         if not contender.available():
             print(f"<!-- {contender.name} is left out: it is not installed -->", flush=True)
     contenders = [contender for contender in contenders if contender.available()]
-    found = {c.name: figures(runs, c, which, seeds, questions) for c in contenders}
     names_of = ", ".join(dict.fromkeys(cells.device for cells in which))
     print(
         f"{len(which)} problems ({names_of}; {', '.join(sets)}), {seeds} "
         f"seed{'s' * (seeds > 1)} each; means over all.\n"
     )
+    if given.noise:
+        print(under_noise(runs, contenders, which, seeds, questions, given.noise))
+        return
+    found = {c.name: figures(runs, c, which, seeds, questions) for c in contenders}
     print(report(found, questions))
     if given.plot:
         plot({c.name: curve(runs, c, which, seeds, questions) for c in contenders}, given.plot)

@@ -21,6 +21,7 @@ import pnag_fast as pf
 from pnag_fast.accuracy.oracle import Oracle
 from pnag_fast.costs import CostTable
 from pnag_fast.search import Front
+from pnag_fast.search.method import SearchFunction
 from pnag_fast.spaces import Archs, SearchSpace
 from pnag_fast.typing import FloatArray, IntArray
 from proof.nasbench201 import latency_table
@@ -112,6 +113,13 @@ class Cells:
         known = np.where(within, self.top1[asked], self.top1.min()).max(axis=1)
         return float(points_below(self.costs, self.top1, self.budgets, known).mean())
 
+    def lost(self, rows: IntArray, believed: FloatArray) -> float:
+        """Regret of who answers every budget with the best of these rows by what is believed."""
+        within = self.costs[rows] <= self.budgets[:, None]
+        chosen = np.where(within, believed, -np.inf).argmax(axis=1)
+        top1 = np.where(within.any(axis=1), self.top1[rows[chosen]], self.top1.min())
+        return float(points_below(self.costs, self.top1, self.budgets, top1).mean())
+
     def figures(self, asked: IntArray, questions: Sequence[int]) -> list[tuple[float, float]]:
         """Deficit and regret after each number of questions; fewer asked count as all."""
         return [(self.deficit(asked[:n]), self.regret(asked[:n])) for n in questions]
@@ -126,6 +134,11 @@ class Asking:
         Rows of the problem, in the order of the questions, each once.
     cpu_s : list of float
         Seconds of CPU that this process had taken when each was asked.
+    answers : ndarray of float64
+        What it says of every row.
+
+    Parameters
+    ----------
     noise : float
         Standard deviation, in points, of what is added to every answer; drawn once for each cell.
     """
@@ -139,7 +152,7 @@ class Asking:
         if noise:
             draws = np.random.default_rng([seed, 11]).normal(0, noise / 100, len(answers))
             answers = np.clip(answers + draws, 0, 1)
-        self._answers = answers
+        self.answers = answers
 
     def __call__(self, archs: Archs) -> FloatArray:
         rows = self.cells.rows(archs)
@@ -149,12 +162,12 @@ class Asking:
                 self._new.remove(row)
                 self.asked.append(row)
                 self.cpu_s.append(now)
-        return self._answers[rows]
+        return self.answers[rows]
 
     def oracle(self) -> Oracle:
         source = f"NAS-Bench-201, {self.cells.data_set}, 12 epochs"
         # Answers are a look-up: asked together they cost nothing, and come in order.
-        return pf.accuracy.oracle(self.cells.space, self, source=source, batch=len(self._answers))
+        return pf.accuracy.oracle(self.cells.space, self, source=source, batch=len(self.answers))
 
 
 def trace(
@@ -172,11 +185,11 @@ def trace(
     return np.array(asking.asked, dtype=np.intp)
 
 
-def ask(method: str, asking: Asking, *, seed: int, evaluations: int, **settings: Any) -> None:
+def ask(method: str, asking: Asking, *, seed: int, evaluations: int, **settings: Any) -> Front:
     """Let ``pf.search.<method>`` ask."""
     cells = asking.cells
-    search = getattr(pf.search, method)
-    search(
+    search: SearchFunction = getattr(pf.search, method)
+    return search(
         cells.space,
         asking.oracle(),
         [cells.table],
@@ -185,12 +198,6 @@ def ask(method: str, asking: Asking, *, seed: int, evaluations: int, **settings:
         threads=1,
         **settings,
     )
-
-
-def of_front(cells: Cells, front: Front) -> tuple[float, float]:
-    """Deficit and regret of a front by itself, whatever was asked for it."""
-    rows = cells.rows(front.archs)
-    return cells.deficit(rows), cells.regret(rows)
 
 
 @cache

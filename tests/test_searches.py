@@ -60,6 +60,15 @@ def test_nothing_within_any_budget_is_the_worst_of_all(cells):
     assert cells.regret(dearest) == pytest.approx(100 * (np.mean(best) - cells.top1.min()))
 
 
+def test_who_believes_what_is_not_so_loses_by_it(cells):
+    rows = cells.front
+    assert cells.lost(rows, cells.top1[rows]) == pytest.approx(0, abs=1e-9)
+    # The cheapest fits everywhere, and is believed to be the best.
+    cheapest = cells.costs[rows].argmin()
+    believed = np.where(np.arange(len(rows)) == cheapest, 1.0, cells.top1[rows])
+    assert cells.lost(rows, believed) == pytest.approx(cells.regret(rows[[cheapest]]))
+
+
 def test_questions_are_written_down_in_their_order(bench, cells):
     asking = bench.Asking(cells)
     oracle = asking.oracle()
