@@ -16,6 +16,7 @@ was, and other numbers of questions are read off the same runs.
 from __future__ import annotations
 
 import argparse
+import bisect
 import hashlib
 import importlib
 import os
@@ -202,42 +203,65 @@ class Runs:
     package : str
         Names the version of the package; results of another one are not used. Peers depend on
         their own files only.
+    noise : float
+        Of the answers, in points.
+    only_kept : bool
+        Run nothing: what is not there is missing.
     """
 
-    def __init__(self, folder: Path, package: str) -> None:
+    def __init__(
+        self, folder: Path, package: str, *, noise: float = 0.0, only_kept: bool = False
+    ) -> None:
         self._records = Records(folder, "searches", "by version")
-        self._package = package
+        self._package, self._noise, self._only_kept = package, noise, only_kept
 
     def get(
-        self, contender: Contender, cells: Cells, seed: int, evaluations: int, noise: float = 0.0
-    ) -> Run:
-        """What was asked for one number of questions, or more where that is the same."""
-        result = self._records.get(
-            searched,
-            contender,
-            cells,
-            seed,
-            evaluations,
-            noise,
-            method=contender.name,
-            device=cells.device,
-            data_set=cells.data_set,
-            seed=seed,
-            evaluations=evaluations,
-            version=version(contender, self._package),
-            **({"noise": noise} if noise else {}),
-        )
-        asked = np.array(result["asked"], dtype=np.intp)
-        return Run(asked, np.array(result["cpu_s"]), result.get("lost", np.nan))
+        self, contender: Contender, cells: Cells, seed: int, questions: Sequence[int]
+    ) -> list[Run] | None:
+        """What was asked for each number of questions; None where it is missing."""
+        runs = []
+        # One run has all numbers of those to whom their limit is the same; not what is answered.
+        shared = not contender.fixed and not self._noise
+        for n in [max(questions)] if shared else questions:
+            key: dict[str, Any] = {
+                "method": contender.name,
+                "device": cells.device,
+                "data_set": cells.data_set,
+                "seed": seed,
+                "evaluations": n,
+                "version": version(contender, self._package),
+                **({"noise": self._noise} if self._noise else {}),
+            }
+            if self._only_kept and not self._records.known(**key):
+                return None
+            result = self._records.get(searched, contender, cells, seed, n, self._noise, **key)
+            asked = np.array(result["asked"], dtype=np.intp)
+            runs.append(Run(asked, np.array(result["cpu_s"]), result.get("lost", np.nan)))
+        return runs * len(questions) if shared else runs
+
+    def seeds(
+        self, contender: Contender, which: Sequence[Cells], seeds: int, questions: Sequence[int]
+    ) -> list[list[list[Run]]]:
+        """Runs by seed, problem and number of questions; only seeds that all problems have."""
+        found = []
+        # Seeds first: a table of few seeds is there before one of many.
+        for seed in range(seeds):
+            runs = [self.get(contender, cells, seed, questions) for cells in which]
+            complete = [run for run in runs if run is not None]
+            if len(complete) < len(runs):
+                break
+            found.append(complete)
+        return found
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one contender, by problem, seed and number of questions."""
+    """Of one contender, by seed, problem and number of questions; NaN beyond what it is run for."""
 
     deficit: FloatArray
     regret: FloatArray
     cpu_s: FloatArray
+    lost: FloatArray
 
 
 def figures(
@@ -247,26 +271,25 @@ def figures(
     seeds: int,
     questions: Sequence[int],
 ) -> Figures:
-    shape = (len(which), seeds, len(questions))
-    found = Figures(np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan))
     allowed = [n for n in questions if n <= contender.most]
-    # Seeds first: a table of few seeds is there before one of many.
-    for seed in range(seeds):
-        for i, cells in enumerate(which):
-            for j, n in enumerate(allowed):
-                run = runs.get(contender, cells, seed, n if contender.fixed else max(allowed))
+    found = runs.seeds(contender, which, seeds, allowed) if allowed else []
+    shape = (len(found), len(which), len(questions))
+    made = Figures(*(np.full(shape, np.nan) for _ in range(4)))
+    for seed, by_problem in enumerate(found):
+        for i, (cells, by_number) in enumerate(zip(which, by_problem, strict=True)):
+            for j, (n, run) in enumerate(zip(allowed, by_number, strict=True)):
                 asked = run.asked[:n]
-                found.deficit[i, seed, j] = cells.deficit(asked)
-                found.regret[i, seed, j] = cells.regret(asked)
-                found.cpu_s[i, seed, j] = run.cpu_s[len(asked) - 1]
-    return found
+                at = seed, i, j
+                made.deficit[at], made.regret[at] = cells.deficit(asked), cells.regret(asked)
+                made.cpu_s[at], made.lost[at] = run.cpu_s[len(asked) - 1], run.lost
+    return made
 
 
 def p_of(ours: FloatArray, theirs: FloatArray) -> str:
     """Wilcoxon's signed ranks of the means over seeds, paired by problem; which one is less."""
     from scipy.stats import wilcoxon
 
-    ours, theirs = ours.mean(axis=1), theirs.mean(axis=1)
+    ours, theirs = ours.mean(axis=0), theirs.mean(axis=0)
     if len(ours) < FEWEST or not np.isfinite(theirs).all():
         return "-"
     sign = "<" if np.median(ours - theirs) < 0 else ">"
@@ -279,54 +302,42 @@ FEWEST = 6
 
 def report(found: dict[str, Figures], questions: Sequence[int]) -> str:
     def row(name: str) -> list[object]:
-        mean = {
-            what: getattr(found[name], what).mean(axis=(0, 1))
-            for what in ("deficit", "regret", "cpu_s")
-        }
-        cells: list[object] = [name]
-        for what, digits in (("deficit", 2), ("regret", 2), ("cpu_s", 1)):
-            values = [f"{v:.{digits}f}" if np.isfinite(v) else "-" for v in mean[what]]
-            cells.append(" / ".join(values))
+        figures_ = found[name]
+        cells: list[object] = [name, len(figures_.deficit)]
+        for values, digits in ((figures_.deficit, 2), (figures_.regret, 2), (figures_.cpu_s, 1)):
+            means = values.mean(axis=(0, 1))
+            cells.append(" / ".join(f"{v:.{digits}f}" if np.isfinite(v) else "-" for v in means))
+        ps = [""]
         if "active" in found and name != "active":
-            ours, theirs = found["active"].deficit, found[name].deficit
-            cells.append(
-                " / ".join(p_of(ours[..., j], theirs[..., j]) for j in range(len(questions)))
-            )
-        else:
-            cells.append("")
-        return cells
+            ours, theirs = found["active"].deficit, figures_.deficit
+            ps = [p_of(ours[..., j], theirs[..., j]) for j in range(len(questions))]
+        return [*cells, " / ".join(ps)]
 
-    at = " / ".join(map(str, questions))
     header = (
         "search",
-        f"deficit in % after {at} questions",
+        "seeds",
+        f"deficit in % after {' / '.join(map(str, questions))} questions",
         "regret in points",
         "CPU s",
-        "p of active against it",
+        "`active` less or more, p",
     )
     return table(header, [row(name) for name in found])
 
 
-def under_noise(
-    runs: Runs,
-    contenders: Sequence[Contender],
-    which: Sequence[Cells],
-    seeds: int,
-    questions: Sequence[int],
-    noise: float,
-) -> str:
+def under_noise(found: dict[str, Figures], questions: Sequence[int]) -> str:
     """Regret of what each answers with, told with noise and judged by the truth."""
-    rows = []
-    for contender in contenders:
-        row: list[object] = [contender.name]
-        for n in questions:
-            lost = [
-                [runs.get(contender, cells, seed, n, noise).lost for cells in which]
-                for seed in range(seeds)
-            ]
-            row.append(spread(np.mean(lost, axis=1).tolist(), 2))
-        rows.append(row)
-    return table(("search", *(f"after {n} questions" for n in questions)), rows)
+    rows = [
+        [
+            name,
+            len(figures_.lost),
+            *(
+                spread(figures_.lost[..., j].mean(axis=1).tolist(), 2)
+                for j in range(len(questions))
+            ),
+        ]
+        for name, figures_ in found.items()
+    ]
+    return table(("search", "seeds", *(f"after {n} questions" for n in questions)), rows)
 
 
 def curve(
@@ -334,25 +345,17 @@ def curve(
 ) -> tuple[Sequence[int], FloatArray]:
     """Mean deficit by number of questions: every tenth, where one run has them all."""
     allowed = [n for n in questions if n <= contender.most]
-    if contender.fixed:
-        at: Sequence[int] = allowed
-    else:
-        at = range(10, max(allowed) + 1, 10)
-    means = [
-        np.mean(
-            [
-                cells.deficit(
-                    runs.get(contender, cells, seed, n if contender.fixed else max(allowed)).asked[
-                        :n
-                    ]
-                )
-                for cells in which
-                for seed in range(seeds)
-            ]
-        )
+    at = allowed if contender.fixed else list(range(10, max(allowed) + 1, 10))
+    found = runs.seeds(contender, which, seeds, allowed)
+    deficits = [
+        [
+            cells.deficit(by_number[bisect.bisect_left(allowed, n)].asked[:n])
+            for by_problem in found
+            for cells, by_number in zip(which, by_problem, strict=True)
+        ]
         for n in at
     ]
-    return at, np.array(means)
+    return at, np.mean(deficits, axis=1)
 
 
 def plot(curves: dict[str, tuple[Sequence[int], FloatArray]], path: Path) -> None:
@@ -415,6 +418,11 @@ def main(arguments: list[str]) -> None:
         help="use what an earlier version of the package asked, of methods whose own file is the "
         "same: while working on the package, not for figures to quote",
     )
+    parser.add_argument(
+        "--only-kept",
+        action="store_true",
+        help="run nothing: print what the work folder has, of each the seeds that are complete",
+    )
     parser.add_argument("--tiny", action="store_true", help="only proves that every line runs")
     given = parser.parse_args(arguments)
     seeds, questions = given.seeds, sorted(set(given.questions))
@@ -423,24 +431,30 @@ def main(arguments: list[str]) -> None:
         seeds, questions = 1, [20, 30]
         devices, sets = devices or ["gold_6226"], sets[:1]
     which = list(problems.problems(given.data, devices, sets))
-    runs = Runs(given.work_dir, "any" if given.any_version else code_version())
+    runs = Runs(
+        given.work_dir,
+        "any" if given.any_version else code_version(),
+        noise=given.noise or 0.0,
+        only_kept=given.only_kept,
+    )
     contenders = [c for c in CONTENDERS if c.name in (given.methods or names)]
     for contender in contenders:
         if not contender.available():
             print(f"<!-- {contender.name} is left out: it is not installed -->", flush=True)
     contenders = [contender for contender in contenders if contender.available()]
+    found = {c.name: figures(runs, c, which, seeds, questions) for c in contenders}
     names_of = ", ".join(dict.fromkeys(cells.device for cells in which))
     print(
-        f"{len(which)} problems ({names_of}; {', '.join(sets)}), {seeds} "
-        f"seed{'s' * (seeds > 1)} each; means over all.\n"
+        f"{len(which)} problems ({names_of}; {', '.join(sets)}); means over problems and seeds.\n"
     )
+    found = {name: figures_ for name, figures_ in found.items() if len(figures_.deficit)}
     if given.noise:
-        print(under_noise(runs, contenders, which, seeds, questions, given.noise))
+        print(under_noise(found, questions))
         return
-    found = {c.name: figures(runs, c, which, seeds, questions) for c in contenders}
     print(report(found, questions))
     if given.plot:
-        plot({c.name: curve(runs, c, which, seeds, questions) for c in contenders}, given.plot)
+        drawn = [contender for contender in contenders if contender.name in found]
+        plot({c.name: curve(runs, c, which, seeds, questions) for c in drawn}, given.plot)
 
 
 if __name__ == "__main__":

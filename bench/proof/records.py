@@ -70,6 +70,10 @@ class Records:
             for notice in file.notices:
                 print(f"<!-- {notice} -->", flush=True)
 
+    def known(self, **key: Any) -> bool:
+        """Whether the result of `key` is there."""
+        return json.dumps({"code": self._code, **key}, sort_keys=True) in self._known
+
     def get(self, run: Callable[..., Result], *arguments: Any, **key: Any) -> Result:
         """Return the result of `key`; ``run(*arguments)`` makes it if it is not there yet."""
         name = json.dumps({"code": self._code, **key}, sort_keys=True)
