@@ -206,6 +206,33 @@ def test_one_architecture(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_questions_that_fail_first(small, small_model, name):
+    """A judge that is not ready yet, and one that never is for the only architecture there is."""
+    asked = []
+
+    def judge(archs):
+        asked.extend(archs)
+        if len(asked) <= 15:
+            raise OSError("not yet")
+        return small_model.predict(archs)
+
+    search = getattr(pf.search, name)
+    limit = 243 if name == "exhaustive" else 40
+    oracle = pf.accuracy.oracle(small, judge)
+    found = search(small, oracle, [pf.costs.macs(small)], evaluations=limit, **few(name))
+    assert len(asked) == found.evaluations <= limit
+    failed = np.array(asked[:15])
+    assert not (found.archs[:, None] == failed).all(axis=2).any()
+    assert len(found) > 0
+    if name == "exhaustive":  # which asks once here: of that the oracle complains
+        return
+    space = one_architecture()
+    oracle = pf.accuracy.oracle(space, lambda archs: np.full(len(archs), np.nan))
+    found = search(space, oracle, [pf.costs.parameters(space)], evaluations=12, **few(name))
+    assert (len(found), found.evaluations) == (0, 1)
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_several_costs(small, small_model, name):
     tables = [pf.costs.macs(small), pf.costs.parameters(small), small_latency(small)]
     limit = {} if name == "exhaustive" else {"evaluations": 200}

@@ -371,7 +371,7 @@ def _vary(problem: Problem, n: int, rng: np.random.Generator) -> Archs:
         space.mutate(np.ascontiguousarray(part), rate=rate, seed=seed)
         for part, rate, seed in zip(
             np.array_split(parents[n_crossed:], 3),
-            (1 / space.n_slots, 2 / space.n_slots, 4 / space.n_slots),
+            [min(changes / space.n_slots, 1.0) for changes in (1, 2, 4)],
             seeds[1:],
             strict=True,
         )
@@ -381,6 +381,8 @@ def _vary(problem: Problem, n: int, rng: np.random.Generator) -> Archs:
 
 def _spread_parents(problem: Problem, n: int, rng: np.random.Generator) -> Archs:
     """Draw archive members so that every part of one randomly chosen cost range is as likely."""
+    if not len(problem.archs):  # every question has failed by now
+        return problem.space.sample(n, seed=int(rng.integers(2**63)))
     column = problem.costs[:, rng.integers(problem.costs.shape[1])]
     wanted = rng.uniform(column.min(), column.max(), size=n)
     order = np.argsort(column, kind="stable")

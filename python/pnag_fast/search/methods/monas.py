@@ -205,8 +205,10 @@ class Monas(Method):
             return np.where(short > 0, -short, 1 - cost)
         alpha = self.alpha
         if alpha is None:
-            ranges = np.ptp(problem.merit), np.ptp(self._cost(problem, problem.costs))
-            unit = ranges[0] / ranges[1] if min(ranges) > 0 else 1.0
+            unit = 1.0
+            if len(problem.merit):  # nothing is archived while every question fails
+                ranges = np.ptp(problem.merit), np.ptp(self._cost(problem, problem.costs))
+                unit = ranges[0] / ranges[1] if min(ranges) > 0 else 1.0
             alpha = 1 / (1 + unit * np.geomspace(_MOST_WEIGHT, _LEAST_WEIGHT, _SWEEP))
         return np.asarray(alpha * quality - (1 - alpha) * cost)
 

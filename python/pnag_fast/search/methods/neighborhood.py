@@ -141,8 +141,8 @@ class Neighborhood(Method):
         if self.first == 0:
             found = _with_centers(found, around)
         if len(found["archs"]) == len(state["archs"]):
-            # All of these were known.
-            fresh = problem.space.sample(len(asked), seed=draws.next_seed())
+            # All of these were known, or nothing has a value that could be a centre.
+            fresh = problem.space.sample(max(len(asked), 1), seed=draws.next_seed())
             return self._ask(problem, found, fresh)
         return found
 
