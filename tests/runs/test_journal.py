@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import warnings
 
 import pytest
 
@@ -282,3 +283,28 @@ def test_without_conditions_records_carry_none(tmp_path):
     assert "under" not in path.read_text()
     with Values(path, None, alone=True) as kept:
         assert len(kept.values) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_process_that_is_forked_meanwhile_does_not_keep_it(tmp_path):
+    """A worker of a pool that was filled while a question was asked, and lives on."""
+    path = tmp_path / "journal"
+    waits, ends = os.pipe()
+    with Values(path) as held, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # other threads are of no concern here
+        child = os.fork()
+        if child == 0:  # pragma: no cover
+            os.close(ends)
+            os.read(waits, 1)
+            os._exit(3 if held._handle is None else 4)
+        held.add(1, 2.0)
+        with pytest.raises(FileAccessError, match="in use by another process"):
+            Values(path)
+    try:
+        with Values(path) as again:
+            assert again.values == {1: 2.0}
+    finally:
+        os.close(ends)
+        os.close(waits)
+        _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 3

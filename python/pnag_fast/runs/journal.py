@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +45,11 @@ _LISTED = 5
 
 
 _Self = TypeVar("_Self", bound="Journal")
+
+
+# Journals that this process holds. A lock is held for as long as any process has the file open, and
+# workers of a pool, which may be forked while something is asked, live on.
+_OPEN: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 
 class Journal:
@@ -118,6 +124,7 @@ class Journal:
         if self._path is None:
             return
         self._handle = self._open(self._path)
+        _OPEN.add(self)
         try:
             if disk.lock(self._handle) is False:
                 raise FileAccessError(
@@ -152,6 +159,12 @@ class Journal:
                 pass
             finally:
                 os.close(handle)
+
+    def _leave(self) -> None:
+        """Close the file in a process that was forked, and leave it and its lock to the parent."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
 
     def append(self, *records: Mapping[str, Any]) -> None:
         """Accept records, and add them; when this returns they are with the system, whole.
@@ -397,3 +410,12 @@ def _is_checked(line: bytes) -> bool:
     except ValueError:
         return False
     return isinstance(record, dict) and _CHECK in record and _is_whole(line, record[_CHECK])
+
+
+def _leave_to_parent() -> None:
+    for journal in list(_OPEN):
+        journal._leave()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
