@@ -1,5 +1,7 @@
 // Spaces and batches of architectures: refused or accepted as by definition; what is accepted can
 // be ranked, varied and enumerated.
+#include <algorithm>
+
 #include "spaces.hpp"
 
 using namespace pnag;
@@ -8,6 +10,44 @@ using namespace pnag::fuzz;
 namespace {
 
 using Codes = std::vector<std::uint8_t>;
+
+// The same neighbours by their index, in ranges of any length, as one by one.
+void check_neighborhoods(const Space& space, const Codes& rows) {
+    const std::size_t width = space.n_slots();
+    const std::size_t n = rows.size() / width;
+    std::vector<std::int64_t> offsets(n + 1);
+    for (const std::int64_t samples : {-1, 3}) {
+        if (refuses([&] { space.neighborhood_offsets(rows, 1, samples, true, offsets, 1); }))
+            return;
+        if (offsets[n] > 20'000) continue;
+        Codes found(static_cast<std::size_t>(offsets[n]) * width);
+        space.neighborhoods(rows, 1, true, n, offsets, found, 1);
+        REQUIRE(!space.find_invalid(found, 1));
+        for (std::size_t r = 0; r < n; ++r) {
+            const auto at = [&](std::int64_t i) {
+                return found.begin() + static_cast<std::ptrdiff_t>(width) * i;
+            };
+            const auto own = rows.begin() + static_cast<std::ptrdiff_t>(width * r);
+            REQUIRE(std::equal(at(offsets[r]), at(offsets[r] + 1), own));
+            const Codes near = space.neighbors({rows.data() + r * width, width});
+            const std::int64_t size = offsets[r + 1] - offsets[r] - 1;
+            if (samples < 0) {
+                REQUIRE(size * static_cast<std::int64_t>(width) ==
+                        static_cast<std::int64_t>(near.size()));
+                REQUIRE(std::equal(near.begin(), near.end(), at(offsets[r] + 1)));
+            } else {
+                REQUIRE(size ==
+                        std::min<std::int64_t>(3, static_cast<std::int64_t>(near.size() / width)));
+            }
+        }
+    }
+    // Two edits: refused where there are too many, valid otherwise.
+    if (n == 0 || refuses([&] { space.neighborhood_offsets(rows, 2, 50, false, offsets, 1); }))
+        return;
+    Codes found(static_cast<std::size_t>(offsets[n]) * width);
+    space.neighborhoods(rows, 2, false, n, offsets, found, 1);
+    REQUIRE(!space.find_invalid(found, 1));
+}
 
 void check_batch(const Space& space, const std::vector<StageSpec>& stages, const Codes& rows) {
     const std::size_t width = space.n_slots();
@@ -32,6 +72,7 @@ void check_batch(const Space& space, const std::vector<StageSpec>& stages, const
     REQUIRE(!space.find_invalid(child, 1));
     space.unrank(indices, child, 1);
     REQUIRE(child == rows);
+    check_neighborhoods(space, rows);
     if (rows.empty()) return;
     const Codes near = space.neighbors({rows.data(), width});
     REQUIRE(near.size() % width == 0 && !space.find_invalid(near, 1));

@@ -7,6 +7,7 @@
 #include "pnag/depthwise.hpp"
 #include "pnag/pareto.hpp"
 #include "pnag/random.hpp"
+#include "pnag/segments.hpp"
 #include "pnag/space.hpp"
 #include "pnag/window.hpp"
 
@@ -92,6 +93,18 @@ void print_space() {
     print("crossover", 0, children);
     space.mutate(rows, 0.2, 1, children, 1);
     print("mutate", 0, children);
+
+    std::vector<std::int64_t> offsets(n + 1);
+    space.neighborhood_offsets(rows, 2, 5, true, offsets, 1);
+    std::vector<std::uint8_t> near(static_cast<std::size_t>(offsets[n]) * space.n_slots());
+    space.neighborhoods(rows, 2, true, 1, offsets, near, 1);
+    print("neighbors", 2, near);
+    std::vector<double> around(n);
+    for (const Statistic statistic : {Statistic::kMean, Statistic::kMedian}) {
+        reduce_segments(numbers(near.size() / space.n_slots(), 1, 0, false), offsets, statistic,
+                        around, 1);
+        print("segments", static_cast<std::size_t>(statistic), around);
+    }
 
     for (const std::size_t n_tables : {1U, 2U, 7U}) {
         const auto entries = numbers(n_tables * space.n_slots(), 10, 0, false);

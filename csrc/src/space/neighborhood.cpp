@@ -118,6 +118,43 @@ struct Space::Ball {
         }
     }
 
+    // Turn copies of `arch`, as many as there are neighbours at distance 1, into these, in order:
+    // most are one byte apart from it, and need no index.
+    static void write_nearest(const std::vector<Stage>& stages, const std::uint8_t* arch,
+                              std::size_t n, std::uint8_t* row) {
+        for (const Stage& stage : stages) {
+            const std::uint8_t* own = arch + stage.first_slot;
+            std::uint8_t* codes = row + stage.first_slot;
+            if (stage.is_explicit) {
+                const std::int64_t index = stage.find(own);
+                for (std::int64_t i = 0; i < stage.count; ++i) {
+                    if (i == index) continue;
+                    stage.write_row(i, codes);
+                    codes += n;
+                }
+                row = codes - stage.first_slot;
+                continue;
+            }
+            const std::size_t depth = stage.depth_of(own);
+            for (std::size_t s = 0; s < depth; ++s) {
+                // Two loops, for their ends are all that has to be predicted.
+                for (int code = 1; code < own[s]; ++code, codes += n)
+                    codes[s] = static_cast<std::uint8_t>(code);
+                for (int code = own[s] + 1; code <= stage.n_choices[s]; ++code, codes += n)
+                    codes[s] = static_cast<std::uint8_t>(code);
+            }
+            if (depth > stage.min_depth) {
+                codes[depth - 1] = 0;
+                codes += n;
+            }
+            for (int code = 1; depth < stage.n_slots && code <= stage.n_choices[depth]; ++code) {
+                codes[depth] = static_cast<std::uint8_t>(code);
+                codes += n;
+            }
+            row = codes - stage.first_slot;
+        }
+    }
+
     const std::uint64_t* line(const Shells& shell, const std::uint8_t* row) const {
         const Stage& stage = *shell.stage;
         if (stage.is_explicit || stage.n_depths() == 1) return shell.rows.data();
@@ -267,6 +304,14 @@ class Subset {
     std::vector<std::uint64_t> table_;
 };
 
+// Copies of a row, one after the other.
+void repeat(const std::uint8_t* row, std::size_t n, std::size_t copies, std::uint8_t* out) {
+    if (copies == 0) return;
+    std::memcpy(out, row, n);
+    for (std::size_t done = 1; done < copies; done *= 2)
+        std::memcpy(out + done * n, out, std::min(done, copies - done) * n);
+}
+
 std::uint64_t hash_of(const std::uint8_t* codes, std::size_t n) {
     std::uint64_t hash = n;
     for (std::size_t i = 0; i < n; i += 8) {
@@ -396,6 +441,15 @@ void Space::neighborhoods(std::span<const std::uint8_t> archs, std::int64_t radi
             }
             const auto first = static_cast<std::size_t>(offsets[r]) + n_own;
             const std::size_t last = std::min(static_cast<std::size_t>(offsets[r + 1]), end);
+            if (ball.radius == 1 && chosen == nullptr && at + n_own == first &&
+                last == static_cast<std::size_t>(offsets[r + 1])) {
+                std::uint8_t* rows = out.data() + at * n;
+                repeat(arch, n, last - at, rows);
+                Ball::write_nearest(stages_, arch, n, rows + n_own * n);
+                pacer.spend(5 * (last - at));
+                at = last;
+                continue;
+            }
             for (; at < last; ++at) {
                 std::uint8_t* row = out.data() + at * n;
                 std::memcpy(row, arch, n);
