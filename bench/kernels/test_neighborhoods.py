@@ -40,7 +40,7 @@ def cell() -> SearchSpace:
 
 def numpy_neighbors(archs: Archs) -> Archs:
     """Peer at radius 1 where no slot is absent: the row itself, then slot by slot other codes."""
-    n, n_slots = archs.shape
+    n_slots = archs.shape[1]
     rows = np.repeat(archs[:, None], 1 + 4 * n_slots, axis=1)
     for slot in range(n_slots):
         others = np.arange(1, 5, dtype=np.uint8) + (
@@ -102,7 +102,7 @@ def numpy_one_hot(space: SearchSpace, archs: Archs) -> NDArray[np.float32]:
     slots = np.repeat(np.arange(space.n_slots), choices)
     first = np.concatenate([[0], np.cumsum(choices)])
     codes = np.arange(1, len(slots) + 1) - first[slots]
-    return np.equal(archs[:, slots], codes.astype(np.uint8)).astype(np.float32)
+    return np.asarray(np.equal(archs[:, slots], codes.astype(np.uint8)), dtype=np.float32)
 
 
 @pytest.mark.parametrize("n", [8_192, 200_000])

@@ -400,6 +400,11 @@ TEST(impossible_neighborhoods_are_refused) {
     const std::vector<std::int64_t> falls = {0, 11, 10};
     CHECK_THROWS(space.neighborhoods(two, 1, true, 0, falls, out, 1), InvalidInput,
                  "not those of neighborhood_offsets");
+    // No more than the rows themselves is no fault.
+    const std::vector<std::int64_t> own = {0, 1, 2};
+    Codes themselves(28);
+    space.neighborhoods(two, 1, true, 0, own, themselves, 1);
+    CHECK(themselves == two);
     const std::vector<std::int64_t> none = {0, 0, 10};
     CHECK_THROWS(space.neighborhoods(two, 1, true, 0, none, out, 1), InvalidInput,
                  "not those of neighborhood_offsets");

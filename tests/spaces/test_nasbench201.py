@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 import pnag_fast as pf
+from pnag_fast.spaces import nasbench201
 
 
 def test_notation_of_nasbench201():
@@ -33,3 +34,12 @@ def test_cells_that_compute_the_same_have_the_same_features():
     assert (features(a, b, p, s, b, a) != features(a, b, p, s, b, b)).any()
     assert features(n, n, n, n, n, n)[-1] == 0
     assert pf.spaces.get("ofa-mbv3").features is None
+
+
+def test_features_that_are_looked_up_are_those_that_are_computed():
+    cell = pf.spaces.get("nasbench201")
+    archs = cell.sample(300, seed=0)
+    found = cell.features(archs)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, nasbench201._computed_features(archs))
+    assert cell.features(archs[:0]).shape == (0, 223)

@@ -441,7 +441,7 @@ void Space::neighborhoods(std::span<const std::uint8_t> archs, std::int64_t radi
             }
             const auto first = static_cast<std::size_t>(offsets[r]) + n_own;
             const std::size_t last = std::min(static_cast<std::size_t>(offsets[r + 1]), end);
-            if (ball.radius == 1 && chosen == nullptr && at + n_own == first &&
+            if (ball.radius == 1 && size == all && at + n_own == first &&
                 last == static_cast<std::size_t>(offsets[r + 1])) {
                 std::uint8_t* rows = out.data() + at * n;
                 repeat(arch, n, last - at, rows);
@@ -454,7 +454,7 @@ void Space::neighborhoods(std::span<const std::uint8_t> archs, std::int64_t radi
                 std::uint8_t* row = out.data() + at * n;
                 std::memcpy(row, arch, n);
                 if (at < first) continue;
-                ball.write(chosen != nullptr ? chosen[at - first] : at - first, counts.data(), row);
+                ball.write(size < all ? chosen[at - first] : at - first, counts.data(), row);
                 pacer.spend(50);
             }
             pacer.spend(ball.n_counts() * ball.width());

@@ -100,7 +100,7 @@ class Neighborhood(AccuracyModel):
         radius = arguments.integer(radius, "radius", 1, 64)
         arguments.one_of(aggregate, "aggregate", AGGREGATES)
         if samples is not None:
-            samples = arguments.integer(samples, "samples", 1)
+            samples = arguments.integer(samples, "samples", 1, 2**62)
         edits = "1 edit" if radius == 1 else f"{radius} edits"
         warnings = model.report.get("warnings")
         super().__init__(

@@ -563,9 +563,9 @@ class SearchSpace:
         22
         """
         radius = arguments.integer(radius, "radius", 1, 64)
-        most = -1 if samples is None else arguments.integer(samples, "samples", 1)
+        most = -1 if samples is None else arguments.integer(samples, "samples", 1, 2**62)
         seed, cores, with_own = arguments.seed(seed), resolve_threads(threads), bool(own)
-        offsets = self._core.neighborhood_offsets(archs, radius, min(most, 2**62), with_own, cores)
+        offsets = self._core.neighborhood_offsets(archs, radius, most, with_own, cores)
         self._require_memory(int(offsets[-1]), "take samples=, or fewer architectures at a time")
         rows = self._core.neighborhoods(archs, radius, with_own, seed, offsets, cores)
         return Neighborhoods(rows, offsets)

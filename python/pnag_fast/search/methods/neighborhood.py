@@ -39,8 +39,8 @@ class Neighborhood(Method):
     """Ask around what looks good, and judge an architecture by its neighbourhood.
 
     Neighbourhood-aware random search (NA-RS; Wang et al., "Neighborhood-aware neural architecture
-    search", BMVC 2021, section 3): its goal is not the best answer but the best aggregate of the
-    answers within some edits, which does not follow the luck of one answer. The paper asks random
+    search", BMVC 2021): its goal is not the best answer but the best aggregate of the answers
+    within some edits, which does not follow the luck of one answer. The paper asks random
     architectures, the centres, and a sample of the neighbours of each: so does ``first=0``, and
     with ``own=0, prior=0`` the value is the paper's. At equal questions it is better not to spend
     neighbours on every centre: by default a share of single questions comes first, and then, step
@@ -51,9 +51,8 @@ class Neighborhood(Method):
     times. Each of the n aggregated answers counts once: a neighbourhood that was hardly asked is
     not believed.
 
-    Noise decides whether it is worth it: where answers are exact, the best answer is the better
-    choice, by some tenths of a point on NAS-Bench-201; with a noise of 3 points the neighbourhood
-    is, by most of a point; `docs/search.md` has the figures.
+    It is for answers with noise, such as those of short or single trainings; `docs/search.md` has
+    figures with a noise of 3 points and without.
 
     Parameters
     ----------
@@ -65,18 +64,18 @@ class Neighborhood(Method):
         Neighbours asked for each centre at most; None for all.
     first : float
         Share of the questions that are single ones, below 1; with 0 all are spent on random centres
-        and their neighbours, and only centres are in the front.
+        and their neighbours.
     own, prior : float
         Weights of the architecture's own answer beyond its one as a member, and of the mean of all.
+        Without a prior only centres are in the front.
 
     Returns
     -------
     Front
-        Not dominated by this value, of what was asked (with ``first=0``: of the centres); its
-        ``top1`` is the value, which is what its choice rests on, and `accuracy_source` says so.
-        What an oracle answered of a member it still knows: ``oracle(front.archs)``. That answer is
-        what members were not chosen by, so it is not too good by luck alone; their value is lower
-        than the truth by as much as their neighbours are worse.
+        Not dominated by this value, of everything asked; its ``top1`` is the value, which is what
+        its choice rests on, and `accuracy_source` says so. It is no promise of the architecture:
+        where the neighbours of good ones are worse, as mostly, the value is lower than the truth.
+        What an oracle answered of the members it still knows: ``oracle(front.archs)``.
     """
 
     radius: int = 1
@@ -94,7 +93,7 @@ class Neighborhood(Method):
         return {
             "radius": arguments.integer(self.radius, "radius", 1, 64),
             "aggregate": arguments.one_of(self.aggregate, "aggregate", AGGREGATES),
-            "samples": None if samples is None else arguments.integer(samples, "samples", 1),
+            "samples": None if samples is None else arguments.integer(samples, "samples", 1, 2**62),
             "first": arguments.fraction(self.first, "first", below=True),
             "own": arguments.number(self.own, "own", 0),
             "prior": arguments.number(self.prior, "prior", 0),
@@ -142,14 +141,16 @@ class Neighborhood(Method):
             found = _with_centers(found, around)
         if len(found["archs"]) == len(state["archs"]):
             # All of these were known, or nothing has a value that could be a centre.
-            fresh = problem.space.sample(max(len(asked), 1), seed=draws.next_seed())
+            fresh = problem.space.sample(max(len(asked), 8), seed=draws.next_seed())
             return self._ask(problem, found, fresh)
         return found
 
     def front(self, problem: Problem, state: Arrays) -> Front:
         members = state["status"] != _FAILED
-        if self.first == 0 and (state["status"] == _CENTER).any():
-            members = state["status"] == _CENTER
+        centers = state["status"] == _CENTER
+        # Without a prior a single answer would be believed like a neighbourhood.
+        if self.prior == 0 and centers.any():
+            members = centers
         archs = np.ascontiguousarray(state["archs"][members])
         values = self._values(problem, state)[members]
         edits = "1 edit" if self.radius == 1 else f"{self.radius} edits"
@@ -176,10 +177,9 @@ class Neighborhood(Method):
 
     def _n_centers(self, problem: Problem) -> int:
         """Centres of one step."""
-        each = 1 + (self.samples or 1)
-        if self.samples is None:
-            any_row = problem.space.sample(1, seed=0)
-            each = len(problem.space.neighborhoods(any_row, self.radius).archs)
+        some = problem.space.sample(1, seed=0)
+        most = -1 if self.samples is None else self.samples
+        each = int(problem.space.core.neighborhood_offsets(some, self.radius, most, True, 1)[1])
         step = min((1 - self.first) * problem.limit / _STEPS, _BATCH)
         return max(1, round(step / each))
 
