@@ -1,0 +1,173 @@
+"""What may be asked next in a space too large to look at: a pool near the front that is believed.
+
+A question is worth asking where the answer may move the front: near the front of what is believed,
+or of a mild upper bound of it, anywhere in the range of costs. The pool is what a short evolution
+by the beliefs themselves finds, which cost nothing beside an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import pareto
+from ..costs import CostStack
+from ..spaces import Archs, SearchSpace
+from ..typing import BoolArray, FloatArray, IntArray
+from .problem import spread
+from .result import points
+
+# Mean and standard deviation of what is believed of architectures, each of shape (n,).
+Belief = Callable[[Archs], tuple[FloatArray, FloatArray]]
+
+# Deviations above the mean: fronts of these bounds are what the pool is near to.
+_BOUNDS = (0.0, 0.5, 1.0, 2.0)
+# Members of each of these fronts that have children, and children of a generation.
+_PARENTS, _CHILDREN = 60, 480
+# Members of the believed front whose neighbours are in the pool.
+_CENTRES = 12
+# Share of the pool that is drawn from the whole space, against beliefs that are wrong.
+_RANDOM = 0.1
+
+
+def pool(
+    space: SearchSpace,
+    stack: CostStack,
+    belief: Belief,
+    known: Archs,
+    *,
+    n: int,
+    generations: int,
+    rng: np.random.Generator,
+    threads: int | None = None,
+) -> Archs:
+    """Return distinct architectures that are believed to be near the front.
+
+    Parameters
+    ----------
+    stack : CostStack
+    belief : callable
+    known : ndarray of uint8, shape (k, n_slots)
+        To begin with, such as what was asked; at least one.
+    n : int
+        Architectures, about: those that are known are in it as well if they are near the front.
+    generations : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of uint8, shape (at most n, n_slots)
+    """
+
+    def seed() -> int:
+        return int(rng.integers(2**63))
+
+    n_random = max(int(_RANDOM * n), 2)
+    fresh = np.concatenate(
+        [
+            space.sample(n_random - n_random // 2, seed=seed()),
+            space.sample(n_random // 2, seed=seed(), distribution="decisions"),
+        ]
+    )
+    found = _Pool(space, stack, belief, threads)
+    found.add(np.concatenate([known, fresh]))
+    for _ in range(generations):
+        found.add(_children(space, found, _CHILDREN, rng, seed))
+        found.keep(found.nearest(n))
+    front = found.front(0.0)
+    centres = front[np.unique(np.linspace(0, len(front) - 1, _CENTRES).astype(np.intp))]
+    found.add(np.concatenate([space.neighbors(arch) for arch in found.archs[centres]]))
+    found.keep(found.nearest(n - n_random))
+    found.add(fresh)
+    return found.archs
+
+
+class _Pool:
+    """Distinct architectures with their costs and what is believed of them."""
+
+    def __init__(
+        self, space: SearchSpace, stack: CostStack, belief: Belief, threads: int | None
+    ) -> None:
+        self.archs: Archs = np.empty((0, space.n_slots), dtype=np.uint8)
+        self.costs: FloatArray = np.empty((0, len(stack.tables)))
+        self.mean: FloatArray = np.empty(0)
+        self.std: FloatArray = np.empty(0)
+        self._stack, self._belief, self._threads = stack, belief, threads
+        self._seen: set[bytes] = set()
+
+    def add(self, archs: Archs) -> None:
+        """Add those that are new."""
+        new = np.zeros(len(archs), dtype=np.bool_)
+        for i, row in enumerate(np.ascontiguousarray(archs)):
+            name = row.tobytes()
+            if name not in self._seen:
+                self._seen.add(name)
+                new[i] = True
+        if not new.any():
+            return
+        archs = np.ascontiguousarray(archs[new])
+        mean, std = self._belief(archs)
+        self.archs = np.concatenate([self.archs, archs])
+        self.costs = np.concatenate([self.costs, self._stack(archs, threads=self._threads)])
+        self.mean, self.std = np.append(self.mean, mean), np.append(self.std, std)
+
+    def keep(self, rows: IntArray | BoolArray) -> None:
+        """Go on with these rows alone."""
+        self.archs, self.costs = np.ascontiguousarray(self.archs[rows]), self.costs[rows]
+        self.mean, self.std = self.mean[rows], self.std[rows]
+        self._seen = {row.tobytes() for row in self.archs}
+
+    def front(self, deviations: float) -> IntArray:
+        """Rows of the front of an upper bound, by the first cost."""
+        bound = self.mean + deviations * self.std
+        rows = np.flatnonzero(pareto.is_non_dominated(points(bound, self.costs), threads=1))
+        return rows[np.argsort(self.costs[rows, 0], kind="stable")]
+
+    def nearest(self, n: int) -> IntArray:
+        """Rows nearest to the fronts of the bounds, as many of each, ascending."""
+        if len(self.archs) <= n:
+            return np.arange(len(self.archs))
+        taken: IntArray = np.empty(0, dtype=np.intp)
+        for k, deviations in enumerate(_BOUNDS):
+            bound = self.mean + deviations * self.std
+            best = pareto.best_within(self.costs, bound, self.costs, threads=1)
+            behind = (bound[best] - bound) / np.maximum(self.std, 1e-12)
+            # Of a crowd at the same cost those in front are enough.
+            order = np.argsort(behind, kind="stable")
+            order = order[~np.isin(order, taken)]
+            taken = np.append(taken, order[: (n - len(taken)) // (len(_BOUNDS) - k)])
+        return np.sort(taken)
+
+
+def _children(
+    space: SearchSpace,
+    found: _Pool,
+    n: int,
+    rng: np.random.Generator,
+    seed: Callable[[], int],
+) -> Archs:
+    """Mutations and crossovers of members of the fronts, all over the range of costs."""
+    parents = []
+    for deviations in _BOUNDS:
+        rows = found.front(deviations)
+        if len(rows) > _PARENTS:
+            bound = found.mean[rows] + deviations * found.std[rows]
+            rows = rows[spread(points(bound, found.costs[rows]), _PARENTS)]
+        parents.append(rows)
+    rows = np.concatenate(parents)
+    rows = rows[np.argsort(found.costs[rows, 0], kind="stable")]
+    # The same share of children from every part of the range, however many members are there.
+    wanted = rng.uniform(found.costs[rows, 0].min(), found.costs[rows, 0].max(), size=n)
+    place = np.searchsorted(found.costs[rows, 0], wanted).clip(0, len(rows) - 1)
+    chosen = found.archs[rows[place]]
+    n_crossed = n // 3
+    # Those that cost about the same have children that do.
+    beside = (place[:n_crossed] + rng.integers(-6, 7, size=n_crossed)).clip(0, len(rows) - 1)
+    partners = np.ascontiguousarray(found.archs[rows[beside]])
+    crossed = space.crossover(np.ascontiguousarray(chosen[:n_crossed]), partners, seed=seed())
+    mutated = [
+        space.mutate(np.ascontiguousarray(part), rate=rate / space.n_slots, seed=seed())
+        for part, rate in zip(np.array_split(chosen[n_crossed:], 3), (1, 2, 4), strict=True)
+    ]
+    return np.concatenate([crossed, *mutated])
