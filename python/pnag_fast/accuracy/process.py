@@ -6,6 +6,7 @@ Without torch: a search for a dear oracle learns one anew every few questions.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -188,6 +189,32 @@ class Process:
         system = self._kernel(x, x) + np.diag(self.noise / weight)
         return np.asarray(self._kernel(others, x) @ np.linalg.solve(system, y))
 
+    def given(self, x: Floats, y: FloatArray) -> Callable[[Floats], tuple[FloatArray, FloatArray]]:
+        """Return what is known, given measured rows, of any others.
+
+        Returns
+        -------
+        callable
+            Maps rows of shape (m, features) to the mean and the standard deviation of each, but for
+            noise; what depends on the measured ones alone is computed once.
+        """
+        system = self._kernel(x, x)
+        system[np.diag_indices(len(x))] += self.noise
+        inverse = np.linalg.inv(np.linalg.cholesky(system))
+        solved = inverse @ y
+        variance = max(float(solved @ solved) / len(x), 1e-12)
+        weights = inverse.T @ solved
+
+        def moments(others: Floats) -> tuple[FloatArray, FloatArray]:
+            between = self._kernel(others, x)
+            seen = between @ inverse.T
+            a = others * self.relevance
+            before = self.before(np.einsum("ij,ij->i", a, a))
+            unknown = before - np.einsum("ij,ij->i", seen, seen)
+            return between @ weights, np.sqrt(variance * np.maximum(unknown, _LEAST_NOISE))
+
+        return moments
+
     def error(self, x: FloatArray, y: FloatArray) -> float:
         """Return the standard deviation of what the process cannot tell from noise."""
         system = self._kernel(x, x) + self.noise * np.eye(len(x))
@@ -198,7 +225,7 @@ class Process:
         """Variances before anything is measured, of rows of these squared lengths."""
         return np.asarray(1 + self.level + self.linear * squares)
 
-    def _kernel(self, a: FloatArray, b: FloatArray) -> FloatArray:
+    def _kernel(self, a: Floats, b: Floats) -> FloatArray:
         a, b = a * self.relevance, b * self.relevance
         near = 1 / (1 + _squared_distances(a, b) / 2)
         return np.asarray(near + self.level + self.linear * (a @ b.T) if self.linear else near)

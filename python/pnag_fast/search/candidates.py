@@ -12,10 +12,12 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import pareto
+from ..accuracy.oracle import Oracle
+from ..accuracy.process import Process, described, groups
 from ..costs import CostStack
 from ..spaces import Archs, SearchSpace
 from ..typing import BoolArray, FloatArray, IntArray
-from .problem import spread
+from .problem import Problem, spread
 from .result import points
 
 # Mean and standard deviation of what is believed of architectures, each of shape (n,).
@@ -29,6 +31,100 @@ _PARENTS, _CHILDREN = 60, 480
 _CENTRES = 12
 # Share of the pool that is drawn from the whole space, against beliefs that are wrong.
 _RANDOM = 0.1
+# Size of a pool, with few questions asked together, and generations of the evolution: of twice as
+# many the best are hardly better. Of a model, which is cheap to ask, fewer do.
+_SIZE, _PER_QUESTION, _GENERATIONS, _OF_A_MODEL = 800, 3, 12, 3
+# A pool is made anew when there are this many times the answers, at least some more, and what it
+# rests on is learned anew after longer: both cost more than a question.
+_AGAIN, _LEAST, _LEARN_AGAIN = 1.05, 4, 1.4
+# Answers that beliefs rest on: those nearest to the front.
+_MOST = 400
+
+
+def last(n: int, growth: float, least: int = 1) -> int:
+    """Return the last of some growing numbers that is not above `n`.
+
+    Which pool is in use is then a function of how much is known, and a search that goes on after a
+    kill makes the same again.
+    """
+    at = 1
+    while True:
+        following = max(at + least, int(at * growth))
+        if following > n:
+            return at
+        at = following
+
+
+def around(problem: Problem, archs: Archs, merit: FloatArray, *, seed: int, batch: int) -> Archs:
+    """Return the pool for a problem with these answers, the oldest first.
+
+    Parameters
+    ----------
+    archs : ndarray of uint8, shape (n, n_slots)
+        What was answered; at least two of different merit.
+    merit : ndarray of float64, shape (n,)
+    seed : int
+    batch : int
+        Questions that are asked together: with more of them every pool is new.
+
+    Returns
+    -------
+    ndarray of uint8, shape (m, n_slots)
+        The same object until it is made anew. Some of them may have been asked.
+    """
+    n = len(archs) if batch > _LEAST else last(len(archs), _AGAIN, _LEAST)
+    if n < 2 or np.ptp(merit[:n]) == 0:
+        n = len(archs)
+    kept = problem.memo.get("pool")
+    if kept is None or kept[0] != n:
+        archs, merit = np.ascontiguousarray(archs[:n]), merit[:n]
+        belief, known = _belief(problem, archs, merit)
+        found = pool(
+            problem.space,
+            problem.stack,
+            belief,
+            known,
+            n=max(_SIZE, _PER_QUESTION * batch),
+            generations=_GENERATIONS if isinstance(problem.model, Oracle) else _OF_A_MODEL,
+            rng=np.random.default_rng([seed, n]),
+            threads=problem.threads,
+        )
+        kept = problem.memo["pool"] = (n, found)
+    chosen: Archs = kept[1]
+    return chosen
+
+
+def _belief(problem: Problem, archs: Archs, merit: FloatArray) -> tuple[Belief, Archs]:
+    """Return what answers say of other architectures, and the architectures that it rests on."""
+    space, n = problem.space, last(len(archs), _LEARN_AGAIN)
+    if n < 2 or np.ptp(merit[:n]) == 0:
+        n = len(archs)
+    shared = groups(space)
+    kept = problem.memo.get("pool process")
+    if kept is None or kept[0] != n:
+        rows = _nearest(problem, archs[:n], merit[:n])
+        x = np.asarray(described(space, np.ascontiguousarray(archs[rows])), dtype=np.float64)
+        used = np.ptp(x, axis=0) > 0
+        y = merit[rows]
+        y = (y - y.mean()) / (float(y.std()) or 1.0)
+        group = None if shared is None else shared[used]
+        process = Process.learned(x[:, used], y, np.ones(len(y)), group)
+        kept = problem.memo["pool process"] = (n, process, used)
+    _, process, used = kept
+    rows = _nearest(problem, archs, merit)
+    known, y = np.ascontiguousarray(archs[rows]), merit[rows]
+    mean, scale = float(y.mean()), float(y.std()) or 1.0
+    moments = process.given(described(space, known)[:, used], (y - mean) / scale)
+    return lambda others: moments(described(space, others)[:, used]), known
+
+
+def _nearest(problem: Problem, archs: Archs, merit: FloatArray) -> IntArray:
+    """Rows nearest to the front of what was answered, ascending."""
+    if len(archs) <= _MOST:
+        return np.arange(len(archs))
+    costs = problem.stack(np.ascontiguousarray(archs), threads=problem.threads)
+    best = pareto.best_within(costs, merit, costs, threads=1)
+    return np.sort(np.argsort(merit[best] - merit, kind="stable")[:_MOST])
 
 
 def pool(

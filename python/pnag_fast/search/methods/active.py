@@ -16,9 +16,10 @@ from ...accuracy.process import Floats, Posterior, Process, described, groups
 from ...costs import CostTable
 from ...errors import InvalidInputError, InvalidTypeError
 from ...runs import Arrays
-from ...spaces import Archs
+from ...spaces import Archs, SearchSpace
 from ...typing import BoolArray, FloatArray, Int64Array, IntArray
 from .. import acquisition
+from ..candidates import around
 from ..method import Draws, Layout, Method
 from ..problem import Problem
 from ..result import extremes
@@ -28,8 +29,8 @@ ENUMERATED = 50_000
 # Of these the process is asked about as many as are most promising when it is learned, until it is
 # learned again.
 _SHORT = 2500
-# Of others a step looks at this many, changes of the front and new ones.
-_POOL = 1600
+# Of others, as long as nothing is known, this many.
+_POOL = 800
 # Answers that the process rests on; its matrix has their squared number. Those near the front stay.
 _MOST = 500
 # The process is learned anew when there are this many times the answers: what matters changes
@@ -73,6 +74,9 @@ class Active(Method):
         some that have every code of the space, and random ones.
     initial : ndarray of uint8, shape (n, n_slots), optional
         Questions before any is chosen, instead of `first`.
+    among : ndarray of uint8, shape (n, n_slots), optional
+        Ask about none but these architectures, such as those that a table of measurements has.
+        Default: all of the space.
     asking : CostTable, optional
         What it costs to ask about an architecture, such as its training time: then the gain for
         each unit of this cost decides. Default: all cost the same.
@@ -84,6 +88,7 @@ class Active(Method):
     batch: int | None = None
     first: int = 20
     initial: Archs | None = None
+    among: Archs | None = None
     asking: CostTable | None = None
     tolerance: float = 1e-8
 
@@ -116,8 +121,11 @@ class Active(Method):
     def begin(self, problem: Problem, draws: Draws) -> Arrays:
         space = problem.space
         self._price(problem, space.sample(1, seed=0))
+        every = self._every(problem)
         chosen = self._drawn(problem, draws) if self.initial is None else self.initial
         space.validate(chosen)
+        if self.among is not None and every is not None:
+            _require_among(space, chosen, every)
         repeats, noise = _repeats(problem)
         if repeats > 1 and noise is None:
             # How much answers differ is learnt from these.
@@ -133,6 +141,12 @@ class Active(Method):
     def _drawn(self, problem: Problem, draws: Draws) -> Archs:
         """Draw what is asked first."""
         space = problem.space
+        if self.among is not None:
+            every = _distinct(self.among)
+            costs = problem.stack(every, threads=problem.threads)
+            ends = np.concatenate([costs.argmin(axis=0), costs.argmax(axis=0)])
+            order = np.random.default_rng(draws.seed_of(_FIRST)).permutation(len(every))
+            return _distinct(every[np.append(ends, order)][: self.first + len(ends)])[: self.first]
         ends = extremes(problem.tables)
         chosen = np.concatenate([ends, covering(space, ends, seed=draws.seed_of(_FIRST))])
         n = max(self.first - len(chosen), 0)
@@ -143,7 +157,25 @@ class Active(Method):
         ]
         return _distinct(np.concatenate([chosen, *drawn]))
 
+    def _every(self, problem: Problem) -> Archs | None:
+        """Return all that may be asked; None where that are too many to look at."""
+        if "every" not in problem.memo:
+            every = None
+            if self.among is not None:
+                if len(self.among) == 0:
+                    raise InvalidInputError(
+                        "among should hold at least one architecture to ask about, found none"
+                    )
+                problem.space.validate(self.among)
+                every = _distinct(self.among)
+            elif problem.space.n_architectures <= ENUMERATED:
+                every = problem.space.enumerate()
+            problem.memo["every"] = every
+        found: Archs | None = problem.memo["every"]
+        return found
+
     def step(self, problem: Problem, state: Arrays, draws: Draws) -> Arrays:
+        self._every(problem)
         rows, good = state["rows"], state["answered"] > 0
         batch = self.batch
         if batch is None:
@@ -153,7 +185,7 @@ class Active(Method):
         state = {**state, "counts": np.array([learned, then, step + 1])}
         if batch == 0:
             return state
-        candidates = _candidates(problem, state, draws)
+        candidates = _candidates(problem, state, draws, batch)
         merit = state["merit"][good]
         if n_good < _LEAST or np.ptp(merit) == 0:
             left = np.flatnonzero(candidates.open)
@@ -473,36 +505,41 @@ def _of(problem: Problem, archs: Archs) -> _Candidates:
     )
 
 
-def _candidates(problem: Problem, state: Arrays, draws: Draws) -> _Candidates:
+def _is_listed(problem: Problem) -> bool:
+    """Whether all that may be asked are candidates."""
+    return problem.memo["every"] is not None
+
+
+def _require_among(space: SearchSpace, chosen: Archs, every: Archs) -> None:
+    """Refuse to ask first what may not be asked."""
+    known = {row.tobytes() for row in every}
+    for i, row in enumerate(np.ascontiguousarray(chosen)):
+        if row.tobytes() not in known:
+            raise InvalidInputError(
+                f"row {i} of initial, {space.to_strings(chosen[i : i + 1])[0]}, is not in among; "
+                "leave it out, or add it there"
+            )
+
+
+def _candidates(problem: Problem, state: Arrays, draws: Draws, batch: int) -> _Candidates:
     """Every architecture of a small space; of others those near the front and some new ones."""
     space, rows = problem.space, state["rows"]
-    if space.n_architectures <= ENUMERATED:
+    if _is_listed(problem):
         if "candidates" not in problem.memo:
-            problem.memo["candidates"] = _of(problem, space.enumerate())
+            problem.memo["candidates"] = _of(problem, problem.memo["every"])
         every: _Candidates = problem.memo["candidates"]
         # What was asked before is closed already, unless it was asked in another process.
         done = problem.memo.setdefault("closed", 0)
         every.open[[every.index[row.tobytes()] for row in rows[done:]]] = False
         problem.memo["closed"] = len(rows)
         return every
-    step = int(state["counts"][2])
-    n = _POOL // 4
-    parents = np.ascontiguousarray(problem.archs if len(problem.archs) else rows)
-    parents = parents[draws.rng.integers(len(parents), size=(4, n))]
-    seeds = [draws.seed_of(_LATER + 6 * step + k) for k in range(6)]
-    pool = _distinct(
-        np.concatenate(
-            [
-                space.mutate(np.ascontiguousarray(parents[0]), rate=0.05, seed=seeds[0]),
-                space.mutate(np.ascontiguousarray(parents[1]), rate=0.2, seed=seeds[1]),
-                space.crossover(
-                    *(np.ascontiguousarray(side) for side in parents[2:]), seed=seeds[2]
-                ),
-                space.sample(n // 2, seed=seeds[3]),
-                space.sample(n // 2, seed=seeds[4], distribution="decisions"),
-            ]
-        )
-    )
+    good = state["answered"] > 0
+    merit, seed = state["merit"][good], draws.seed_of(_LATER)
+    if len(merit) < _LEAST or np.ptp(merit) == 0:
+        pool = space.sample(_POOL, seed=(seed + len(rows)) % 2**64, distribution="decisions")
+        pool = _distinct(pool)
+    else:
+        pool = around(problem, np.ascontiguousarray(rows[good]), merit, seed=seed, batch=batch)
     asked = {row.tobytes() for row in rows}
     new = np.array([row.tobytes() not in asked for row in pool], dtype=np.bool_)
     return _of(problem, np.ascontiguousarray(pool[new]))
@@ -524,7 +561,7 @@ def _surrogate(problem: Problem, state: Arrays, candidates: _Candidates) -> _Sur
     features = _described(problem, state["rows"], candidates)[rests_on][:, learned.used]
     repeat = learned.repeat * learned.warp.slope(merit) ** 2
     n = len(learned.base)
-    if "posterior" not in problem.memo or problem.space.n_architectures > ENUMERATED:
+    if "posterior" not in problem.memo or not _is_listed(problem):
         posterior = Posterior(
             learned.process,
             candidates.features[:, learned.used],
@@ -536,7 +573,7 @@ def _surrogate(problem: Problem, state: Arrays, candidates: _Candidates) -> _Sur
         problem.memo["posterior"] = posterior, *short
     posterior, rows, describe = problem.memo["posterior"]
     # One by one, whatever was asked together: a search that goes on adds up the same numbers.
-    chunk = 1 if problem.space.n_architectures <= ENUMERATED else max(len(features) - n, 1)
+    chunk = 1 if _is_listed(problem) else max(len(features) - n, 1)
     for start in range(len(posterior), len(features), chunk):
         some = slice(start, start + chunk)
         posterior.add(features[some], repeat[some], alike[some])
@@ -598,7 +635,7 @@ def _described(problem: Problem, rows: Archs, candidates: _Candidates) -> Floats
     """Describe what was asked; only what is new since the last time costs anything."""
     known: Floats = problem.memo.get("described", candidates.features[:0])
     new = np.ascontiguousarray(rows[len(known) :])
-    if len(new) and problem.space.n_architectures <= ENUMERATED:
+    if len(new) and _is_listed(problem):
         found = candidates.same[[candidates.index[row.tobytes()] for row in new]]
         known = np.concatenate([known, candidates.features[found]])
     elif len(new):
