@@ -21,7 +21,7 @@ SPACES = [
     ("compofa-mbv3", {"kernel": "elastic", "resolutions": (32,)}, 32),
     ("mbv3-cifar", {}, 16),
     ("mbv3-tiny", {}, 32),
-    ("nasbench-macro", {"width": 0.5}, 17),
+    ("nasbench-macro", {"width": 0.25}, 17),
 ]
 
 
