@@ -95,3 +95,12 @@ def test_without_noise_between_repeats_what_was_measured_is_known(case):
     mean, variance = posterior.measured(y[:60], np.arange(60))
     np.testing.assert_allclose(mean, y[:60], atol=1e-3)
     np.testing.assert_allclose(variance, 0, atol=1e-3)
+
+
+def test_rows_that_hardly_differ_are_no_error():
+    """Single precision has made the covariance of these indefinite, by more than the noise."""
+    x = (1 + 1e-3 * np.random.default_rng(0).normal(size=(500, 60))).astype(np.float32)
+    posterior = Posterior(Process(np.full(60, 0.3), 1e-5), x, x)
+    mean, variance = posterior.predict(np.linspace(-1, 1, 500))
+    assert np.isfinite(mean).all()
+    assert (variance > 0).all()

@@ -5,6 +5,7 @@ Without torch: a search for a dear oracle learns one anew every few questions.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -285,7 +286,7 @@ class Posterior:
         if repeat is not None:
             system[np.diag_indices(n)] += repeat
         self._inverse = np.zeros((n + _ROOM, n + _ROOM))
-        self._inverse[:n, :n] = np.tril(np.linalg.inv(np.linalg.cholesky(system)))
+        self._inverse[:n, :n] = np.tril(np.linalg.inv(_root(system, self._own)))
         self._seen: Floats = np.zeros((n + _ROOM, len(candidates)), dtype=self._type)
         between = self._kernel(rows, squares, self._candidates, self._squares)
         self._seen[:n] = self._inverse[:n, :n].astype(self._type) @ between
@@ -404,11 +405,11 @@ class Posterior:
 
 def _root(matrix: FloatArray, least: float) -> FloatArray:
     """Cholesky factor of a covariance; of one that rounding has made indefinite, nearly."""
-    try:
-        return np.asarray(np.linalg.cholesky(matrix), dtype=np.float64)
-    except np.linalg.LinAlgError:
-        nearly = matrix + least * np.eye(len(matrix))
-        return np.asarray(np.linalg.cholesky(nearly), dtype=np.float64)
+    for share in (0.0, *np.geomspace(1, 1e6, 7).tolist()):
+        with contextlib.suppress(np.linalg.LinAlgError):
+            nearly = matrix + share * least * np.eye(len(matrix))
+            return np.asarray(np.linalg.cholesky(nearly), dtype=np.float64)
+    raise np.linalg.LinAlgError("a covariance that is not positive definite by far")
 
 
 def _squares(rows: Floats) -> Floats:

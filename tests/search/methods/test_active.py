@@ -254,3 +254,22 @@ def test_asking_has_to_cost_something(cell, cells, tmp_path):
     assert found.evaluations == 30
     with pytest.raises(InvalidInputError, match="settings"):
         pf.search.active(cell, oracle, [cells[2]], asking=cells[2], evaluations=30, checkpoint=path)
+
+
+def test_what_is_given_to_ask_first_is_asked_once(cell):
+    given = np.repeat(cell.sample(2, seed=4), 9, axis=0)
+    asked = []
+
+    def top1(archs):
+        asked.extend(map(bytes, archs))
+        return (archs == 4).mean(axis=1)
+
+    front = pf.search.active(
+        cell, pf.accuracy.oracle(cell, top1), [pf.costs.macs(cell)], evaluations=12, initial=given
+    )
+    assert front.evaluations == len(asked) == len(set(asked)) == 12
+    assert set(asked[:2]) == set(map(bytes, given))
+    with pytest.raises(InvalidInputError, match="at least one architecture"):
+        pf.search.active(
+            cell, pf.accuracy.oracle(cell, top1), [pf.costs.macs(cell)], initial=given[:0]
+        )

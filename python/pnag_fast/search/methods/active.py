@@ -73,7 +73,7 @@ class Active(Method):
         Questions before any is chosen: the cheapest and the dearest architecture of every table,
         some that have every code of the space, and random ones.
     initial : ndarray of uint8, shape (n, n_slots), optional
-        Questions before any is chosen, instead of `first`.
+        Questions before any is chosen, instead of `first`; each architecture once.
     among : ndarray of uint8, shape (n, n_slots), optional
         Ask about none but these architectures, such as those that a table of measurements has.
         Default: all of the space.
@@ -122,8 +122,16 @@ class Active(Method):
         space = problem.space
         self._price(problem, space.sample(1, seed=0))
         every = self._every(problem)
-        chosen = self._drawn(problem, draws) if self.initial is None else self.initial
-        space.validate(chosen)
+        if self.initial is None:
+            chosen = self._drawn(problem, draws)
+        else:
+            space.validate(self.initial)
+            if not len(self.initial):
+                raise InvalidInputError(
+                    "initial should hold at least one architecture, found none; leave it out to "
+                    "have some drawn"
+                )
+            chosen = _distinct(self.initial)
         if self.among is not None and every is not None:
             _require_among(space, chosen, every)
         repeats, noise = _repeats(problem)
