@@ -95,6 +95,10 @@ SCRIPTS = {
         ["torch", "sklearn", "PIL"],
         "--out {tmp}/table.csv.gz --networks 3 --epochs 1 --resolution 8",
     ),
+    "noise.py": (
+        [],
+        "--data {data} --devices silver_4114 --sets cifar100-test --seeds 1 --only questions",
+    ),
     "publish.py": (["torch"], None),  # below
     "searches.py": (
         ["scipy"],

@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 
 from pnag_fast.costs import CostTable
+from pnag_fast.search import extremes
 from pnag_fast.spaces import SearchSpace
+from pnag_fast.spaces.decisions import Decisions
 from pnag_fast.typing import IntArray
 
 from .questions import Judge, Questions
 
-# Random architectures first; questions between two fits of the kernel; architectures among which
-# the next one is chosen; draws from the posterior.
-INITIAL, REFIT, POOL, DRAWS = 20, 20, 500, 32
+# Architectures first; times the answers of the last fit of the kernel at which it is fitted anew;
+# architectures among which the next one is chosen; draws from the posterior.
+INITIAL, REFIT, POOL, DRAWS = 20, 1.4, 500, 32
 # Neighbours of the front among them; steps of the optimiser for one fit, which goes on from the
 # last one; standard deviations within which an improvement may lie.
 NEAR, STEPS, HOPE = 300, 200, 2
@@ -39,17 +41,19 @@ def search(
     seed: int,
     evaluations: int,
     initial: int = INITIAL,
-    refit: int = REFIT,
+    refit: float = REFIT,
     pool: int = POOL,
 ) -> None:
-    """Ask about `initial` random architectures, then about one at a time.
+    """Ask about `initial` architectures, then about one at a time.
 
-    The error has a Gaussian process on one-hot codes with BoTorch's own kernel and priors: given
-    every answer at once, its hyperparameters fitted anew every `refit` answers. Costs are known,
-    and enter as a deterministic model. Asked is the best of `pool` architectures drawn uniformly,
-    and of `NEAR` neighbours of those on the front by now, of which none was asked before. The
-    acquisition is computed where `HOPE` standard deviations may reach beyond the front only: it is
-    next to nothing elsewhere, and takes most of the time.
+    The first are the cheapest and the dearest by every table, as in our own active search, and
+    random ones. The error has a Gaussian process on one-hot codes with BoTorch's own kernel and
+    priors: given every answer at once, its hyperparameters fitted anew at `refit` times as many.
+    Costs are known, and enter as a deterministic model. Asked is the best of `pool` architectures
+    drawn uniformly, and of `NEAR` neighbours of those on the front by now, of which none was asked
+    before. The acquisition is computed where `HOPE` standard deviations may reach beyond the front
+    only: it is next to nothing elsewhere, and takes most of the time. The reference is the worst
+    answered by then: that of the front, BoTorch's own, leaves its ends unasked.
     """
     import torch
     from botorch.acquisition.multi_objective.logei import qLogExpectedHypervolumeImprovement
@@ -58,7 +62,6 @@ def search(
     from botorch.models.deterministic import GenericDeterministicModel
     from botorch.sampling.get_sampler import get_sampler
     from botorch.utils.multi_objective.box_decompositions import FastNondominatedPartitioning
-    from botorch.utils.multi_objective.hypervolume import infer_reference_point
     from botorch.utils.multi_objective.pareto import is_non_dominated
     from gpytorch.mlls import ExactMarginalLogLikelihood
 
@@ -67,7 +70,7 @@ def search(
     rng = np.random.default_rng(seed)
     ask = Questions(space, judge, tables, evaluations)
     blocks = [np.eye(n) for n in ask.options]
-    ends = np.cumsum(ask.options)
+    stops = np.cumsum(ask.options)
 
     def drawn(n: int) -> IntArray:
         return np.asarray(rng.integers(ask.options, size=(n, len(ask.options))))
@@ -76,17 +79,18 @@ def search(
         return torch.from_numpy(np.hstack([b[c] for b, c in zip(blocks, x.T, strict=True)]))
 
     def costs_of(codes: Any) -> Any:
-        parts = np.split(codes.numpy().reshape(-1, ends[-1]), ends[:-1], axis=1)
+        parts = np.split(codes.numpy().reshape(-1, stops[-1]), stops[:-1], axis=1)
         x = np.column_stack([part.argmax(axis=1) for part in parts])
         return torch.from_numpy(-ask.costs(x) / unit).reshape(*codes.shape[:-1], -1)
 
     # Equal scales: what smooths the logarithm is in units of the objectives.
     unit = ask.costs(drawn(pool)).std(axis=0)
-    asked = drawn(initial)
+    ends = Decisions(space, by="slot").encode(extremes(tables))
+    asked = np.unique(np.vstack([ends, drawn(initial)[len(ends) :]]), axis=0)
     values = ask(asked)
     names = {row.tobytes() for row in asked}
     kept: Any = None
-    fitted = -refit
+    fitted = 0
     while ask.left > 0:
         x = one_hot(asked)
         error = values[:, 0]
@@ -96,7 +100,7 @@ def search(
             warnings.simplefilter("ignore")
             if kept is not None:
                 model.load_state_dict(kept)
-            if len(asked) >= fitted + refit:
+            if len(asked) >= fitted * refit:
                 fit_gpytorch_mll(
                     ExactMarginalLogLikelihood(model.likelihood, model),
                     optimizer_kwargs={"options": {"maxiter": STEPS}},
@@ -106,7 +110,7 @@ def search(
             both = ModelList(model, GenericDeterministicModel(costs_of, len(tables)))
             y = torch.hstack([merit, torch.from_numpy(-values[:, 1:] / unit)])
             front = is_non_dominated(y)
-            reference = infer_reference_point(y[front])
+            reference = y.min(dim=0).values
             improvement = qLogExpectedHypervolumeImprovement(
                 both,
                 ref_point=reference,
