@@ -46,6 +46,13 @@ class Monas(Method):
     - Power-constrained, with `budgets`: the quality within the budget, 0 beyond it.
     - Accuracy-constrained, with `accuracy`: ``1 - cost`` where it is reached, 0 where it is not.
 
+    The paper claims that alpha moves along the front and that the constrained rewards lead to
+    architectures which keep the constraint. Here what is drawn at the end costs more with every
+    alpha, and after 300 questions at least nine draws in ten kept the bound in 23 of 24 searches.
+    On NAS-Bench-201 (12 epochs, 13 devices, two data sets, not those of the settings; reference:
+    the worst of the exact front) 500 questions reach 0.992 of the exact hypervolume in the mean,
+    random search 0.935; 0.997 on CIFAR-100, 0.987 on ImageNet16-120.
+
     Where it departs from the paper, since asking is what costs:
 
     - One LSTM serves all conditions (each alpha, each bound): its first input says which. Every
