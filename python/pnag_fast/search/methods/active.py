@@ -170,11 +170,11 @@ class Active(Method):
         if "every" not in problem.memo:
             every = None
             if self.among is not None:
+                problem.space.validate(self.among)
                 if len(self.among) == 0:
                     raise InvalidInputError(
                         "among should hold at least one architecture to ask about, found none"
                     )
-                problem.space.validate(self.among)
                 every = _distinct(self.among)
             elif problem.space.n_architectures <= ENUMERATED:
                 every = problem.space.enumerate()
