@@ -42,6 +42,9 @@ _LEARN = 400
 _LEAST = 5
 # Vectors of budgets for several costs, drawn anew for every step.
 _BUDGETS = 128
+# Of the distance from the median to the best; twice as much differs by less than seeds do. Without
+# it the front of NAS-Bench-201 (CIFAR-10, four devices) lacked 0.8 % after 100 questions, with it
+# 0.3 %.
 _WARP = 0.5
 # Architectures asked twice at first, where it is not known how much repeats differ; and those asked
 # before of which it is computed what another answer gains.
@@ -63,6 +66,10 @@ class Active(Method):
     hypervolume improvement (Emmerich et al., CEC 2011), with costs that are known: what it adds to
     the best within a budget, in the mean over all budgets. Within a batch what is asked already
     counts as answered by its mean (Kriging believer; Ginsbourger et al., 2010).
+
+    Of an oracle whose answers differ (`repeats`, `noise`) it asks again where that is expected to
+    gain more than anything new (knowledge gradient; Frazier et al., 2009), and the front is what it
+    believes of each architecture.
 
     Parameters
     ----------
