@@ -275,7 +275,7 @@ def test_neighbors_are_all_rows_one_decision_away(stages, number):
 
 
 @given(small_spaces(), st.integers(0, 10**9), st.integers(1, 4))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 def test_neighborhoods_are_all_rows_within_a_distance(stages, number, radius):
     space = _core.Space(stages)
     rows = all_rows(stages)
