@@ -95,11 +95,16 @@ SCRIPTS = {
         ["torch", "sklearn", "PIL"],
         "--out {tmp}/table.csv.gz --networks 3 --epochs 1 --resolution 8",
     ),
+    "measured_front.py": ([], "--data {data} --seeds 1"),
     "noise.py": (
         [],
         "--data {data} --devices silver_4114 --sets cifar100-test --seeds 1 --only questions",
     ),
     "publish.py": (["torch"], None),  # below
+    "repeats.py": (
+        [],
+        "{data} --devices fpga --sets cifar10-test --noise 1.5 --seeds 1 --questions 40",
+    ),
     "searches.py": (
         ["scipy"],
         "--data {data} --tiny --work-dir {tmp} --methods nsga2 evolution reinforce random",
