@@ -99,7 +99,7 @@ def tables(space: pf.SearchSpace, data: Path) -> dict[str, pf.CostTable]:
             unit="ms",
             device=device,
             constants=fitted.constants[at : at + 1],
-            entries=fitted.entries[at : at + 1, : space.n_slots],
+            entries=fitted.entries[at : at + 1, : space.n_slots, : max(space.n_codes)],
         )
     return found
 

@@ -31,7 +31,7 @@ _LEAST_NOISE = 1e-5
 _LEAST_OWN = 0.05
 # With groups: few relevances can be learned to the end, from fewer rows. Variances of the level, of
 # what is linear and of what is not, and of the noise, of a target of unit variance.
-_GROUP_STEPS, _GROUP_LEARNING_RATE, _GROUP_ROWS = 40, 0.2, 250
+_GROUP_STEPS, _GROUP_LEARNING_RATE, _GROUP_ROWS = 25, 0.3, 150
 _LEVEL, _LINEAR, _CURVED, _GROUP_NOISE = 1.0, 0.3, 0.3, 0.1
 # Rows that a posterior has room for beside those that it began with, before it takes more.
 _ROOM = 64
