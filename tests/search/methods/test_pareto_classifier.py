@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -256,3 +257,27 @@ def test_alpha_is_below_one(cell):
             pf.search.pareto_classifier(cell, model, [pf.costs.macs(cell)], alpha=alpha)
     with pytest.raises(InvalidInputError, match="kmeans"):
         pf.search.pareto_classifier(cell, model, [pf.costs.macs(cell)], clustering="k-means")
+
+
+@pytest.mark.shared_data
+def test_two_hundred_questions_are_enough_for_cells(shared_data, monkeypatch):
+    """Problems that no setting was chosen on; `bench/searches.py` has all of them."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "bench"))
+    import searches_problems
+
+    found = [
+        [
+            cells.deficit(
+                searches_problems.trace(name, cells, seed=seed, evaluations=200, **settings)
+            )
+            for name, settings in (("pareto_classifier", {}), ("nsga2", {"population": 20}))
+            for cells in (
+                searches_problems.problem(shared_data, "gold_6226", data_set)
+                for data_set in ("cifar10-test", "cifar100-test")
+            )
+        ]
+        for seed in range(3)
+    ]
+    ours, theirs = np.mean(found, axis=0).reshape(2, 2).mean(axis=1)
+    assert ours < 1.5
+    assert ours < theirs
