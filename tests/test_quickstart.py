@@ -25,7 +25,7 @@ pytest.importorskip("tvm")
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    """A space of 42 networks: everything is real, and small."""
+    """A space of 20 networks: everything is real, and small."""
     from pnag_fast.spaces import MobileNetV3, mobilenetv3
 
     network = MobileNetV3(
@@ -38,11 +38,11 @@ def settings(tmp_path_factory):
         stem_stride=1,
         max_depth=2,
         kernels=(3, 5),
-        expand_ratios=(1, 2, 4),
+        expand_ratios=(2, 4),
         classes=10,
     )
     space = mobilenetv3.mobilenetv3_space("mini", network, min_depth=1, resolutions=(8,))
-    assert space.n_architectures == 6 + 36
+    assert space.n_architectures == 4 + 16
     path = tmp_path_factory.mktemp("space") / "mini.json"
     space.save(path)
     return QuickstartSettings(space=str(path), epochs=8, architectures=20, budgets=3)
@@ -75,7 +75,8 @@ def test_everything_is_there(finished):
     assert len(notices) == 7
     assert len(report.answers) == 3
     assert len(report.evaluated) == report.drawn == 20
-    assert sum(row.chosen for row in report.evaluated) == 10
+    # All there are: nothing is left to choose.
+    assert not any(row.chosen for row in report.evaluated)
     for answer in report.answers:
         # Not by the table alone: each was measured until it was.
         assert 0 < answer.measured_latency_ms <= answer.budget_ms
