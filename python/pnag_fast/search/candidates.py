@@ -243,7 +243,7 @@ def _children(
     rng: np.random.Generator,
     seed: Callable[[], int],
 ) -> Archs:
-    """Mutations and crossovers of members of the fronts, all over the range of costs."""
+    """Mutations and crossovers of members of the fronts, all over the range of one of the costs."""
     parents = []
     for deviations in _BOUNDS:
         rows = found.front(deviations)
@@ -252,10 +252,12 @@ def _children(
             rows = rows[spread(points(bound, found.costs[rows]), _PARENTS)]
         parents.append(rows)
     rows = np.concatenate(parents)
-    rows = rows[np.argsort(found.costs[rows, 0], kind="stable")]
+    cost = found.costs[rows, rng.integers(found.costs.shape[1])]
+    order = np.argsort(cost, kind="stable")
+    rows, cost = rows[order], cost[order]
     # The same share of children from every part of the range, however many members are there.
-    wanted = rng.uniform(found.costs[rows, 0].min(), found.costs[rows, 0].max(), size=n)
-    place = np.searchsorted(found.costs[rows, 0], wanted).clip(0, len(rows) - 1)
+    wanted = rng.uniform(cost[0], cost[-1], size=n)
+    place = np.searchsorted(cost, wanted).clip(0, len(rows) - 1)
     chosen = found.archs[rows[place]]
     n_crossed = n // 3
     # Those that cost about the same have children that do.
