@@ -364,7 +364,7 @@ def plot(curves: dict[str, tuple[Sequence[int], FloatArray]], path: Path) -> Non
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for i, (name, (at, means)) in enumerate(curves.items()):
         axes.plot(
             at,
@@ -380,7 +380,7 @@ def plot(curves: dict[str, tuple[Sequence[int], FloatArray]], path: Path) -> Non
     axes.set_xlabel("questions")
     axes.set_ylabel("hypervolume deficit, %")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, ncols=2)
+    figure.legend(fontsize=8, loc="outside right upper")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     plt.close(figure)
