@@ -37,12 +37,15 @@ Space huge_space() {
     return Space(std::move(stages));
 }
 
+// As keys of sets: compilers suspect comparisons of vectors of bytes.
+std::string text(const std::uint8_t* codes, std::size_t n) {
+    return {codes, codes + n};
+}
+
 std::size_t distinct_rows(const Codes& rows, std::size_t width) {
-    std::set<Codes> seen;
-    for (std::size_t i = 0; i < rows.size(); i += width) {
-        seen.insert(Codes(rows.begin() + static_cast<std::ptrdiff_t>(i),
-                          rows.begin() + static_cast<std::ptrdiff_t>(i + width)));
-    }
+    std::set<std::string> seen;
+    for (std::size_t i = 0; i < rows.size(); i += width)
+        seen.insert(text(rows.data() + i, width));
     return seen.size();
 }
 
@@ -251,10 +254,7 @@ TEST(neighbors_differ_by_one_decision) {
     CHECK((Codes(found.begin(), found.begin() + 7) == Codes{1, 1, 0, 2, 2, 3, 0}));
 }
 
-// As keys of sets: compilers suspect comparisons of vectors of bytes.
-std::string text(const std::uint8_t* codes, std::size_t n) {
-    return {codes, codes + n};
-}
+namespace {
 
 // Everything within `radius` steps of `neighbors`, by breadth first.
 std::set<std::string> within(const Space& space, const Codes& arch, int radius) {
@@ -285,6 +285,8 @@ Codes neighborhoods(const Space& space, const Codes& archs, std::int64_t radius,
     space.neighborhoods(archs, radius, own, seed, offsets, out, threads);
     return out;
 }
+
+}  // namespace
 
 TEST(neighborhoods_are_what_so_many_steps_reach) {
     std::vector<StageSpec> odd(3);
