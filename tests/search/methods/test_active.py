@@ -7,7 +7,9 @@ import pytest
 
 import pnag_fast as pf
 from pnag_fast.errors import InvalidInputError, InvalidTypeError
+from pnag_fast.search.method import Draws
 from pnag_fast.search.methods import active
+from pnag_fast.search.problem import Problem
 
 
 @pytest.fixture(scope="module")
@@ -273,3 +275,42 @@ def test_what_is_given_to_ask_first_is_asked_once(cell):
         pf.search.active(
             cell, pf.accuracy.oracle(cell, top1), [pf.costs.macs(cell)], initial=given[:0]
         )
+
+
+def _kernels(archs):
+    """Large kernels are worth most, and each more hardly as much."""
+    return 0.5 + 0.4 * np.tanh((archs > 6).sum(axis=1) / 10 + archs.sum(axis=1) / 1000)
+
+
+def test_of_a_large_pool_those_that_promise_most_are_looked_at(monkeypatch):
+    """Nothing that was asked is in a pool, so that nothing of it has to be closed."""
+    monkeypatch.setattr(active, "_SHORT", 100)
+    space = pf.spaces.get("mbv3-tiny")
+    assert space.n_architectures > active.ENUMERATED
+    oracle = pf.accuracy.oracle(space, _kernels, batch=100)
+    front = pf.search.active(space, oracle, [pf.costs.macs(space)], evaluations=40, batch=5)
+    assert front.evaluations == oracle.n_known == 40
+
+
+def test_what_a_search_knows_is_to_the_last_bit_a_function_of_its_state():
+    """Sums over columns differ by how many rows are computed together."""
+    space = pf.spaces.get("ofa-mbv3")
+    problem = Problem(
+        space,
+        pf.accuracy.oracle(space, _kernels, batch=100),
+        [pf.costs.macs(space)],
+        evaluations=100,
+    )
+    method, draws = active.Active(), Draws(0)
+    state = method.step(problem, method.begin(problem, draws), draws)
+
+    def predicted():
+        candidates = active._candidates(problem, state, draws, 1)
+        surrogate = active._surrogate(problem, state, candidates)
+        return surrogate.posterior.predict(surrogate.y)
+
+    for arch in space.sample(20, seed=1):
+        known = predicted()
+        state = active._ask(problem, state, arch[None])
+    known, problem.memo = predicted(), {"every": None}
+    np.testing.assert_array_equal(known, predicted())

@@ -139,8 +139,8 @@ class Active(Method):
                     "have some drawn"
                 )
             chosen = _distinct(self.initial)
-        if self.among is not None and every is not None:
-            _require_among(space, chosen, every)
+            if self.among is not None and every is not None:
+                _require_among(space, self.initial, every)
         repeats, noise = _repeats(problem)
         if repeats > 1 and noise is None:
             # How much answers differ is learnt from these.
@@ -525,13 +525,13 @@ def _is_listed(problem: Problem) -> bool:
     return problem.memo["every"] is not None
 
 
-def _require_among(space: SearchSpace, chosen: Archs, every: Archs) -> None:
+def _require_among(space: SearchSpace, initial: Archs, every: Archs) -> None:
     """Refuse to ask first what may not be asked."""
     known = {row.tobytes() for row in every}
-    for i, row in enumerate(np.ascontiguousarray(chosen)):
+    for i, row in enumerate(np.ascontiguousarray(initial)):
         if row.tobytes() not in known:
             raise InvalidInputError(
-                f"row {i} of initial, {space.to_strings(chosen[i : i + 1])[0]}, is not in among; "
+                f"row {i} of initial, {space.to_strings(initial[i : i + 1])[0]}, is not in among; "
                 "leave it out, or add it there"
             )
 
@@ -566,14 +566,14 @@ def _surrogate(problem: Problem, state: Arrays, candidates: _Candidates) -> _Sur
     good = np.flatnonzero(state["answered"] > 0)
     learned: _Learned | None = problem.memo.get("learned")
     if learned is None or (learned.answers, learned.rows) != (answers, then):
-        _described(problem, state["rows"], candidates)
-        learned = problem.memo["learned"] = _learned(problem, state, good[:answers], then)
+        learned = _learned(problem, state, candidates, good[:answers], then)
+        problem.memo["learned"] = learned
         problem.memo.pop("posterior", None)
     # What came later than the process was learned is added to what it rests on.
     rests_on = np.append(learned.base, good[answers:])
     archs, merit = np.ascontiguousarray(state["rows"][rests_on]), state["merit"][rests_on]
     first, alike = equal_rows(problem.space, archs)
-    features = _described(problem, state["rows"], candidates)[rests_on][:, learned.used]
+    features = _described(problem, archs, candidates)[:, learned.used]
     repeat = learned.repeat * learned.warp.slope(merit) ** 2
     n = len(learned.base)
     if "posterior" not in problem.memo or not _is_listed(problem):
@@ -628,7 +628,8 @@ def _short(
     if len(candidates.archs) <= _SHORT:
         return np.arange(len(candidates.archs)), candidates.same
     is_open = np.ones(len(candidates.archs), dtype=np.bool_)
-    is_open[[candidates.index[row.tobytes()] for row in state["rows"][: learned.rows]]] = False
+    if _is_listed(problem):  # a pool holds nothing that was asked
+        is_open[[candidates.index[row.tobytes()] for row in state["rows"][: learned.rows]]] = False
     rows = np.flatnonzero(is_open)
     archs = np.ascontiguousarray(state["rows"][learned.base])
     warped = learned.warp(state["merit"][learned.base])
@@ -646,20 +647,19 @@ def _short(
     return rows, describe.reshape(-1)
 
 
-def _described(problem: Problem, rows: Archs, candidates: _Candidates) -> Floats:
-    """Describe what was asked; only what is new since the last time costs anything."""
-    known: Floats = problem.memo.get("described", candidates.features[:0])
-    new = np.ascontiguousarray(rows[len(known) :])
-    if len(new) and _is_listed(problem):
-        found = candidates.same[[candidates.index[row.tobytes()] for row in new]]
-        known = np.concatenate([known, candidates.features[found]])
-    elif len(new):
-        known = np.concatenate([known, described(problem.space, new)])
-    problem.memo["described"] = known
-    return known
+def _described(problem: Problem, archs: Archs, candidates: _Candidates) -> Floats:
+    """Describe what was asked; all of it at once, as whoever goes on after a kill does.
+
+    Sums over columns differ in the last bit by how many rows they are computed for.
+    """
+    if not _is_listed(problem):
+        return described(problem.space, archs)
+    return candidates.features[candidates.same[[candidates.index[row.tobytes()] for row in archs]]]
 
 
-def _learned(problem: Problem, state: Arrays, good: IntArray, then: int) -> _Learned:
+def _learned(
+    problem: Problem, state: Arrays, candidates: _Candidates, good: IntArray, then: int
+) -> _Learned:
     """Learn a process from these answers."""
     answers = len(good)
     archs, merit = np.ascontiguousarray(state["rows"][good]), state["merit"][good]
@@ -670,7 +670,7 @@ def _learned(problem: Problem, state: Arrays, good: IntArray, then: int) -> _Lea
         best = pareto.best_within(costs, merit, costs, threads=problem.threads)
         near = np.sort(np.argsort(merit[best] - merit, kind="stable")[:_MOST])
         good, archs, merit = good[near], np.ascontiguousarray(archs[near]), merit[near]
-    features = problem.memo["described"][good]
+    features = _described(problem, archs, candidates)
     _, first, same = np.unique(feature_keys(features), return_index=True, return_inverse=True)
     same = same.reshape(-1)
     used = np.ptp(features, axis=0) > 0
