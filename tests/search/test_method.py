@@ -53,7 +53,8 @@ class Climb(Method):
         return {}
 
     def step(self, problem, state, draws):
-        parents = problem.archs[draws.rng.integers(len(problem.archs), size=self.children)]
+        known = problem.archs if len(problem.archs) else extremes(problem.tables)
+        parents = known[draws.rng.integers(len(known), size=self.children)]
         problem.evaluate(problem.space.mutate(parents, rate=0.2, seed=draws.next_seed()))
         return state
 '''
