@@ -197,6 +197,12 @@ def points(merit: FloatArray, costs: FloatArray) -> FloatArray:
     return np.ascontiguousarray(np.column_stack([-merit, costs]))
 
 
+def distinct(archs: Archs) -> Archs:
+    """Leave out repetitions, in order."""
+    _, first = np.unique(archs, axis=0, return_index=True)
+    return np.ascontiguousarray(archs[np.sort(first)])
+
+
 def extremes(tables: Sequence[CostTable]) -> Archs:
     """Cheapest and dearest architecture by every table, shape (2 * n_tables, n_slots)."""
     return np.stack([arch for table in tables for arch in (table.cheapest(), table.dearest())])

@@ -22,7 +22,7 @@ from .. import acquisition
 from ..candidates import around
 from ..method import Draws, Layout, Method
 from ..problem import Problem
-from ..result import extremes
+from ..result import distinct, extremes
 
 # Spaces up to this size are candidates as a whole.
 ENUMERATED = 50_000
@@ -138,7 +138,7 @@ class Active(Method):
                     "initial should hold at least one architecture, found none; leave it out to "
                     "have some drawn"
                 )
-            chosen = _distinct(self.initial)
+            chosen = distinct(self.initial)
             if self.among is not None and every is not None:
                 _require_among(space, self.initial, every)
         repeats, noise = _repeats(problem)
@@ -157,11 +157,11 @@ class Active(Method):
         """Draw what is asked first."""
         space = problem.space
         if self.among is not None:
-            every = _distinct(self.among)
+            every = distinct(self.among)
             costs = problem.stack(every, threads=problem.threads)
             ends = np.concatenate([costs.argmin(axis=0), costs.argmax(axis=0)])
             order = np.random.default_rng(draws.seed_of(_FIRST)).permutation(len(every))
-            return _distinct(every[np.append(ends, order)][: self.first + len(ends)])[: self.first]
+            return distinct(every[np.append(ends, order)][: self.first + len(ends)])[: self.first]
         ends = extremes(problem.tables)
         chosen = np.concatenate([ends, covering(space, ends, seed=draws.seed_of(_FIRST))])
         n = max(self.first - len(chosen), 0)
@@ -170,7 +170,7 @@ class Active(Method):
             space.sample(n - n // 2, seed=seed),
             space.sample(n // 2, seed=seed, distribution="decisions"),
         ]
-        return _distinct(np.concatenate([chosen, *drawn]))
+        return distinct(np.concatenate([chosen, *drawn]))
 
     def _every(self, problem: Problem) -> Archs | None:
         """Return all that may be asked; None where that are too many to look at."""
@@ -182,7 +182,7 @@ class Active(Method):
                     raise InvalidInputError(
                         "among should hold at least one architecture to ask about, found none"
                     )
-                every = _distinct(self.among)
+                every = distinct(self.among)
             elif problem.space.n_architectures <= ENUMERATED:
                 every = problem.space.enumerate()
             problem.memo["every"] = every
@@ -501,12 +501,6 @@ def _ask(problem: Problem, state: Arrays, archs: Archs) -> Arrays:
     }
 
 
-def _distinct(archs: Archs) -> Archs:
-    """Leave out repetitions, in order."""
-    _, first = np.unique(archs, axis=0, return_index=True)
-    return np.ascontiguousarray(archs[np.sort(first)])
-
-
 def _of(problem: Problem, archs: Archs) -> _Candidates:
     features = described(problem.space, archs)
     _, first, same = np.unique(feature_keys(features), return_index=True, return_inverse=True)
@@ -552,7 +546,7 @@ def _candidates(problem: Problem, state: Arrays, draws: Draws, batch: int) -> _C
     merit, seed = state["merit"][good], draws.seed_of(_LATER)
     if len(merit) < _LEAST or np.ptp(merit) == 0:
         pool = space.sample(_POOL, seed=(seed + len(rows)) % 2**64, distribution="decisions")
-        pool = _distinct(pool)
+        pool = distinct(pool)
     else:
         pool = around(problem, np.ascontiguousarray(rows[good]), merit, seed=seed, batch=batch)
     asked = {row.tobytes() for row in rows}
@@ -595,17 +589,17 @@ def _surrogate(problem: Problem, state: Arrays, candidates: _Candidates) -> _Sur
     warp = _Warp.of(state["merit"][good])
     warped = warp(merit)
     mean, spread = float(warped.mean()), float(warped.std()) or 1.0
-    distinct = np.ascontiguousarray(archs[first])
+    each = np.ascontiguousarray(archs[first])
     return _Surrogate(
         posterior,
         rows,
         describe,
         learned.used,
         (warped - mean) / spread,
-        distinct,
+        each,
         first,
         np.bincount(alike).astype(np.int64),
-        problem.stack(distinct, threads=problem.threads),
+        problem.stack(each, threads=problem.threads),
         features[first],
         learned.repeat * float(learned.warp.slope(np.array([learned.warp.best]))[0]) ** 2,
         warp,

@@ -17,7 +17,7 @@ from ...spaces.decisions import MASKED, Decisions, Options
 from ...typing import BoolArray, FloatArray, IntArray
 from ..method import Draws, Layout, Method
 from ..problem import Problem, spread
-from ..result import extremes, points
+from ..result import distinct, extremes, points
 
 # Times that the questions suffice for all decisions, where the user does not say how many to keep:
 # from the second time on, prefixes are completed as a front that is nearly known.
@@ -111,7 +111,7 @@ class DppNet(Method):
         }
         # What the first prefixes are completed by is judged itself: it is what is known first.
         drawn = problem.space.sample(_FIRST, seed=draws.seed_of(0))
-        first = _distinct(np.concatenate([extremes(problem.tables), drawn]))
+        first = distinct(np.concatenate([extremes(problem.tables), drawn]))
         return _asked(problem, state, first)
 
     def step(self, problem: Problem, state: Arrays, draws: Draws) -> Arrays:
@@ -134,7 +134,7 @@ class DppNet(Method):
         # What has no answer is not asked again, and says nothing for its prefix.
         possible = ~old | (state["answered"][place] > 0)
         costs = problem.stack(candidates, threads=problem.threads)
-        order = _selected(points(merit, costs), possible)
+        order = _selected(points(merit, costs), possible, problem.threads)
         _, first = np.unique(owner[order], return_index=True)
         kept = prefixes[owner[order[np.sort(first)[:keep]]]]
         new = order[~old[order]][: keep if self.ask is None else min(keep, self.ask)]
@@ -216,12 +216,6 @@ def _asked(problem: Problem, state: Arrays, archs: Archs) -> Arrays:
     }
 
 
-def _distinct(archs: Archs) -> Archs:
-    """Leave out repetitions, in order."""
-    _, first = np.unique(archs, axis=0, return_index=True)
-    return np.ascontiguousarray(archs[np.sort(first)])
-
-
 def _expanded(decisions: Decisions, prefixes: Options, taken: int) -> Options:
     """Expand each prefix by every option of the next decision, shape (n, len(decisions)).
 
@@ -265,13 +259,15 @@ def _completed(
     return np.ascontiguousarray(candidates[first]), owner[first]
 
 
-def _selected(values: FloatArray, possible: BoolArray) -> IntArray:
+def _selected(values: FloatArray, possible: BoolArray, threads: int | None) -> IntArray:
     """Rows that are possible, by rank; of equal rank the more crowded last."""
     rows = np.flatnonzero(possible)
     values = np.ascontiguousarray(values[rows])
-    rank = pareto.non_dominated_sort(values)
+    rank = pareto.non_dominated_sort(values, threads=threads)
     crowding = np.empty(len(rows))
     for level in np.unique(rank):
         members = rank == level
-        crowding[members] = pareto.crowding_distance(np.ascontiguousarray(values[members]))
+        crowding[members] = pareto.crowding_distance(
+            np.ascontiguousarray(values[members]), threads=threads
+        )
     return np.asarray(rows[np.lexsort((-crowding, rank))])

@@ -167,12 +167,16 @@ class Nsga2(Method):
             members = level == number
             rank[members] = lowest
             if amount == 0:
-                rank[members] += pareto.non_dominated_sort(np.ascontiguousarray(values[members]))
+                rank[members] += pareto.non_dominated_sort(
+                    np.ascontiguousarray(values[members]), threads=problem.threads
+                )
             lowest = int(rank[members].max()) + 1
         crowding = np.empty(len(values))
         for front in np.unique(rank):
             members = rank == front
-            crowding[members] = pareto.crowding_distance(np.ascontiguousarray(values[members]))
+            crowding[members] = pareto.crowding_distance(
+                np.ascontiguousarray(values[members]), threads=problem.threads
+            )
         return {
             "archs": archs,
             "points": values,

@@ -17,7 +17,7 @@ from ...spaces import Archs, SearchSpace
 from ...typing import BoolArray, FloatArray, IntArray
 from ..method import Draws, Layout, Method
 from ..problem import Problem
-from ..result import extremes
+from ..result import distinct, extremes
 
 # Children and strangers that the classifier judges for every question that is asked, and children
 # at most.
@@ -121,9 +121,7 @@ class ParetoClassifier(Method):
         n = max(1, min(self.initial, problem.left))
         first = problem.space.sample(n, seed=draws.next_seed())
         nothing: Arrays = {"archs": first[:0], "merit": np.empty(0)}
-        return _asked(
-            problem, _distinct(np.concatenate([extremes(problem.tables), first])), nothing
-        )
+        return _asked(problem, distinct(np.concatenate([extremes(problem.tables), first])), nothing)
 
     def step(self, problem: Problem, state: Arrays, draws: Draws) -> Arrays:
         archs, merit = state["archs"], state["merit"]
@@ -452,7 +450,7 @@ def _candidates(
         mothers, fathers = (np.ascontiguousarray(pool[pick]) for pick in chosen)
         born = space.crossover(mothers, fathers, seed=draws.next_seed())
         rows.append(space.mutate(born, rate=_MUTATION_RATE, seed=draws.next_seed()))
-    found = _new(_distinct(np.concatenate(rows)), known)
+    found = _new(distinct(np.concatenate(rows)), known)
     if len(found) < n and space.n_architectures <= _ENUMERABLE:
         rest = _new(space.enumerate(), known)
         found = rest[np.sort(draws.rng.permutation(len(rest))[:_JUDGED])]
@@ -461,12 +459,6 @@ def _candidates(
 
 def _new(archs: Archs, known: Set[bytes]) -> Archs:
     return archs[np.array([row.tobytes() not in known for row in archs], dtype=np.bool_)]
-
-
-def _distinct(archs: Archs) -> Archs:
-    """Return every row once, in the order of their first."""
-    _, first = np.unique(archs, axis=0, return_index=True)
-    return np.ascontiguousarray(archs[np.sort(first)])
 
 
 def _asked(problem: Problem, archs: Archs, state: Arrays) -> Arrays:
