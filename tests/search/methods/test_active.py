@@ -314,3 +314,16 @@ def test_what_a_search_knows_is_to_the_last_bit_a_function_of_its_state():
         state = active._ask(problem, state, arch[None])
     known, problem.memo = predicted(), {"every": None}
     np.testing.assert_array_equal(known, predicted())
+
+
+def test_noisy_answers_are_not_believed_as_they_are_where_the_search_ends_at_once():
+    space = pf.spaces.get("nasbench201")
+    rng = np.random.default_rng(0)
+
+    def judge(archs):
+        return np.clip(0.5 + rng.normal(0, 0.1, len(archs)), 0, 1)
+
+    oracle = pf.accuracy.oracle(space, judge, noise=0.1)
+    front = pf.search.active(space, oracle, [pf.costs.macs(space)], tolerance=1e9)
+    assert front.evaluations < 300
+    assert abs(front.top1 - 0.5).max() < 0.5 * abs(oracle(front.archs) - 0.5).max()

@@ -221,8 +221,8 @@ class Active(Method):
         # Asking a model costs next to nothing.
         if len(picks) == 0 or (isinstance(problem.model, Oracle) and gain < least):
             problem.stop()
-            return state
-        state = _ask(problem, state, picks)
+        else:
+            state = _ask(problem, state, picks)
         if surrogate.noisy:
             surrogate = _surrogate(problem, state, candidates)
             mean, _ = surrogate.posterior.measured(surrogate.y, surrogate.first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -124,6 +125,8 @@ def evaluate(
     for given, name in ((table_paths, "--table"), (share, "--share"), (batch, "--batch")):
         if given and not active:
             raise click.UsageError(f"{name} goes with --active")
+    if share is not None and math.isnan(share):
+        raise click.BadParameter("nan is no share", param_hint="--share")
     outputs.check(
         out,
         outputs.ACCURACY_TABLE,
