@@ -408,6 +408,27 @@ def test_every_answer_is_kept_and_the_value_is_their_mean(cell, tmp_path):
     assert sum(counts.values()) == 9
 
 
+def test_where_repeats_differ_a_failure_is_one_answer(cell, tmp_path):
+    """Otherwise the second answer would become the first, and who asked for it got none."""
+    path, calls = tmp_path / "asked.jsonl", []
+
+    def function(archs):
+        calls.append(len(archs))
+        return np.full(len(archs), np.nan if len(calls) == 1 else 0.1 * len(calls))
+
+    archs = cell.sample(1, seed=0)
+    oracle = pf.accuracy.oracle(cell, function, checkpoint=path, source="f", repeats=4)
+    assert np.isnan(oracle(archs)).all()
+    np.testing.assert_allclose(oracle.ask(archs, np.array([2]))[0], [0.3])
+    later = pf.accuracy.oracle(cell, function, checkpoint=path, source="f", repeats=4)
+    for again in (oracle, later):
+        values, errors = again.ask(archs[[0, 0, 0]], np.arange(3))
+        np.testing.assert_allclose(values, [np.nan, 0.2, 0.3])
+        assert [bool(error) for error in errors] == [True, False, False]
+        np.testing.assert_allclose(again.remembered(archs)[0], [0.25])
+    assert len(calls) == 3
+
+
 def test_a_value_replaces_failures(cell, tmp_path):
     path, works = tmp_path / "asked.jsonl", []
 

@@ -314,10 +314,14 @@ class Oracle:
     def _take(self, name: str, answer: Answer) -> int:
         """Keep one more answer; return how many there are."""
         known = self._answers.setdefault(name, [])
-        if known and not answer[1] and all(error for _, error in known):
-            known.clear()  # a value replaces failures
+        if self._replaces(known, answer):
+            known.clear()
         known.append(answer)
         return len(known)
+
+    def _replaces(self, known: Sequence[Answer], answer: Answer) -> bool:
+        """Say whether a value replaces failures; where repeats differ, a failure is one of them."""
+        return self.repeats == 1 and not answer[1] and all(error for _, error in known)
 
     @contextlib.contextmanager
     def _remembering(self) -> Iterator[None]:
@@ -354,10 +358,8 @@ class Oracle:
         if self._journal is not None or (error and self._retry):
             return  # what is being written is known, and what failed is asked again
         known, read = self._answers.get(name, []), self._read.get(name, 0)
-        replaces = not error and all(failed for _, failed in known)
-        self._read[name] = (
-            self._take(name, (value, error)) if replaces or read == len(known) else read + 1
-        )
+        new = self._replaces(known, (value, error)) or read == len(known)
+        self._read[name] = self._take(name, (value, error)) if new else read + 1
 
 
 class _Raised:

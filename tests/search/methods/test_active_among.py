@@ -68,6 +68,8 @@ def test_what_is_no_list_of_architectures_is_refused(tiny, tiny_table, tiny_mode
 
     with pytest.raises(InvalidInputError, match="among should hold at least one"):
         search(among=listed[:0])
+    with pytest.raises(InvalidInputError, match="among holds 50001 architectures; at most 50000"):
+        search(among=tiny.sample(50_001, seed=0))
     bad = listed[:3].copy()
     bad[1, 0] = 99
     with pytest.raises(InvalidInputError, match="row 1"):

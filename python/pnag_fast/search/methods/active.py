@@ -82,8 +82,8 @@ class Active(Method):
     initial : ndarray of uint8, shape (n, n_slots), optional
         Questions before any is chosen, instead of `first`; each architecture once.
     among : ndarray of uint8, shape (n, n_slots), optional
-        Ask about none but these architectures, such as those that a table of measurements has.
-        Default: all of the space.
+        Ask about none but these architectures, at most 50,000, such as those that a table of
+        measurements has. Default: all of the space.
     asking : CostTable, optional
         What it costs to ask about an architecture, such as its training time: then the gain for
         each unit of this cost decides. Default: all cost the same.
@@ -181,6 +181,12 @@ class Active(Method):
                 if len(self.among) == 0:
                     raise InvalidInputError(
                         "among should hold at least one architecture to ask about, found none"
+                    )
+                if len(self.among) > ENUMERATED:
+                    raise InvalidInputError(
+                        f"among holds {len(self.among)} architectures; at most {ENUMERATED} are "
+                        "looked at as a whole: leave out what would not be deployed, or search the "
+                        "space without among"
                     )
                 every = distinct(self.among)
             elif problem.space.n_architectures <= ENUMERATED:
