@@ -554,3 +554,13 @@ def test_judged_architectures_have_every_code():
         assert len(pf.accuracy.covering(space, archs)) == 0
         more = _table_architectures(space, settings, 80)
         np.testing.assert_array_equal(more[:60], archs)
+
+
+def test_few_architectures_have_every_code_before_any_is_chosen():
+    from pnag_fast.quickstart import QuickstartSettings, _drawn
+
+    space = pf.spaces.get("mbv3-tiny")
+    drawn = _drawn(space, QuickstartSettings(architectures=20))
+    assert len(drawn) < 20
+    assert len(pf.accuracy.covering(space, drawn)) == 0
+    assert len(_drawn(space, QuickstartSettings(architectures=300))) == 150

@@ -542,10 +542,13 @@ def _judged_by_supernet(on: _Work, checkpoint: Path) -> Judge:
 
 
 def _drawn(space: SearchSpace, settings: QuickstartSettings) -> Archs:
-    """Draw the architectures that are judged before any is chosen: half, all of a small space."""
+    """Draw what is judged before any is chosen: half, or all codes; a small space as a whole."""
     wanted = settings.architectures
-    everything = space.n_architectures <= wanted
-    return _table_architectures(space, settings, wanted if everything else wanted - wanted // 2)
+    if space.n_architectures <= wanted:
+        return _table_architectures(space, settings, wanted)
+    ends = extremes([costs.macs(space)])
+    every_code = len(ends) + len(accuracy.covering(space, ends))
+    return _table_architectures(space, settings, min(max(wanted - wanted // 2, every_code), wanted))
 
 
 def _table_architectures(space: SearchSpace, settings: QuickstartSettings, n: int) -> Archs:
