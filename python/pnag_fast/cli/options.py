@@ -6,6 +6,7 @@ A decorator of several options hands them to the command as one value.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,20 +25,34 @@ Command = Callable[..., Any]
 EXISTING = click.Path(exists=True, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
 
+
+class FloatRange(click.FloatRange):
+    """A number within limits; "nan", which click takes for one, is none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read a number; refuses what click does, and "nan"."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number in the range {self._describe_range()}.", param, ctx)
+        return number
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 seed = click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all randomness."
 )
 cautious = click.option(
     "--cautious",
-    type=click.FloatRange(0),
+    type=FloatRange(0),
     default=0.0,
     show_default=True,
     help="Predict the mean made worse by this many standard deviations, for searches.",
 )
 confidence = click.option(
     "--confidence",
-    type=click.FloatRange(0.5, 1, max_open=True),
+    type=FloatRange(0.5, 1, max_open=True),
     help="Keep bounds with this probability, such as 0.95, by what tables know of their errors.",
 )
 torch_threads = click.option(
@@ -154,7 +169,7 @@ def space(command: Command) -> Command:
 
     for option in (
         click.option("--classes", type=click.IntRange(2), help="Number of classes."),
-        click.option("--width", type=click.FloatRange(0.1, 10), help="Channel multiplier."),
+        click.option("--width", type=FloatRange(0.1, 10), help="Channel multiplier."),
         click.option(
             "--resolution",
             "resolutions",

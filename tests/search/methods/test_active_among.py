@@ -8,7 +8,7 @@ from tests.conftest import smooth_top1
 
 import pnag_fast as pf
 from pnag_fast import pareto
-from pnag_fast.errors import InvalidInputError
+from pnag_fast.errors import InvalidInputError, InvalidTypeError
 from pnag_fast.search.result import points
 
 
@@ -66,6 +66,11 @@ def test_what_is_no_list_of_architectures_is_refused(tiny, tiny_table, tiny_mode
     def search(**settings):
         pf.search.active(tiny, tiny_model, [tiny_table], evaluations=20, **settings)
 
+    for name in ("among", "initial"):
+        with pytest.raises(
+            InvalidTypeError, match=rf"{name} should .* space\.from_strings\(rows\)"
+        ):
+            search(**{name: tiny.to_strings(listed[:3])})
     with pytest.raises(InvalidInputError, match="among should hold at least one"):
         search(among=listed[:0])
     with pytest.raises(InvalidInputError, match="among holds 50001 architectures; at most 50000"):

@@ -25,7 +25,7 @@ from ..tables import reachable_lines, reachable_of
 @options.out("Generator to write (safetensors).")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=options.FloatRange(0, min_open=True),
     default=1.0,
     show_default=True,
     help="Time to search for each device; what is found by it depends on the machine.",

@@ -109,6 +109,12 @@ class Active(Method):
                 "asking should be a cost table of what a question costs, found "
                 f"{arguments.shown(self.asking)}"
             )
+        for given, name in ((self.initial, "initial"), (self.among, "among")):
+            if given is not None and not isinstance(given, np.ndarray):
+                raise InvalidTypeError(
+                    f"{name} should be architectures as an array of uint8, shape (n, n_slots), as "
+                    f"space.from_strings(rows) makes it, found {arguments.shown(given)}"
+                )
         batch = self.batch
         return {
             "batch": None if batch is None else arguments.integer(batch, "batch", 1),

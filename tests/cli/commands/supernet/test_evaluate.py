@@ -126,7 +126,7 @@ def test_half_is_chosen_by_a_cost_table(run, interrupting, small_supernet, tmp_p
         (["--table", macs], "--table goes with --active"),
         (["--batch", 5], "--batch goes with --active"),
         (["--active", "--table", macs, "--share", 1], "--share"),
-        (["--active", "--table", macs, "--share", "nan"], "nan is no share"),
+        (["--active", "--table", macs, "--share", "nan"], "'nan' is no number in the range 0<x<1"),
         (["--active", "--table", other], "is for space 'mbv3-cifar'"),
     ):
         code, _, err = run(*command, *options)

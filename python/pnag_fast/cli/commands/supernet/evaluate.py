@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -54,7 +53,7 @@ _SHARE = 0.5
 )
 @click.option(
     "--share",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=options.FloatRange(0, 1, min_open=True, max_open=True),
     default=None,
     help="Of the architectures that --active chooses.  [default: 0.5]",
 )
@@ -125,8 +124,6 @@ def evaluate(
     for given, name in ((table_paths, "--table"), (share, "--share"), (batch, "--batch")):
         if given and not active:
             raise click.UsageError(f"{name} goes with --active")
-    if share is not None and math.isnan(share):
-        raise click.BadParameter("nan is no share", param_hint="--share")
     outputs.check(
         out,
         outputs.ACCURACY_TABLE,

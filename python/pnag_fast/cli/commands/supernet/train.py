@@ -36,14 +36,14 @@ from ...output import answer
 @click.option("--flip", is_flag=True, help="Mirror half of the images; not for digits or letters.")
 @click.option(
     "--min-area",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=options.FloatRange(0, 1, min_open=True),
     default=1.0,
     show_default=True,
     help="Below 1, show random parts of images, of at least this share.",
 )
 @click.option(
     "--ema",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=options.FloatRange(0, 1, max_open=True),
     default=0.0,
     show_default=True,
     help="Decay of a running average of the weights, for instance 0.999; 0 for none.",

@@ -32,7 +32,7 @@ _SURPRISING, _FEW = 1.5, 5
 @options.column
 @click.option(
     "--noise",
-    type=click.FloatRange(0),
+    type=options.FloatRange(0),
     default=0.0,
     show_default=True,
     help="Relative standard deviation of one measurement, such as 0.02.",
