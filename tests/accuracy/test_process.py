@@ -23,12 +23,12 @@ def exact(process, x, y, others, own, repeat, alike, of=None):
     """Rasmussen and Williams, 2006, eq. 2.25 and 2.26, with every matrix written out."""
     x, others = x.astype(float), others.astype(float)
     same = np.equal.outer(alike, alike)
-    system = process._kernel(x, x) + own * same + np.diag(repeat)
-    between = process._kernel(others, x)
+    system = process.kernel(x, x) + own * same + np.diag(repeat)
+    between = process.kernel(others, x)
     if of is not None:
         between += own * np.equal.outer(of, alike)
     variance = max(y @ np.linalg.solve(system, y) / len(y), 1e-12)
-    before = np.diag(process._kernel(others, others)) + own
+    before = np.diag(process.kernel(others, others)) + own
     known = np.einsum("ij,ji->i", between, np.linalg.solve(system, between.T))
     return between @ np.linalg.solve(system, y), variance * (before - known)
 

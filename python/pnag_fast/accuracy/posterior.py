@@ -76,7 +76,7 @@ class ProcessModel(AccuracyModel):
         """Described rows, inverse root of their covariance, its product with them, variance."""
         process, target = self._process, self.judged.astype(np.float64)
         x = np.asarray(described(self.space, self.rows), dtype=np.float64)
-        system = process._kernel(x, x)
+        system = process.kernel(x, x)
         system[np.diag_indices(len(x))] += process.noise / self.weight
         inverse = np.linalg.inv(np.linalg.cholesky(system))
         solved = inverse.T @ (inverse @ target)
@@ -90,7 +90,7 @@ class ProcessModel(AccuracyModel):
         for start in range(0, len(archs), _ROWS):
             rows = slice(start, start + _ROWS)
             others = np.asarray(described(self.space, archs[rows]), dtype=np.float64)
-            between = process._kernel(others, x)
+            between = process.kernel(others, x)
             mean[rows] = self.centre + self.unit * (between @ solved)
             if spread is not None:
                 seen = between @ inverse.T

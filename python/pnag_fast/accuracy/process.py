@@ -86,14 +86,14 @@ class Process:
         if group is not None:
             return cls._learned_by_groups(x, y, weight, group)
         n = len(x)
-        typical = max(float(_squared_distances(x, x).mean()), 1e-12)
+        typical = max(float(squared_distances(x, x).mean()), 1e-12)
         # Logarithms of the squared relevances, and of the noise.
         start = np.append(np.full(x.shape[1], -np.log(typical)), np.log(_NOISE))
         at, best, highest = start.copy(), start, -np.inf
         momentum, squared = np.zeros((2, len(start)))
         for step in range(1, _STEPS + 2):
             process = cls(np.exp(at[:-1] / 2), float(np.exp(at[-1])))
-            kernel = process._kernel(x, x)
+            kernel = process.kernel(x, x)
             system = kernel + np.diag(process.noise / weight)
             inverse = np.linalg.inv(system)
             solved = inverse @ y
@@ -174,8 +174,8 @@ class Process:
         self, x: FloatArray, y: FloatArray, weight: FloatArray, others: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """Mean and variance of one measurement of other rows, given measured ones; each (m,)."""
-        between = self._kernel(others, x)
-        system = self._kernel(x, x) + np.diag(self.noise / weight)
+        between = self.kernel(others, x)
+        system = self.kernel(x, x) + np.diag(self.noise / weight)
         solved = np.linalg.solve(system, np.column_stack([y, between.T]))
         variance = max(float(y @ solved[:, 0]) / len(x), 1e-12)
         known = np.einsum("ij,ji->i", between, solved[:, 1:])
@@ -187,8 +187,8 @@ class Process:
         self, x: FloatArray, y: FloatArray, weight: FloatArray, others: FloatArray
     ) -> FloatArray:
         """Mean alone of other rows, given measured ones; shape (m,), and O(n) for each."""
-        system = self._kernel(x, x) + np.diag(self.noise / weight)
-        return np.asarray(self._kernel(others, x) @ np.linalg.solve(system, y))
+        system = self.kernel(x, x) + np.diag(self.noise / weight)
+        return np.asarray(self.kernel(others, x) @ np.linalg.solve(system, y))
 
     def given(self, x: Floats, y: FloatArray) -> Callable[[Floats], tuple[FloatArray, FloatArray]]:
         """Return what is known, given measured rows, of any others.
@@ -199,7 +199,7 @@ class Process:
             Maps rows of shape (m, features) to the mean and the standard deviation of each, but for
             noise; what depends on the measured ones alone is computed once.
         """
-        system = self._kernel(x, x)
+        system = self.kernel(x, x)
         system[np.diag_indices(len(x))] += self.noise
         inverse = np.linalg.inv(np.linalg.cholesky(system))
         solved = inverse @ y
@@ -207,7 +207,7 @@ class Process:
         weights = inverse.T @ solved
 
         def moments(others: Floats) -> tuple[FloatArray, FloatArray]:
-            between = self._kernel(others, x)
+            between = self.kernel(others, x)
             seen = between @ inverse.T
             a = others * self.relevance
             before = self.before(np.einsum("ij,ij->i", a, a))
@@ -218,7 +218,7 @@ class Process:
 
     def error(self, x: FloatArray, y: FloatArray) -> float:
         """Return the standard deviation of what the process cannot tell from noise."""
-        system = self._kernel(x, x) + self.noise * np.eye(len(x))
+        system = self.kernel(x, x) + self.noise * np.eye(len(x))
         variance = float(y @ np.linalg.solve(system, y)) / len(x)
         return float(np.sqrt(max(variance, 1e-12) * self.noise))
 
@@ -226,9 +226,10 @@ class Process:
         """Variances before anything is measured, of rows of these squared lengths."""
         return np.asarray(1 + self.level + self.linear * squares)
 
-    def _kernel(self, a: Floats, b: Floats) -> FloatArray:
+    def kernel(self, a: Floats, b: Floats) -> FloatArray:
+        """Return the covariance of all pairs of described rows, in units of the variance."""
         a, b = a * self.relevance, b * self.relevance
-        near = 1 / (1 + _squared_distances(a, b) / 2)
+        near = rational_quadratic(a, b)
         return np.asarray(near + self.level + self.linear * (a @ b.T) if self.linear else near)
 
 
@@ -416,6 +417,12 @@ def _squares(rows: Floats) -> Floats:
     return np.asarray(np.einsum("ij,ij->i", rows, rows))
 
 
-def _squared_distances(a: FloatArray, b: FloatArray) -> FloatArray:
+def rational_quadratic(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Return ``1 / (1 + |a - b|^2 / 2)`` of all pairs of rows."""
+    return np.asarray(1 / (1 + squared_distances(a, b) / 2))
+
+
+def squared_distances(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Return the squared distances of all pairs of rows."""
     squares = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)
     return np.asarray(np.maximum(squares - 2 * (a @ b.T), 0))

@@ -146,7 +146,7 @@ def test_the_posterior_is_highest_where_its_slope_says(cell):
     x = pareto_classifier._encoder(cell, 0)(archs)
     rng = np.random.default_rng(4)
     edge, side = rng.normal(size=120), np.where(rng.random(120) < 0.4, 1.0, -1.0)
-    kernel = pareto_classifier._kernel(x, x)
+    kernel = pareto_classifier.rational_quadratic(x, x)
     slope, curvature = pareto_classifier._laplace(kernel, edge, side)
     # Rasmussen and Williams, eq. 3.17: there the value is the kernel times the slope.
     value = kernel @ slope

@@ -11,6 +11,7 @@ import numpy as np
 
 from ... import arguments
 from ...accuracy.codes import one_hot
+from ...accuracy.process import rational_quadratic, squared_distances
 from ...errors import InvalidInputError
 from ...runs import Arrays
 from ...spaces import Archs, SearchSpace
@@ -256,20 +257,20 @@ def _clustered(front: FloatArray, most: int, clustering: str) -> IntArray:
     # Lloyd's k-means, from rows each of which is the farthest from those before (Gonzalez, 1985):
     # evenly spaced ones would leave small clusters to their large neighbours.
     chosen = [int(front[:, 0].argmin())]
-    away = _squared_distances(front, front[chosen])[:, 0]
+    away = squared_distances(front, front[chosen])[:, 0]
     for _ in range(most - 1):
         chosen.append(int(away.argmax()))
-        away = np.minimum(away, _squared_distances(front, front[chosen[-1:]])[:, 0])
+        away = np.minimum(away, squared_distances(front, front[chosen[-1:]])[:, 0])
     centres = front[chosen]
     for _ in range(_LLOYD):
-        cluster = _squared_distances(front, centres).argmin(axis=1)
+        cluster = squared_distances(front, centres).argmin(axis=1)
         size = np.bincount(cluster, minlength=most)
         total = np.stack([np.bincount(cluster, column, most) for column in front.T], axis=1)
         moved = np.where(size[:, None] > 0, total / np.maximum(size, 1)[:, None], centres)
         if np.array_equal(moved, centres):
             break
         centres = moved
-    return np.unique(_squared_distances(front, centres).argmin(axis=0))
+    return np.unique(squared_distances(front, centres).argmin(axis=0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,9 +328,9 @@ class _Classifier:
         x = encoded(archs[rows])
         edge = (boundary[rows] - mean) / spread
         side = np.where(positive[rows], 1.0, -1.0)
-        slope, curvature = _laplace(_kernel(x, x), edge, side)
+        slope, curvature = _laplace(rational_quadratic(x, x), edge, side)
         root = np.sqrt(curvature)
-        system = np.eye(len(x)) + root[:, None] * _kernel(x, x) * root
+        system = np.eye(len(x)) + root[:, None] * rational_quadratic(x, x) * root
         return cls(
             encoded,
             x,
@@ -342,7 +343,7 @@ class _Classifier:
 
     def promise(self, archs: Archs, boundary: FloatArray) -> FloatArray:
         """Rise with the probability that merits are beyond a boundary, shape (n,)."""
-        between = _kernel(self.encoded(archs), self.rows)
+        between = rational_quadratic(self.encoded(archs), self.rows)
         told = between * self.root
         variance = 1 - np.einsum("ij,ij->i", told @ self.inverse, told)
         # The logistic function as a cumulative Gaussian (MacKay, 1992).
@@ -406,15 +407,6 @@ def _laplace(
             break
         best = found
     return slope, curvature
-
-
-def _kernel(a: FloatArray, b: FloatArray) -> FloatArray:
-    return np.asarray(1 / (1 + _squared_distances(a, b) / 2))
-
-
-def _squared_distances(a: FloatArray, b: FloatArray) -> FloatArray:
-    squares = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)
-    return np.asarray(np.maximum(squares - 2 * (a @ b.T), 0))
 
 
 def _best_of_each(worth: FloatArray, cluster: IntArray, n: int) -> IntArray:
