@@ -211,6 +211,16 @@ def lock(handle: int) -> bool | None:
     return True
 
 
+def unlock(handle: int) -> None:
+    """Give up what `lock` holds, in forked processes that have not closed it yet as well."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    with contextlib.suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_UN)
+
+
 def _stream_of(path: StrPath) -> int | None:
     """Open what is no file and can be written to; None where a file is or may be made."""
     own = _own_handle(path)

@@ -158,6 +158,8 @@ class Journal:
             except OSError:  # what was added is with the operating system all the same
                 pass
             finally:
+                # A child that is being forked may not have come to closing it yet.
+                disk.unlock(handle)
                 os.close(handle)
 
     def _leave(self) -> None:
