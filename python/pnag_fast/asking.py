@@ -70,7 +70,7 @@ def ask(
         before = sum(map(len, archs))
         try:
             values = judge(rows, lambda text, done, _: progress(text, before + done, n))
-        except Exception as error:
+        except Exception as error:  # an oracle would take it for an answer; here it ends the run
             raise _Stopped(error) from error
         archs.append(rows)
         top1.append(values)
